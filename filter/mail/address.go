@@ -1,0 +1,60 @@
+package mail
+
+import "strings"
+
+// Address is an RFC 5321 Mailbox as it stood between the angle brackets, with
+// the local part in its quoted form if it came quoted. The empty address is
+// the null reverse-path. "postmaster" without a domain is allowed (RFC 5321
+// section 4.1.1.3).
+type Address string
+
+// Split returns local part (quoted form kept) and domain without the "@".
+// The domain is empty for an address without one.
+func (a Address) Split() (local, domain string) {
+	s := string(a)
+	i := strings.LastIndexByte(s, '@')
+	// an "@" inside a quoted local part is not the separator
+	if i < 0 || strings.LastIndexByte(s, '"') > i {
+		return s, ""
+	}
+	return s[:i], s[i+1:]
+}
+
+// Domain returns the part after the last "@" in lower case.
+func (a Address) Domain() string {
+	_, d := a.Split()
+	return strings.ToLower(d)
+}
+
+// Local returns the local part without quoting: `"a b"` becomes `a b`.
+func (a Address) Local() string {
+	l, _ := a.Split()
+	if len(l) < 2 || l[0] != '"' || l[len(l)-1] != '"' {
+		return l
+	}
+	l = l[1 : len(l)-1]
+	if !strings.ContainsRune(l, '\\') {
+		return l
+	}
+	var b strings.Builder
+	for i := 0; i < len(l); i++ {
+		if l[i] == '\\' && i+1 < len(l) {
+			i++
+		}
+		b.WriteByte(l[i])
+	}
+	return b.String()
+}
+
+// String returns the address in angle brackets, "<>" for the null address.
+func (a Address) String() string { return "<" + string(a) + ">" }
+
+// ASCII reports whether the address can be sent without SMTPUTF8.
+func (a Address) ASCII() bool {
+	for i := 0; i < len(a); i++ {
+		if a[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}

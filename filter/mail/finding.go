@@ -1,0 +1,71 @@
+package mail
+
+import "strconv"
+
+// Category is a content category. The numbers are those of Amavis' CC_
+// constants: a higher one takes precedence.
+type Category uint8
+
+// The categories, in rising precedence.
+const (
+	CatchAll   Category = 0
+	Clean      Category = 1
+	MTABlocked Category = 2
+	Oversized  Category = 3
+	BadHeader  Category = 4
+	Spammy     Category = 5
+	Spam       Category = 6
+	Unchecked  Category = 7
+	Banned     Category = 8
+	Infected   Category = 9
+)
+
+// Minors refine a category; 0 is always "unspecified".
+const (
+	// UNCHECKED
+	CheckFailed      = 0 // a check failed, timed out or panicked
+	Encrypted        = 1
+	OverLimits       = 2
+	Ambiguous        = 3
+	BadHeaderMIME    = 1
+	BadHeader8Bit    = 2
+	BadHeaderControl = 3
+	BadHeaderSpace   = 4
+	BadHeaderLong    = 5
+	BadHeaderSyntax  = 6
+	BadHeaderMissing = 7
+	BadHeaderDup     = 8
+	MTATempFailed    = 1
+	MTARejected      = 2
+)
+
+var categoryNames = [...]string{
+	CatchAll: "OTHER", Clean: "CLEAN", MTABlocked: "MTA-BLOCKED", Oversized: "OVERSIZED",
+	BadHeader: "BAD-HEADER", Spammy: "SPAMMY", Spam: "SPAM", Unchecked: "UNCHECKED",
+	Banned: "BANNED", Infected: "INFECTED",
+}
+
+// String returns the word of the log line, for example "INFECTED".
+func (c Category) String() string {
+	if int(c) < len(categoryNames) {
+		return categoryNames[c]
+	}
+	return "CATEGORY-" + strconv.Itoa(int(c))
+}
+
+// Finding is one thing that a check reports about a message. Checks report,
+// policy decides.
+type Finding struct {
+	Category Category
+	Minor    int
+	Check    string // name of the check, for example "clamav"
+	Name     string // virus name, banned file, header complaint; foreign text
+	Part     string // place in the message, for example "1/2 docs.zip/invoice.exe"; foreign text
+	Detail   string // for the log and for administrators, never for peers
+
+	// Rcpt is the index of the only recipient concerned, or AllRcpts.
+	Rcpt int
+}
+
+// AllRcpts in Finding.Rcpt says that a finding concerns every recipient.
+const AllRcpts = -1

@@ -1,0 +1,132 @@
+// Package mail is the vocabulary of Postern: the words that every other
+// package uses for a message on its way.
+//
+// Start with [Transaction], what a client handed us, and [Message], its bytes.
+// A check reports [Finding] values, the policy turns them into a verdict, and
+// every change to a message is an [Edit] that is applied while an [Outgoing]
+// is written, so a message without edits leaves byte for byte as it came.
+// A [Transport] answers with one [Receipt] per recipient; final replies are
+// computed from receipts only.
+//
+// The package holds no policy, opens no connection and logs nothing.
+package mail
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/emersion/go-smtp"
+)
+
+// Input names the way by which a message came in. The value is also the word
+// used for listeners in the configuration.
+type Input string
+
+// The inputs.
+const (
+	InputLMTP   Input = "lmtp"
+	InputSMTP   Input = "smtp"
+	InputMilter Input = "milter"
+	InputAMPDP  Input = "am.pdp"
+)
+
+// OneReply reports whether the client takes one reply for all recipients
+// instead of one for each.
+func (in Input) OneReply() bool { return in != InputLMTP }
+
+// AfterQueue reports whether the client is a mail queue: it has already told
+// the sender that the message was accepted, and turns a 5xx of ours into a
+// non-delivery report of its own.
+func (in Input) AfterQueue() bool { return in == InputLMTP || in == InputSMTP }
+
+// Client is the SMTP client that brought the message to our mail system, as
+// told by XFORWARD, the milter, AM.PDP or the PROXY protocol. It is never the
+// peer of the local connection. Unknown values are empty.
+type Client struct {
+	Name   string     // XFORWARD NAME, verified host name
+	Addr   netip.Addr // XFORWARD ADDR, invalid when unknown
+	Port   uint16     // XFORWARD PORT, 0 when unknown
+	Proto  string     // XFORWARD PROTO, SMTP or ESMTP
+	Helo   string     // XFORWARD HELO
+	Ident  string     // XFORWARD IDENT, the queue id of the feeding MTA
+	Source string     // XFORWARD SOURCE, LOCAL or REMOTE
+}
+
+// Recipient is one RCPT of the envelope with its DSN parameters (RFC 3461).
+type Recipient struct {
+	Address Address
+	Opts    smtp.RcptOptions
+}
+
+// Transaction is one message in our hands, from MAIL to the final reply.
+// It is owned by one goroutine; only Message is safe to share with readers.
+type Transaction struct {
+	ID       string // log id, for example "08643-02-3"
+	MailID   string // 12 characters, for Received, notices and quarantine
+	Received time.Time
+
+	Input     Input
+	Protocol  string         // word for "with" in Received: LMTP, ESMTP, UTF8LMTP, ...
+	Listener  string         // as configured, for example "127.0.0.1:10023"
+	LocalAddr netip.AddrPort // invalid on Unix sockets
+	PeerAddr  netip.AddrPort // the feeding MTA, invalid on Unix sockets
+	Helo      string         // what the feeding MTA said in LHLO or EHLO
+
+	Client   Client
+	Banks    []string // banks named by the request (AM.PDP policy_bank)
+	From     Address
+	FromOpts smtp.MailOptions
+	Rcpts    []Recipient
+	Message  *Message
+}
+
+// Outgoing is one transaction for a next hop.
+type Outgoing struct {
+	Client   Client // handed on by XFORWARD; zero for mail of our own
+	From     Address
+	FromOpts smtp.MailOptions
+	Rcpts    []Recipient
+	Message  *Message
+	Edits    []Edit
+
+	// AllOrNone asks that a temporary refusal of any recipient stops the
+	// transaction before DATA, because the feeding MTA takes one reply for
+	// all and would send to the accepted ones again.
+	AllOrNone bool
+}
+
+// Transport hands messages on. It returns one receipt per recipient, in the
+// order of o.Rcpts, whatever happens; ctx bounds the whole transaction.
+type Transport interface {
+	Send(ctx context.Context, o *Outgoing) []Receipt
+}
+
+// Disposal is what became of one recipient.
+type Disposal uint8
+
+// The disposals. The zero value is "not handled", which is never answered
+// with 2xx.
+const (
+	NotHandled  Disposal = iota
+	Relayed              // the next hop took responsibility (2xx to the final dot)
+	Refused              // the next hop or our policy answers 5xx
+	Deferred             // 4xx: the feeding MTA keeps the message
+	Quarantined          // a copy is on disk, synced, renamed, folder synced
+	Bounced              // a non-delivery report was accepted for the sender
+	Discarded            // policy says discard, or a report must not be sent; logged
+)
+
+// Receipt is the proof of what became of one recipient. Only receipts may be
+// turned into the final reply.
+type Receipt struct {
+	Disposal Disposal
+	Reply    Reply  // the next hop's reply, or the reply of our policy
+	QueuedAs string // the next hop's queue id, if its reply named one
+	NextHop  string // for example "smtp:[127.0.0.1]:10025", empty if none was asked
+
+	// NoDSN is set for Relayed when the sender asked for NOTIFY=SUCCESS and
+	// the next hop does not announce DSN, so that a "relayed" report is due
+	// (RFC 3461 section 5.2.2).
+	NoDSN bool
+}

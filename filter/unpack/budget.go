@@ -1,0 +1,102 @@
+// Package unpack takes a message apart: all plausible readings of its MIME
+// structure, transfer encodings, archives and file types, within one budget.
+// It reports parts and findings and decides nothing; it never changes a byte
+// of the message, writes no file and starts no program.
+package unpack
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// ErrOverLimits says that the budget of a message is spent. What was found
+// until then stays; the message is UNCHECKED, over limits.
+var ErrOverLimits = errors.New("over limits")
+
+// Limits bound the work on one message, all containers together.
+type Limits struct {
+	Bytes   int64         // decoded octets in all
+	Ratio   int64         // decoded octets per octet of the message
+	Parts   int           // MIME parts
+	Entries int           // members of archives
+	Depth   int           // nesting of MIME parts
+	Nesting int           // nesting of archives
+	Header  int           // octets of one header block that are parsed
+	Fields  int           // header fields of one block that are parsed
+	Time    time.Duration // for one message
+}
+
+// DefaultLimits are the figures of the documentation.
+var DefaultLimits = Limits{
+	Bytes: 200 << 20, Ratio: 500, Parts: 10000, Entries: 1500, Depth: 20, Nesting: 14,
+	Header: 1 << 20, Fields: 10000, Time: 30 * time.Second,
+}
+
+// Budget is what is left of the limits for one message. It is used by one
+// goroutine.
+type Budget struct {
+	ctx     context.Context
+	bytes   int64
+	parts   int
+	entries int
+	limits  Limits
+	end     time.Time
+	spent   error
+	why     string
+}
+
+// NewBudget starts the budget of a message of size octets.
+func NewBudget(ctx context.Context, l Limits, size int64) *Budget {
+	b := &Budget{ctx: ctx, bytes: l.Bytes, parts: l.Parts, entries: l.Entries, limits: l, end: time.Now().Add(l.Time)}
+	// small messages still get room for an ordinary archive
+	if n := max(size, 64<<10) * l.Ratio; n < b.bytes {
+		b.bytes = n
+	}
+	return b
+}
+
+// Take pays for n decoded octets.
+func (b *Budget) Take(n int64) error {
+	if b.bytes -= n; b.bytes < 0 {
+		return b.over("decoded size")
+	}
+	return b.Check()
+}
+
+// Part pays for one MIME part.
+func (b *Budget) Part() error {
+	if b.parts--; b.parts < 0 {
+		return b.over("number of parts")
+	}
+	return b.Check()
+}
+
+// Entry pays for one member of an archive.
+func (b *Budget) Entry() error {
+	if b.entries--; b.entries < 0 {
+		return b.over("number of archive members")
+	}
+	return b.Check()
+}
+
+// Check returns ErrOverLimits when the budget is spent or time is up.
+func (b *Budget) Check() error {
+	if b.spent != nil {
+		return b.spent
+	}
+	if b.ctx.Err() != nil || time.Now().After(b.end) {
+		return b.over("time")
+	}
+	return nil
+}
+
+func (b *Budget) over(why string) error {
+	if b.spent == nil {
+		b.spent, b.why = ErrOverLimits, why
+	}
+	return b.spent
+}
+
+// Spent says which limit was reached, or returns the empty string.
+func (b *Budget) Spent() string { return b.why }

@@ -1,0 +1,90 @@
+// Package policy holds the configuration and decides: which banks apply to a
+// message ([Config.Select]), and what a set of findings means for each
+// recipient ([Decide]). It does no I/O but reading the configuration and the
+// lists it names. Start with [Config] and [Settings].
+package policy
+
+import (
+	"net/netip"
+
+	"postern/filter/mail"
+)
+
+// Direction is the way of a message as seen from our domains: originating
+// combined with whether the recipient is local.
+type Direction string
+
+// The directions, as they stand in the log line.
+const (
+	Inbound   Direction = "Inbound"   // not originating, recipient local
+	OpenRelay Direction = "OpenRelay" // not originating, recipient not local
+	Internal  Direction = "Internal"  // originating, recipient local
+	Outbound  Direction = "Outbound"  // originating, recipient not local
+)
+
+// Request is what the selection of banks looks at.
+type Request struct {
+	Listener string     // address of the listener as configured
+	Client   netip.Addr // who brought the message to our system; invalid: unknown
+	From     mail.Address
+	Rcpts    []mail.Address
+	Banks    []string // named by the request (AM.PDP)
+	Signers  []string // domains of valid DKIM author signatures
+}
+
+// Step is one bank on the path, and why it was loaded.
+type Step struct {
+	Bank   string // "" for the base
+	Reason string // for example "listener 127.0.0.1:10023" or "client 84.200.7.149 in 84.200.7.144/28"
+}
+
+// Selection is the answer to a Request.
+type Selection struct {
+	Path        []Step    // without the base and without recipient overlays
+	Settings    *Settings // in force for the message as a whole
+	Originating bool
+	Reason      string // of Originating: which bank or network, and file:line
+	SenderLocal bool   // the envelope sender's domain is in local_domains
+	Rcpts       []RcptSelection
+}
+
+// RcptSelection is the part of a Selection that belongs to one recipient.
+type RcptSelection struct {
+	Address   mail.Address
+	Local     bool
+	Direction Direction
+	Path      []Step // Selection.Path plus the overlays for this recipient
+	Settings  *Settings
+}
+
+// ContentCategory is a category with its minor (mail.Encrypted, ...).
+type ContentCategory struct {
+	Category mail.Category
+	Minor    int
+}
+
+// Verdict is what a message is for one recipient, and what is to become of it.
+type Verdict struct {
+	Categories []ContentCategory // every applicable one, highest first; the last is always CLEAN
+	Blocking   ContentCategory   // the category that decided; zero when the message passes
+	Destiny    Destiny           // Pass when nothing blocks
+	Findings   []mail.Finding    // of this recipient, those of the deciding category first
+	Reasons    []string          // one sentence for each step of the decision, for people
+}
+
+// Main returns the highest category.
+func (v *Verdict) Main() ContentCategory { return v.Categories[0] }
+
+// Names returns the distinct names of the findings of category c: virus
+// names, banned files, header complaints.
+func (v *Verdict) Names(c mail.Category) []string {
+	var out []string
+	seen := map[string]bool{}
+	for _, f := range v.Findings {
+		if f.Category == c && f.Name != "" && !seen[f.Name] {
+			seen[f.Name] = true
+			out = append(out, f.Name)
+		}
+	}
+	return out
+}

@@ -1,0 +1,113 @@
+package policy
+
+import "postern/filter/mail"
+
+// Destiny is what becomes of a message in a category (Amavis: D_PASS, ...).
+type Destiny string
+
+// The destinies.
+const (
+	Pass     Destiny = "pass"     // hand on
+	Reject   Destiny = "reject"   // refuse with 5xx
+	Bounce   Destiny = "bounce"   // accept, tell the sender by a non-delivery report of ours where that is safe
+	Discard  Destiny = "discard"  // accept and drop, with a log line
+	Tempfail Destiny = "tempfail" // refuse with 4xx, the feeding MTA tries again
+)
+
+// Settings are the values that a policy bank, a sender or a recipient can
+// change. Everything that is the same for all messages stands in [Config].
+type Settings struct {
+	// Mail of this bank comes from our own people: it is signed, its senders
+	// may get non-delivery reports, its direction is Internal or Outbound.
+	Originating bool `yaml:"originating"`
+	// Next hop of mail that passes: smtp://host:port, lmtp://host:port,
+	// smtp:unix:/path or lmtp:unix:/path.
+	ForwardTo string `yaml:"forward_to"`
+	// Next hop of notices and non-delivery reports.
+	NotifyTo string `yaml:"notify_to"`
+	// What to do when a check fails or times out: tempfail answers 451, pass
+	// goes on as UNCHECKED by the destiny of that category.
+	OnError OnError `yaml:"on_error"`
+
+	Virus     VirusSettings    `yaml:"virus"`
+	Banned    CategorySettings `yaml:"banned"`
+	Spam      SpamSettings     `yaml:"spam"`
+	BadHeader CategorySettings `yaml:"bad_header"`
+	Unchecked CategorySettings `yaml:"unchecked"`
+	DKIM      DKIMSettings     `yaml:"dkim"`
+}
+
+// OnError is the answer to a check that failed.
+type OnError string
+
+// The answers.
+const (
+	OnErrorTempfail OnError = "tempfail"
+	OnErrorPass     OnError = "pass"
+)
+
+// CategorySettings are what every category has.
+type CategorySettings struct {
+	// pass, reject, bounce, discard or tempfail.
+	Destiny Destiny `yaml:"destiny"`
+	// Who gets a notice for each message in this category; empty: nobody.
+	Admin mail.Address `yaml:"admin"`
+	// Do not check for this category (Amavis: bypass_..._checks).
+	Bypass bool `yaml:"bypass"`
+	// Check and report, but let pass (Amavis: ..._lovers).
+	Lover bool `yaml:"lover"`
+	// Put in front of the subject for local recipients when mail of this
+	// category passes; empty: none.
+	SubjectTag string `yaml:"subject_tag"`
+}
+
+// VirusSettings are for category INFECTED.
+type VirusSettings struct {
+	CategorySettings `yaml:",inline"`
+	// Virus names whose senders are forged, so that no report is sent;
+	// shell patterns, for example "*Phish*".
+	FakesSender []string `yaml:"fakes_sender"`
+}
+
+// SpamSettings are for categories SPAM and SPAMMY.
+type SpamSettings struct {
+	CategorySettings `yaml:",inline"`
+	// Score from which spam header fields are added.
+	TagLevel float64 `yaml:"tag_level"`
+	// Score from which mail is called SPAMMY.
+	Tag2Level float64 `yaml:"tag2_level"`
+	// Score from which mail is called SPAM.
+	KillLevel float64 `yaml:"kill_level"`
+	// Score from which no non-delivery report is sent; 0: no such limit.
+	DSNCutoffLevel float64 `yaml:"dsn_cutoff_level"`
+}
+
+// DKIMSettings switch signing and verification.
+type DKIMSettings struct {
+	// Sign originating mail when there is a key for its author.
+	Sign bool `yaml:"sign"`
+	// Verify signatures of incoming mail.
+	Verify bool `yaml:"verify"`
+}
+
+// Category returns the settings common to all categories for c. Spammy shares
+// those of Spam; categories without settings of their own pass.
+func (s *Settings) Category(c mail.Category) CategorySettings {
+	switch c {
+	case mail.Infected:
+		return s.Virus.CategorySettings
+	case mail.Banned:
+		return s.Banned
+	case mail.Spam:
+		return s.Spam.CategorySettings
+	case mail.BadHeader:
+		return s.BadHeader
+	case mail.Unchecked:
+		return s.Unchecked
+	case mail.Spammy:
+		c := s.Spam.CategorySettings
+		c.Destiny = Pass
+		return c
+	}
+	return CategorySettings{Destiny: Pass}
+}

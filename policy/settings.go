@@ -35,6 +35,8 @@ type Settings struct {
 	BadHeader CategorySettings `yaml:"bad_header"`
 	Unchecked CategorySettings `yaml:"unchecked"`
 	DKIM      DKIMSettings     `yaml:"dkim"`
+
+	origins []Origin // by number of leaf; nil: all built-in
 }
 
 // OnError is the answer to a check that failed.

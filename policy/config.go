@@ -1,0 +1,277 @@
+package policy
+
+import (
+	"io/fs"
+	"time"
+
+	"postern/filter/mail"
+)
+
+// Config is the whole configuration. Once it is loaded nobody writes to it, so
+// that it can be swapped as one pointer; lists keep the order of the file.
+//
+// Paths are relative to the folder of the main file. Domains may be written
+// in their own script; they are kept in lower case as A-labels (RFC 5890).
+type Config struct {
+	// Name of this host in greetings, Received fields and reports; empty: the
+	// name that the system has.
+	Hostname string `yaml:"hostname"`
+	// Name of the mail system in X-Virus-Scanned and in notices; empty: the
+	// hostname without its first label.
+	Domain string `yaml:"domain"`
+	// Domains whose recipients are ours. A leading dot means the domain and
+	// all below it, "file:PATH" a list with one domain on each line.
+	LocalDomains []string `yaml:"local_domains"`
+	// Networks of clients that are our own senders (Amavis: @mynetworks). The
+	// first entry that holds the client's address decides, "!" in front
+	// excludes. They select bank MYNETS, unless client_banks is given.
+	// Loopback does not belong here on a listener whose feed does not tell
+	// the client's address.
+	OwnNetworks []string `yaml:"own_networks"`
+	// Addresses on which mail comes in.
+	Listeners []Listener `yaml:"listeners"`
+	// Banks by the address of the client; the first entry whose networks hold
+	// it is taken (Amavis: @client_ipaddr_policy).
+	ClientBanks []ClientBank `yaml:"client_banks"`
+
+	// The base bank: what holds where no bank says otherwise.
+	Settings Settings `yaml:"settings"`
+	// Policy banks: a name and the settings that it changes. ORIGINATING and
+	// MYNETS exist with originating: true, MYUSERS is loaded for own senders
+	// when it is given.
+	Banks map[string]*Overlay `yaml:"banks"`
+	// Settings by recipient address. Each key is taken from the entry with
+	// the most specific pattern.
+	Recipients []Rule `yaml:"recipients"`
+	// Settings by envelope sender, matched as the recipients are.
+	Senders []Rule `yaml:"senders"`
+
+	// Keys that sign mail, by domain of the author.
+	DKIMKeys []DKIMKey `yaml:"dkim_keys"`
+	// Scanners by name, each with its own options.
+	Engines map[string]any `yaml:"engines"`
+
+	// Author of notices and non-delivery reports; empty: postmaster at the
+	// hostname.
+	NotifyFrom mail.Address `yaml:"notify_from"`
+	// Store of blocked mail.
+	Quarantine Quarantine `yaml:"quarantine"`
+	// Where a message is kept while it is in work.
+	Spool Spool `yaml:"spool"`
+	// Bounds for one message and for all sessions.
+	Limits Limits `yaml:"limits"`
+	// The log.
+	Log Log `yaml:"log"`
+
+	places map[string]place // by dotted key, of the last file that sets it
+}
+
+// Listener is one address on which mail comes in.
+type Listener struct {
+	// lmtp, smtp, milter or am.pdp; lmtp answers EHLO too, and smtp LHLO.
+	Protocol mail.Input `yaml:"protocol"`
+	// IP address and port, for example 127.0.0.1:10024 or [::1]:10024, or a
+	// socket, for example unix:/run/postern/lmtp.sock.
+	Address string `yaml:"address"`
+	// Bank for all that comes in here; empty: none.
+	Bank string `yaml:"bank"`
+	// Permissions of the socket, octal; empty: as the umask leaves them.
+	Mode fs.FileMode `yaml:"mode"`
+	// Owner of the socket as user:group; empty: who started the program.
+	Owner string `yaml:"owner"`
+
+	Origin Origin `yaml:"-"`
+}
+
+// ClientBank gives the banks of clients in some networks.
+type ClientBank struct {
+	// The first network that holds the client's address decides, "!" in front
+	// excludes.
+	Networks []string `yaml:"networks"`
+	// Name of the bank, or a list of names, loaded in this order.
+	Banks []string `yaml:"bank"`
+
+	Origin Origin `yaml:"-"`
+}
+
+// Rule gives settings to some addresses.
+type Rule struct {
+	// Addresses: user@example.org, user@ (in any domain), example.org,
+	// .example.org (and all below), "." (all) or file:PATH, a list with one
+	// of these on each line.
+	Match []string `yaml:"match"`
+	// What is different for them, with the keys of the base bank.
+	Settings *Overlay `yaml:"settings"`
+
+	Origin Origin `yaml:"-"`
+}
+
+// DKIMKey is a key that signs mail.
+type DKIMKey struct {
+	// Domain of the author; a leading dot means the domain and all below it.
+	Domain string `yaml:"domain"`
+	// Selector under which the public key is published.
+	Selector string `yaml:"selector"`
+	// File with the private key, PEM; RSA or Ed25519.
+	Key string `yaml:"key"`
+
+	Origin Origin `yaml:"-"`
+}
+
+// Quarantine is the store of blocked mail.
+type Quarantine struct {
+	// Folder; empty: no quarantine.
+	Dir string `yaml:"dir"`
+}
+
+// Spool keeps a message while it is in work.
+type Spool struct {
+	// Folder for temporary files; empty: that of the system.
+	Dir string `yaml:"dir"`
+	// Up to this size a message stays in memory.
+	Memory Size `yaml:"memory"`
+}
+
+// Limits bound one message and all sessions.
+type Limits struct {
+	// Size of a message; beyond it the answer is 552. It must not be below
+	// message_size_limit of Postfix. 0: none.
+	MessageSize Size `yaml:"message_size"`
+	// Recipients of one message; to more the answer is 452, so that the feed
+	// sends to them in another transaction.
+	Recipients int `yaml:"recipients"`
+	// Sessions at once; beyond it the answer is 421.
+	Sessions int `yaml:"sessions"`
+	// Sessions at once from one address, that of Postfix in most set-ups.
+	SessionsPerClient int `yaml:"sessions_per_client"`
+	// Wait for the next command.
+	Idle time.Duration `yaml:"idle"`
+	// Wait for the next block of a message.
+	DataIdle time.Duration `yaml:"data_idle"`
+	// From the end of the message to our answer. It must be below
+	// lmtp_data_done_timeout (and milter_content_timeout) of Postfix.
+	Deadline time.Duration `yaml:"deadline"`
+	// For all checks of a message together; below deadline, so that time is
+	// left to hand the message on.
+	CheckDeadline time.Duration `yaml:"check_deadline"`
+	// Received fields, beyond which a message is taken for a loop.
+	Received int `yaml:"received"`
+	// Bounds for taking a message apart. Beyond them it is UNCHECKED.
+	Unpack UnpackLimits `yaml:"unpack"`
+}
+
+// UnpackLimits bound the work of taking one message apart.
+type UnpackLimits struct {
+	// Size of all that is decoded.
+	Size Size `yaml:"size"`
+	// Decoded octets for each octet of the message.
+	Ratio int `yaml:"ratio"`
+	// MIME parts.
+	Parts int `yaml:"parts"`
+	// Nesting of MIME parts.
+	Depth int `yaml:"depth"`
+	// Members of archives.
+	Entries int `yaml:"entries"`
+	// Nesting of archives.
+	Nesting int `yaml:"nesting"`
+	// Time for one message.
+	Time time.Duration `yaml:"time"`
+}
+
+// Log says where the log goes.
+type Log struct {
+	// stderr, syslog or the path of a file.
+	To string `yaml:"to"`
+	// text or json.
+	Format LogFormat `yaml:"format"`
+	// debug, info, warning or error.
+	Level LogLevel `yaml:"level"`
+	// Name of the program in syslog. Readers made for Amavis look for amavis.
+	Ident string `yaml:"ident"`
+}
+
+// LogFormat is the form of log lines.
+type LogFormat string
+
+// The formats.
+const (
+	LogText LogFormat = "text"
+	LogJSON LogFormat = "json"
+)
+
+// LogLevel is the least weight of what is logged.
+type LogLevel string
+
+// The levels.
+const (
+	LogDebug   LogLevel = "debug"
+	LogInfo    LogLevel = "info"
+	LogWarning LogLevel = "warning"
+	LogError   LogLevel = "error"
+)
+
+// Default returns the built-in configuration as it is written down: names that
+// depend on the host are still empty. [Parse] with no data returns it complete.
+func Default() *Config {
+	return &Config{
+		LocalDomains: []string{},
+		// No network is ours until the file says so: with a feed that does
+		// not tell the client, loopback here would make all mail our own.
+		OwnNetworks: []string{},
+		Listeners: []Listener{
+			{Protocol: mail.InputLMTP, Address: "127.0.0.1:10023", Bank: "ORIGINATING", Origin: Origin{File: BuiltIn}},
+			{Protocol: mail.InputLMTP, Address: "127.0.0.1:10024", Origin: Origin{File: BuiltIn}},
+		},
+		Settings: Settings{
+			ForwardTo: "smtp://127.0.0.1:10025",
+			NotifyTo:  "smtp://127.0.0.1:10025",
+			OnError:   OnErrorTempfail,
+			Virus:     VirusSettings{CategorySettings: CategorySettings{Destiny: Reject, SubjectTag: "***INFECTED*** "}},
+			Banned:    CategorySettings{Destiny: Reject},
+			Spam:      SpamSettings{CategorySettings: CategorySettings{Destiny: Reject}, TagLevel: 2, Tag2Level: 6.31, KillLevel: 6.31},
+			BadHeader: CategorySettings{Destiny: Pass},
+			Unchecked: CategorySettings{Destiny: Pass, SubjectTag: "***UNCHECKED*** "},
+			DKIM:      DKIMSettings{Sign: true, Verify: true},
+		},
+		Banks: map[string]*Overlay{
+			"ORIGINATING": builtInBank("ORIGINATING"),
+			"MYNETS":      builtInBank("MYNETS"),
+		},
+		Engines: map[string]any{},
+		Spool:   Spool{Memory: 256 << 10},
+		Limits: Limits{
+			MessageSize: 100 << 20, Recipients: 1000, Sessions: 100, SessionsPerClient: 50,
+			Idle: 300 * time.Second, DataIdle: 180 * time.Second,
+			Deadline: 240 * time.Second, CheckDeadline: 120 * time.Second,
+			Received: 50,
+			Unpack: UnpackLimits{
+				Size: 200 << 20, Ratio: 500, Parts: 10000, Depth: 20, Entries: 1500, Nesting: 14,
+				Time: 30 * time.Second,
+			},
+		},
+		Log: Log{To: "stderr", Format: LogText, Level: LogInfo, Ident: "amavis"},
+	}
+}
+
+// Bank returns the overlay of that name, or nil.
+func (c *Config) Bank(name string) *Overlay { return c.Banks[name] }
+
+// Listener returns the listener with that address as configured, or nil.
+func (c *Config) Listener(address string) *Listener {
+	for i := range c.Listeners {
+		if c.Listeners[i].Address == address {
+			return &c.Listeners[i]
+		}
+	}
+	return nil
+}
+
+// Origin returns the place of a key outside the settings: "own_networks",
+// "own_networks[1]", "limits.recipients".
+func (c *Config) Origin(key string) Origin {
+	p, ok := c.places[key]
+	if !ok {
+		return Origin{File: BuiltIn}
+	}
+	return Origin{File: p.file, Line: p.line}
+}

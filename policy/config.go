@@ -63,7 +63,8 @@ type Config struct {
 	// The log.
 	Log Log `yaml:"log"`
 
-	places map[string]place // by dotted key, of the last file that sets it
+	places   map[string]place // by dotted key, of the last file that sets it
+	selector *selector        // what Select asks, made by compile when all is valid
 }
 
 // Listener is one address on which mail comes in.

@@ -1,0 +1,167 @@
+package policy
+
+import (
+	"cmp"
+	"slices"
+
+	"postern/filter/mail"
+)
+
+var (
+	onlyClean    = []ContentCategory{{Category: mail.Clean}}
+	cleanReasons = []string{"CLEAN: nothing found"}
+)
+
+// Decide returns a verdict for each recipient of sel, in that order.
+//
+// The categories of a recipient are walked from the highest to the lowest, as
+// Amavis does: pass goes on, lover goes on, the first other destiny decides.
+// Findings of a category whose check the recipient bypasses do not count at
+// all; UNCHECKED is no check, so it cannot be bypassed. A check that failed
+// is answered by on_error before lover and destiny of UNCHECKED are asked:
+// with tempfail the message stays with the feeding MTA unless a higher
+// category decides. A finding with [mail.AllRcpts] counts for every
+// recipient, so a check that only some recipients want must name them.
+//
+// The slices of the verdicts are shared and must not be written to.
+func Decide(sel *Selection, findings []mail.Finding) []Verdict {
+	out := make([]Verdict, len(sel.Rcpts))
+	for i := range out {
+		out[i] = decideRcpt(sel.Rcpts[i].Settings, i, findings)
+	}
+	return out
+}
+
+func decideRcpt(s *Settings, rcpt int, findings []mail.Finding) Verdict {
+	v := Verdict{Categories: onlyClean, Destiny: Pass, Reasons: cleanReasons}
+	var bypassed []ContentCategory
+	for _, f := range findings {
+		if f.Rcpt != mail.AllRcpts && f.Rcpt != rcpt {
+			continue
+		}
+		if f.Category != mail.Unchecked && s.Category(f.Category).Bypass {
+			bypassed = append(bypassed, ContentCategory{Category: f.Category})
+			continue
+		}
+		v.Findings = append(v.Findings, f)
+	}
+	if len(v.Findings) == 0 && len(bypassed) == 0 {
+		return v
+	}
+	v.Categories = categories(v.Findings)
+	v.Reasons = nil
+	for _, c := range distinct(bypassed) {
+		v.Reasons = append(v.Reasons, c.Category.String()+" not counted: recipient bypasses the check, "+
+			s.source(c.Category, "bypass"))
+	}
+	v.walk(s)
+	first := v.Main().Category
+	if v.Destiny != Pass {
+		first = v.Blocking.Category
+	}
+	slices.SortStableFunc(v.Findings, func(a, b mail.Finding) int {
+		if (a.Category == first) != (b.Category == first) {
+			return cmp.Compare(btoi(b.Category == first), btoi(a.Category == first))
+		}
+		return cmp.Compare(b.Category, a.Category)
+	})
+	return v
+}
+
+// walk sets Destiny and Blocking, and gives the reasons.
+func (v *Verdict) walk(s *Settings) {
+	last := mail.CatchAll
+	for _, c := range v.Categories {
+		if c.Category == mail.Unchecked && s.OnError != OnErrorPass && v.has(mail.Unchecked, mail.CheckFailed) {
+			v.Blocking, v.Destiny = ContentCategory{Category: mail.Unchecked, Minor: mail.CheckFailed}, Tempfail
+			v.because("UNCHECKED: a check failed and on_error is tempfail, " + s.Origin("on_error").source())
+			return
+		}
+		// of several minors the highest, which comes first, stands for all
+		if c.Category == last {
+			continue
+		}
+		last = c.Category
+		set := s.Category(c.Category)
+		switch {
+		case c.Category == mail.Clean:
+			v.because("CLEAN: nothing blocks")
+		case set.Destiny == Pass:
+			v.because(c.Category.String() + ": destiny pass, " + s.source(c.Category, "destiny"))
+		case set.Lover:
+			v.because(c.Category.String() + " skipped: recipient is a lover, " + s.source(c.Category, "lover"))
+		default:
+			// settings that were not loaded may have no destiny
+			v.Blocking, v.Destiny = c, cmp.Or(set.Destiny, Tempfail)
+			v.because(c.Category.String() + ": destiny " + string(v.Destiny) + ", " + s.source(c.Category, "destiny"))
+			return
+		}
+	}
+}
+
+func (v *Verdict) because(reason string) { v.Reasons = append(v.Reasons, reason) }
+
+func (v *Verdict) has(c mail.Category, minor int) bool {
+	return slices.Contains(v.Categories, ContentCategory{c, minor})
+}
+
+// categories returns the distinct categories of findings, the highest first,
+// with CLEAN at the end.
+func categories(findings []mail.Finding) []ContentCategory {
+	var out []ContentCategory
+	for _, f := range findings {
+		if f.Category > mail.Clean {
+			out = append(out, ContentCategory{f.Category, f.Minor})
+		}
+	}
+	return append(distinct(out), ContentCategory{Category: mail.Clean})
+}
+
+func distinct(c []ContentCategory) []ContentCategory {
+	slices.SortFunc(c, func(a, b ContentCategory) int {
+		return cmp.Or(cmp.Compare(b.Category, a.Category), cmp.Compare(b.Minor, a.Minor))
+	})
+	return slices.Compact(c)
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// section returns the key under which the settings of a category stand.
+func section(c mail.Category) string {
+	switch c {
+	case mail.Infected:
+		return "virus"
+	case mail.Banned:
+		return "banned"
+	case mail.Unchecked:
+		return "unchecked"
+	case mail.Spam, mail.Spammy:
+		return "spam"
+	case mail.BadHeader:
+		return "bad_header"
+	}
+	return ""
+}
+
+// source says where a setting of a category comes from.
+func (s *Settings) source(c mail.Category, key string) string {
+	if section(c) == "" || c == mail.Spammy && key == "destiny" {
+		return "as always"
+	}
+	return s.Origin(section(c) + "." + key).source()
+}
+
+// AdminFor returns who gets a notice about mail in a category; empty: nobody.
+// No category falls back to another one. SPAMMY has no notices: it is mail
+// that goes to its recipient with a mark.
+func (s *Settings) AdminFor(c mail.Category) mail.Address {
+	if c == mail.Spammy {
+		return ""
+	}
+	return s.Category(c).Admin
+}

@@ -1,0 +1,202 @@
+package policy
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Networks is an ordered list of networks with the rules of Amavis' IP lists:
+// the first entry that holds an address decides, and an entry with a "!" in
+// front decides that the list does not match. It is immutable.
+type Networks struct {
+	entries []network
+	// first has the lowest index for each prefix. Looking an address up at
+	// every prefix length in use and taking the lowest index found is the
+	// same as walking the entries in order.
+	first        map[netip.Prefix]int
+	bits4, bits6 []int // the prefix lengths in use
+}
+
+type network struct {
+	entry listEntry
+	not   bool
+}
+
+// ParseNetworks builds a list from entries such as "10.0.0.0/8", "![::1]",
+// "2001:db8::/32" or "file:PATH", a file with one entry a line and comments
+// after "#". Paths are relative to dir. An address without a length is that
+// address only; an IPv4-mapped IPv6 network is the IPv4 one. All mistakes are
+// reported together.
+func ParseNetworks(dir string, list []string) (*Networks, error) {
+	entries, err := expandList(dir, list)
+	errs := []error{err}
+	n := &Networks{first: make(map[netip.Prefix]int, len(entries))}
+	for _, e := range entries {
+		text, not := strings.CutPrefix(e.text, "!")
+		p, err := parsePrefix(strings.TrimSpace(text))
+		if err != nil {
+			errs = append(errs, e.wrap(err))
+			continue
+		}
+		if _, ok := n.first[p]; !ok {
+			n.first[p] = len(n.entries)
+			bits := &n.bits6
+			if p.Addr().Is4() {
+				bits = &n.bits4
+			}
+			if !slices.Contains(*bits, p.Bits()) {
+				*bits = append(*bits, p.Bits())
+			}
+		}
+		n.entries = append(n.entries, network{entry: e, not: not})
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// Match reports whether a is in the list, and the entry that says so. An
+// invalid address, an unknown client, is in no list, nor is any address in a
+// nil one.
+func (n *Networks) Match(a netip.Addr) (entry string, ok bool) {
+	if n == nil || !a.IsValid() {
+		return "", false
+	}
+	a = a.Unmap().WithZone("")
+	bits := n.bits6
+	if a.Is4() {
+		bits = n.bits4
+	}
+	best := len(n.entries)
+	for _, b := range bits {
+		p, _ := a.Prefix(b) // b came from a prefix of this family
+		if i, ok := n.first[p]; ok && i < best {
+			best = i
+		}
+	}
+	if best == len(n.entries) || n.entries[best].not {
+		return "", false
+	}
+	return n.entries[best].entry.String(), true
+}
+
+// parsePrefix reads one network, with host bits set to zero as Amavis does.
+func parsePrefix(s string) (netip.Prefix, error) {
+	addr, length, hasLength := strings.Cut(s, "/")
+	inner, bracket := strings.CutPrefix(addr, "[")
+	if bracket {
+		var closed bool
+		if inner, closed = strings.CutSuffix(inner, "]"); !closed {
+			return netip.Prefix{}, fmt.Errorf("network %q: the bracket is not closed before the length: write [::1]/128", s)
+		}
+	}
+	a, err := netip.ParseAddr(inner)
+	if err != nil || a.Zone() != "" || bracket && !a.Is6() {
+		return netip.Prefix{}, fmt.Errorf("network %q: want an address such as 192.0.2.1 or [2001:db8::1], with or without /length", s)
+	}
+	bits := a.BitLen()
+	if hasLength {
+		// Atoi would take "+8" and "08"
+		n, err := strconv.Atoi(length)
+		if err != nil || strconv.Itoa(n) != length || n < 0 || n > bits {
+			return netip.Prefix{}, fmt.Errorf("network %q: the length must be a number from 0 to %d", s, bits)
+		}
+		bits = n
+	}
+	if a.Is4In6() {
+		if bits < 96 {
+			return netip.Prefix{}, fmt.Errorf("network %q: a mapped IPv4 network needs a length from 96 to 128: better write the IPv4 network", s)
+		}
+		a, bits = a.Unmap(), bits-96
+	}
+	return a.Prefix(bits)
+}
+
+// listEntry is one entry of a list with the file it was read from, if it does
+// not stand in the configuration itself.
+type listEntry struct {
+	text string
+	file string // base name, "" for the configuration
+	line int
+}
+
+// String returns the entry for people: "10.0.0.0/8 (networks.txt:3)".
+func (e listEntry) String() string {
+	if e.file == "" {
+		return e.text
+	}
+	return e.text + " (" + e.file + ":" + strconv.Itoa(e.line) + ")"
+}
+
+func (e listEntry) wrap(err error) error {
+	if e.file == "" {
+		return err
+	}
+	return fmt.Errorf("%s:%d: %w", e.file, e.line, err)
+}
+
+// expandList puts the lines of "file:PATH" entries in the place of the entry.
+// It returns what it could read along with the errors.
+func expandList(dir string, list []string) ([]listEntry, error) {
+	out := make([]listEntry, 0, len(list))
+	var errs []error
+	for _, s := range list {
+		s = strings.TrimSpace(s)
+		path, ok := strings.CutPrefix(s, "file:")
+		if !ok {
+			out = append(out, listEntry{text: s})
+			continue
+		}
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(dir, path)
+		}
+		entries, err := readListFile(path)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("reading list %s: %w", path, err))
+			continue
+		}
+		out = append(out, entries...)
+	}
+	return out, errors.Join(errs...)
+}
+
+func readListFile(path string) ([]listEntry, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readList(f, filepath.Base(path))
+}
+
+// readList reads one entry a line. A comment starts with "#" at the start of
+// a line or after a blank, since "#" may stand in a local part; a regular
+// expression, "/.../", has no comment behind it.
+func readList(r io.Reader, file string) ([]listEntry, error) {
+	var out []listEntry
+	sc := bufio.NewScanner(r)
+	for line := 1; sc.Scan(); line++ {
+		s := strings.TrimSpace(sc.Text())
+		if s == "" || s[0] == '#' {
+			continue
+		}
+		if s[0] != '/' {
+			for _, mark := range []string{" #", "\t#"} {
+				if i := strings.Index(s, mark); i >= 0 {
+					s = strings.TrimSpace(s[:i])
+				}
+			}
+		}
+		out = append(out, listEntry{text: s, file: file, line: line})
+	}
+	return out, sc.Err()
+}

@@ -1,0 +1,338 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"postern/filter/mail"
+)
+
+// selector is what [Config.Select] needs of a configuration in a form that is
+// fast to ask. Nobody writes to it once the configuration is in use, except
+// for the cache, which guards itself.
+type selector struct {
+	base    *Settings
+	domain  string // of addresses without one
+	local   *Domains
+	clients []clientRule
+
+	senders, recipients *overlayTable
+	foreign             []Lookup // recipients, outside the configuration
+	timeout             time.Duration
+
+	cache overlayCache
+}
+
+// clientRule loads banks for the clients in some networks.
+type clientRule struct {
+	networks *Networks
+	banks    []*Overlay
+}
+
+// lookupTimeout bounds the lookups of one message outside the configuration,
+// whatever the number of its recipients.
+const lookupTimeout = 5 * time.Second
+
+// compile prepares c for Select. It reads the lists that c names; their paths
+// are relative to dir. All mistakes are reported together.
+func (c *Config) compile(dir string) error {
+	s := &selector{
+		base: &c.Settings, domain: c.Domain, timeout: lookupTimeout,
+		senders: &overlayTable{}, recipients: &overlayTable{},
+	}
+	var errs []error
+	note := func(at fmt.Stringer, key string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %s: %w", at, key, err))
+		}
+	}
+	var err error
+	s.local, err = ParseDomains(dir, c.LocalDomains)
+	note(c.Origin("local_domains"), "local_domains", err)
+	for _, cb := range c.ClientBanks {
+		networks, err := ParseNetworks(dir, cb.Networks)
+		note(cb.Origin, "client_banks", err)
+		r := clientRule{networks: networks}
+		for _, name := range cb.Banks {
+			o := c.Bank(name)
+			if o == nil {
+				note(cb.Origin, "client_banks", fmt.Errorf("there is no bank %q", name))
+				continue
+			}
+			r.banks = append(r.banks, o)
+		}
+		s.clients = append(s.clients, r)
+	}
+	own, err := ParseNetworks(dir, c.OwnNetworks)
+	note(c.Origin("own_networks"), "own_networks", err)
+	if o := c.Bank("MYNETS"); o != nil && len(c.ClientBanks) == 0 {
+		s.clients = []clientRule{{own, []*Overlay{o}}}
+	}
+	for _, l := range c.Listeners {
+		if l.Bank != "" && c.Bank(l.Bank) == nil {
+			note(l.Origin, "listeners", fmt.Errorf("there is no bank %q", l.Bank))
+		}
+	}
+	for _, r := range c.Senders {
+		note(r.Origin, "senders", s.senders.addRule(dir, r))
+	}
+	for _, r := range c.Recipients {
+		note(r.Origin, "recipients", s.recipients.addRule(dir, r))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	c.selector = s
+	return nil
+}
+
+// AddLookup adds a source of recipient settings, a database for example. Its
+// overlays go over those of the configuration, those of a later one over
+// those of an earlier one. It must be called before c is in use.
+//
+// A lookup that fails, or does not answer within a few seconds, makes
+// [Config.Select] fail, unless on_error is pass for the recipient.
+func (c *Config) AddLookup(l Lookup) { c.selector.foreign = append(c.selector.foreign, l) }
+
+// IsLocal reports whether the domain of a is in local_domains. An address
+// without a domain gets that of the configuration first, as Postfix appends
+// $myorigin. The null address is not local.
+func (c *Config) IsLocal(a mail.Address) bool { return c.selector.isLocal(a) }
+
+func (s *selector) isLocal(a mail.Address) bool {
+	_, domain := s.complete(a).Split()
+	return s.local.Match(domain)
+}
+
+// complete appends our domain to an address without one.
+func (s *selector) complete(a mail.Address) mail.Address {
+	if a == "" || strings.Contains(string(a), "@") {
+		return a
+	}
+	return a + "@" + mail.Address(s.domain)
+}
+
+// Select finds the banks that apply to a message and the settings of each
+// recipient. Banks and rules are laid over the base in this order, the later
+// one wins: listener, client, banks named by the request, MYUSERS, sender
+// rules, recipient rules. A bank is not loaded twice in a row.
+//
+// Select fails only when a lookup outside the configuration fails and
+// on_error is tempfail: the message must then be answered with 451. With
+// on_error: pass the recipient gets the settings without the lookup, and its
+// Path says so.
+func (c *Config) Select(ctx context.Context, req Request) (*Selection, error) {
+	s := c.selector
+	sel := &Selection{Settings: s.base, SenderLocal: s.isLocal(req.From)}
+	if l := c.Listener(req.Listener); l != nil && l.Bank != "" {
+		s.load(sel, c.Bank(l.Bank), "listener "+req.Listener)
+	}
+	for _, r := range s.clients {
+		if entry, ok := r.networks.Match(req.Client); ok {
+			for _, o := range r.banks {
+				s.load(sel, o, "client "+req.Client.Unmap().String()+" in "+entry)
+			}
+			break
+		}
+	}
+	for _, name := range req.Banks {
+		// a bank that does not exist is no error here: milters name banks
+		// such as SMTP_AUTH for whoever wants to define them
+		if o := c.Bank(name); o != nil {
+			s.load(sel, o, "request")
+		}
+	}
+	if o := c.Bank("MYUSERS"); o != nil && sel.SenderLocal && sel.Settings.Originating {
+		s.load(sel, o, "originating with local sender "+req.From.String())
+	}
+	sel.Originating = sel.Settings.Originating
+	sel.Reason = sel.originatingReason()
+
+	for _, o := range s.senders.lookup(s.complete(req.From)) {
+		sel.Path = append(sel.Path, ruleStep(o, "sender", req.From))
+		sel.Settings = s.cache.over(sel.Settings, o)
+	}
+	return sel, s.selectRcpts(ctx, sel, req.Rcpts)
+}
+
+// load lays a bank over the settings of the message.
+func (s *selector) load(sel *Selection, o *Overlay, reason string) {
+	if n := len(sel.Path); n > 0 && sel.Path[n-1].Bank == o.Name {
+		return
+	}
+	sel.Path = append(sel.Path, Step{Bank: o.Name, Reason: reason})
+	sel.Settings = s.cache.over(sel.Settings, o)
+}
+
+func (s *selector) selectRcpts(ctx context.Context, sel *Selection, rcpts []mail.Address) error {
+	if len(s.foreign) > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.timeout)
+		defer cancel()
+	}
+	// an append for one recipient must not be seen by the next
+	sel.Path = sel.Path[:len(sel.Path):len(sel.Path)]
+	sel.Rcpts = make([]RcptSelection, len(rcpts))
+	var failed error
+	for i, a := range rcpts {
+		r := &sel.Rcpts[i]
+		*r = RcptSelection{Address: a, Local: s.isLocal(a), Path: sel.Path, Settings: sel.Settings}
+		r.Direction = direction(sel.Originating, r.Local)
+		for _, o := range s.recipients.lookup(s.complete(a)) {
+			r.Path = append(r.Path, ruleStep(o, "recipient", a))
+			r.Settings = s.cache.over(r.Settings, o)
+		}
+		var overlays []*Overlay
+		if failed == nil {
+			overlays, failed = s.askForeign(ctx, a)
+		}
+		if failed != nil {
+			if r.Settings.OnError != OnErrorPass {
+				return failed
+			}
+			r.Path = append(r.Path, Step{Reason: failed.Error() + ": settings without it (on_error: pass)"})
+			continue
+		}
+		for _, o := range overlays {
+			r.Path = append(r.Path, ruleStep(o, "recipient", a))
+			r.Settings = o.Over(r.Settings)
+		}
+	}
+	return nil
+}
+
+// askForeign asks the lookups outside the configuration. One that does not
+// heed ctx, as some database drivers do not, is left behind.
+func (s *selector) askForeign(ctx context.Context, a mail.Address) ([]*Overlay, error) {
+	if len(s.foreign) == 0 {
+		return nil, nil
+	}
+	type answer struct {
+		overlays []*Overlay
+		err      error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		var ans answer
+		defer func() {
+			if p := recover(); p != nil {
+				ans = answer{err: fmt.Errorf("panic: %v", p)}
+			}
+			done <- ans
+		}()
+		for _, l := range s.foreign {
+			overlays, err := l.Lookup(ctx, a)
+			if err != nil {
+				ans = answer{err: err}
+				return
+			}
+			ans.overlays = append(ans.overlays, overlays...)
+		}
+	}()
+	ans := answer{}
+	select {
+	case ans = <-done:
+	case <-ctx.Done():
+		ans.err = ctx.Err()
+	}
+	if ans.err != nil {
+		return nil, fmt.Errorf("looking up settings of %s: %w", a, ans.err)
+	}
+	return ans.overlays, nil
+}
+
+func direction(originating, local bool) Direction {
+	switch {
+	case originating && local:
+		return Internal
+	case originating:
+		return Outbound
+	case local:
+		return Inbound
+	}
+	return OpenRelay
+}
+
+// ruleStep is the step of an overlay that is no bank.
+func ruleStep(o *Overlay, what string, a mail.Address) Step {
+	return Step{Reason: o.Origin.String() + " by " + what + " " + a.String()}
+}
+
+// BankPath returns the names of the loaded banks joined by "/", as it stands
+// in the log line; empty when only the base applies.
+func (sel *Selection) BankPath() string {
+	var b strings.Builder
+	for _, st := range sel.Path {
+		if st.Bank == "" {
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteByte('/')
+		}
+		b.WriteString(st.Bank)
+	}
+	return b.String()
+}
+
+// originatingReason says where the value of originating comes from:
+// "bank ORIGINATING (postern.yaml:12) by listener 127.0.0.1:10023".
+func (sel *Selection) originatingReason() string {
+	o := sel.Settings.Origin("originating")
+	for i := len(sel.Path) - 1; i >= 0; i-- {
+		if st := sel.Path[i]; st.Bank == o.Bank {
+			return o.source() + " by " + st.Reason
+		}
+	}
+	return o.source()
+}
+
+// source names the place for people: "bank INT-MTA (postern.yaml:31)".
+func (o Origin) source() string {
+	place := Origin{File: o.File, Line: o.Line}.String()
+	switch {
+	case o.Bank == "" && o.File == BuiltIn:
+		return "built-in default"
+	case o.Bank == "":
+		return "base settings (" + place + ")"
+	case strings.HasSuffix(o.Bank, "]"): // recipients[0]
+		return o.Bank + " (" + place + ")"
+	}
+	return "bank " + o.Bank + " (" + place + ")"
+}
+
+// overlayCache remembers what an overlay made of settings. There are only few
+// combinations of banks and rules, so that a message costs no overlay. The
+// key of a chain of overlays is that of its links.
+type overlayCache struct {
+	made sync.Map // overlayKey to *Settings
+	n    atomic.Int64
+}
+
+type overlayKey struct {
+	base *Settings
+	over *Overlay
+}
+
+// maxCached bounds the cache: a request may name banks in any order.
+const maxCached = 1 << 14
+
+func (c *overlayCache) over(base *Settings, o *Overlay) *Settings {
+	key := overlayKey{base, o}
+	if s, ok := c.made.Load(key); ok {
+		return s.(*Settings)
+	}
+	s := o.Over(base)
+	if c.n.Load() >= maxCached {
+		return s
+	}
+	kept, loaded := c.made.LoadOrStore(key, s)
+	if !loaded {
+		c.n.Add(1)
+	}
+	return kept.(*Settings)
+}

@@ -1,0 +1,229 @@
+package policy
+
+// Reading the files of a configuration into one Config.
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Load reads the configuration in path and then, in the order of their names,
+// the files conf.d/*.yaml beside it. A later file goes over the earlier ones:
+// mappings merge key by key, a scalar replaces, and so does a list within
+// settings, banks or engines; the lists at the top (listeners, local_domains,
+// recipients, ...) are joined. Paths are relative to the folder of path.
+//
+// engines has a function for each engine that returns a pointer to a struct of
+// its options, filled with their defaults; the entry of the same name in
+// Config.Engines is that pointer. If the struct has a method Validate() error,
+// it is called.
+//
+// All mistakes of all files are returned as one [ConfigError].
+func Load(path string, engines map[string]func() any) (*Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	l := newLoader(filepath.Dir(path), engines)
+	l.read(path, data)
+	dropIns, err := l.dropIns(filepath.Join(l.dir, "conf.d"))
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	for _, p := range dropIns {
+		data, err := os.ReadFile(p)
+		if err != nil {
+			return nil, fmt.Errorf("reading the configuration: %w", err)
+		}
+		l.read(p, data)
+	}
+	return l.finish()
+}
+
+// Parse reads one file that is in memory, without conf.d. name stands in
+// messages, and its folder is the one that paths are relative to.
+func Parse(name string, data []byte, engines map[string]func() any) (*Config, error) {
+	l := newLoader(filepath.Dir(name), engines)
+	l.read(name, data)
+	return l.finish()
+}
+
+// loader collects the files of one configuration.
+type loader struct {
+	walker
+	dir   string
+	files []string
+}
+
+func newLoader(dir string, engines map[string]func() any) *loader {
+	base := &Overlay{Origin: Origin{File: BuiltIn}}
+	return &loader{dir: dir, walker: walker{cfg: Default(), base: base, engines: engines, places: map[string]place{}}}
+}
+
+// dropIns lists conf.d. A file that was meant to be read, but has another
+// ending, is a mistake: silence about it would be a trap.
+func (l *loader) dropIns(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		switch ext := filepath.Ext(e.Name()); {
+		case e.IsDir() || strings.HasPrefix(e.Name(), "."):
+		case ext == ".yaml":
+			out = append(out, path)
+		case strings.EqualFold(ext, ".yml") || strings.EqualFold(ext, ".yaml"):
+			l.files = append(l.files, path)
+			l.mistake(place{file: path}, "this file would not be read", `its name must end in ".yaml"`)
+		}
+	}
+	return out, nil
+}
+
+// read adds one file.
+func (l *loader) read(name string, data []byte) {
+	l.file = name
+	l.files = append(l.files, name)
+	if at, what := foreignByte(name, data); what != "" {
+		l.mistake(at, what, "the file must be UTF-8 text")
+		return
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	var doc, second yaml.Node
+	if err := dec.Decode(&doc); err != nil {
+		if !errors.Is(err, io.EOF) {
+			l.syntax(err, data)
+		}
+		return
+	}
+	if err := dec.Decode(&second); err == nil {
+		l.wrong(&second, "", "a second document begins here", `one file is one document: remove the line "---" above it`)
+	} else if !errors.Is(err, io.EOF) {
+		l.syntax(err, data)
+	}
+	if root := doc.Content[0]; !isNull(root) {
+		if root.Kind != yaml.MappingNode {
+			l.wrong(root, "", "want a mapping, not "+kindName(root), `the file is made of lines like "hostname: mail.example.org"`)
+			return
+		}
+		l.structure("", root, reflect.ValueOf(l.cfg).Elem())
+	}
+}
+
+// foreignByte finds the first byte that no text file of ours holds.
+func foreignByte(name string, data []byte) (at place, what string) {
+	at = place{name, 1, 1}
+	for i := 0; i < len(data); {
+		r, n := utf8.DecodeRune(data[i:])
+		switch {
+		case r == utf8.RuneError && n == 1:
+			return at, fmt.Sprintf("byte 0x%02x is not UTF-8", data[i])
+		case r < ' ' && r != '\n' && r != '\r' && r != '\t', r >= 0x7f && r < 0xa0 && r != 0x85:
+			return at, fmt.Sprintf("control character 0x%02x", r)
+		case r == '\n':
+			at.line, at.col = at.line+1, 0
+		}
+		at.col++
+		i += n
+	}
+	return at, ""
+}
+
+var (
+	yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)`)
+	// The YAML package counts lines from 0 in messages of its parser and from
+	// 1 in those of its scanner.
+	fromParser = regexp.MustCompile(`^did not find expected (<|node|'-'|key|','|'\}'|\]|\})`)
+	tabIndent  = regexp.MustCompile(`(?m)^ *\t[ \t]*[^ \t\r\n#]`)
+)
+
+// yamlHints are what the usual syntax errors mean, by the start of the message.
+var yamlHints = []struct{ start, hint string }{
+	{"mapping values are not allowed", `a value that holds ": " needs quotes; otherwise see the indentation`},
+	{"did not find expected key", "see the indentation here and above"},
+	{"did not find expected '-'", "see the indentation here and above"},
+	{"did not find expected ','", "see whether a bracket or a comma is missing"},
+	{"did not find expected node content", "see whether a value needs quotes"},
+	{"could not find expected ':'", `a line reads "key: value"`},
+	{"found character that cannot start", `a value that begins with "@", "%" or a backtick needs quotes`},
+	{"found unexpected end of stream", "see whether a quote is missing"},
+	{"unknown anchor", `quote a value that begins with "*"`},
+}
+
+// syntax reports what the YAML package said.
+func (l *loader) syntax(err error, data []byte) {
+	if i := tabIndent.FindIndex(data); i != nil {
+		line := bytes.Count(data[:i[0]], []byte("\n")) + 1
+		col := bytes.IndexByte(data[i[0]:], '\t') + 1
+		l.mistake(place{l.file, line, col}, "tab in the indentation", "indent with blanks")
+		return
+	}
+	m := yamlLine.FindStringSubmatch(err.Error())
+	if m == nil {
+		m = []string{"", "", err.Error()}
+	}
+	line, _ := strconv.Atoi(m[1])
+	what := m[2]
+	if fromParser.MatchString(what) {
+		line++
+	}
+	if name, ok := strings.CutPrefix(what, "unknown anchor '"); ok {
+		name, _, _ = strings.Cut(name, "'")
+		before, _, _ := bytes.Cut(data, []byte("*"+name))
+		line = bytes.Count(before, []byte("\n")) + 1
+		what = "alias " + quote("*"+name) + " is not read here"
+	}
+	line = max(line, 1)
+	hint := ""
+	for _, h := range yamlHints {
+		if strings.HasPrefix(m[2], h.start) {
+			hint = h.hint
+		}
+	}
+	col := 1
+	if lines := bytes.Split(data, []byte("\n")); line <= len(lines) {
+		text := lines[line-1]
+		col += len(text) - len(bytes.TrimLeft(text, " "))
+	}
+	l.mistake(place{l.file, line, col}, "this is no YAML: "+what, hint)
+}
+
+// finish judges the whole and makes it ready for use.
+func (l *loader) finish() (*Config, error) {
+	c := l.cfg
+	builtIn := c.Settings
+	c.Settings = *l.base.Over(&builtIn)
+	c.places = map[string]place{}
+	for key, p := range l.places {
+		if !strings.HasPrefix(key, "recipients[") && !strings.HasPrefix(key, "senders[") {
+			c.places[key] = p
+		}
+	}
+	l.validate()
+	if len(l.mistakes) == 0 {
+		if err := c.compile(l.dir); err != nil {
+			return nil, err
+		}
+		return c, nil
+	}
+	sortMistakes(l.mistakes, l.files)
+	return nil, &ConfigError{slices.Compact(l.mistakes)}
+}

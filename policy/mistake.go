@@ -1,0 +1,111 @@
+package policy
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Mistake is one thing wrong in the configuration, told to people.
+type Mistake struct {
+	File   string
+	Line   int // 0: the file as a whole
+	Column int
+	What   string // one line
+	Hint   string // how to mend it; may be empty
+}
+
+// String returns "postern.yaml:3:5: what; hint".
+func (m Mistake) String() string {
+	var b strings.Builder
+	b.WriteString(m.File)
+	if m.Line > 0 {
+		b.WriteString(":" + strconv.Itoa(m.Line) + ":" + strconv.Itoa(m.Column))
+	}
+	b.WriteString(": " + m.What)
+	if m.Hint != "" {
+		b.WriteString("; " + m.Hint)
+	}
+	return b.String()
+}
+
+// ConfigError is all that is wrong in a configuration, in the order of the
+// files.
+type ConfigError struct {
+	Mistakes []Mistake
+}
+
+// Error returns one line for each mistake.
+func (e *ConfigError) Error() string {
+	lines := make([]string, len(e.Mistakes))
+	for i, m := range e.Mistakes {
+		lines[i] = m.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// sortMistakes orders by file as read, then by place.
+func sortMistakes(ms []Mistake, files []string) {
+	slices.SortStableFunc(ms, func(a, b Mistake) int {
+		return cmp.Or(
+			cmp.Compare(slices.Index(files, a.File), slices.Index(files, b.File)),
+			cmp.Compare(a.Line, b.Line),
+			cmp.Compare(a.Column, b.Column))
+	})
+}
+
+// nearest returns the known word that is most like word, or "" when none is
+// like it.
+func nearest(word string, known []string) string {
+	best, bestDist := "", max(1, len(word)/3)+1
+	for _, k := range known {
+		if d := distance(strings.ToLower(word), strings.ToLower(k)); d < bestDist {
+			best, bestDist = k, d
+		}
+	}
+	return best
+}
+
+// distance counts the letters inserted, deleted, changed or swapped with their
+// neighbour that turn a into b (optimal string alignment).
+func distance(a, b string) int {
+	var before, last []int
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		before, last, row = last, row, make([]int, len(b)+1)
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			change := last[j-1]
+			if a[i-1] != b[j-1] {
+				change++
+			}
+			row[j] = min(last[j]+1, row[j-1]+1, change)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+	}
+	return row[len(b)]
+}
+
+// quote returns s in quotes, escaped and bounded for one line.
+func quote(s string) string {
+	const limit = 60
+	if r := []rune(s); len(r) > limit {
+		s = string(r[:limit]) + "..."
+	}
+	return strconv.Quote(s)
+}
+
+// or joins words as in "a, b or c".
+func or(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	n := len(words) - 1
+	return strings.Join(words[:n], ", ") + " or " + words[n]
+}

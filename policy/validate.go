@@ -1,0 +1,449 @@
+package policy
+
+// What the reader of YAML cannot see: names that must exist, addresses,
+// networks, domains and numbers that make sense.
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"path"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/idna"
+
+	"postern/filter/mail"
+)
+
+// at reports a mistake about the value of a key, or about the first key above
+// it that the files give.
+func (l *loader) at(key, what, hint string) {
+	p, ok := l.places[key]
+	for k := key; !ok && k != ""; p, ok = l.places[k] {
+		k = k[:max(strings.LastIndexAny(k, ".["), 0)]
+	}
+	if !ok {
+		p = place{file: BuiltIn}
+		if len(l.files) > 0 {
+			p = place{l.files[0], 1, 1}
+		}
+	}
+	l.mistake(p, key+": "+what, hint)
+}
+
+// validate judges the configuration as a whole, fills what depends on the
+// host and resolves paths.
+func (l *loader) validate() {
+	l.names()
+	l.lists()
+	l.listeners()
+	l.banks()
+	l.rules("recipients", l.cfg.Recipients, "the direction is that of the message, not of one recipient")
+	l.rules("senders", l.cfg.Senders, "anybody can write any sender on an envelope")
+	l.keys()
+	l.limits()
+	l.engineOptions()
+	c := l.cfg
+	c.Quarantine.Dir = l.resolve(c.Quarantine.Dir)
+	c.Spool.Dir = l.resolve(c.Spool.Dir)
+	switch c.Log.To {
+	case "":
+		l.at("log.to", "empty", "want stderr, syslog or a file")
+	case "stderr", "syslog":
+	default:
+		c.Log.To = l.resolve(c.Log.To)
+	}
+	if !logIdent.MatchString(c.Log.Ident) {
+		l.at("log.ident", "want one word, not "+quote(c.Log.Ident), "")
+	}
+}
+
+// logIdent is what fits in APP-NAME of RFC 5424 and is seen as a tag by
+// readers of the older form.
+var logIdent = regexp.MustCompile(`^[A-Za-z0-9._/-]{1,48}$`)
+
+func (l *loader) resolve(p string) string {
+	if p == "" || filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(l.dir, p)
+}
+
+// names checks and fills hostname, domain and notify_from.
+func (l *loader) names() {
+	c := l.cfg
+	given := c.Hostname != ""
+	if !given {
+		c.Hostname, _ = os.Hostname()
+	}
+	name, problem := parseDomain(c.Hostname)
+	switch {
+	case problem == "":
+		c.Hostname = name
+	case given:
+		l.at("hostname", problem, "want a name, for example mail.example.org")
+	default:
+		l.at("hostname", "the name of this system will not do: "+problem, "set hostname")
+	}
+	if c.Domain == "" {
+		c.Domain = c.Hostname
+		if _, parent, ok := strings.Cut(c.Hostname, "."); ok {
+			c.Domain = parent
+		}
+	}
+	if c.Domain, problem = parseDomain(c.Domain); problem != "" && (given || l.places["domain"].line > 0) {
+		l.at("domain", problem, "want a name, for example example.org")
+	}
+	if c.NotifyFrom == "" {
+		c.NotifyFrom = mail.Address("postmaster@" + c.Hostname)
+	}
+}
+
+// lists checks domains and networks, each entry for itself, so that each
+// mistake has its place.
+func (l *loader) lists() {
+	c := l.cfg
+	for i, d := range c.LocalDomains {
+		key := fmt.Sprintf("local_domains[%d]", i)
+		if _, err := ParseDomains(l.dir, []string{d}); err != nil {
+			l.at(key, oneLine(err), "")
+		} else if !strings.HasPrefix(d, "file:") {
+			not, dot, name := cutMarks(d)
+			name, problem := parseDomain(name)
+			if problem != "" && name+dot != "." {
+				l.at(key, problem, "")
+			}
+			c.LocalDomains[i] = not + dot + name
+		}
+	}
+	l.networks("own_networks", c.OwnNetworks)
+	for i, cb := range c.ClientBanks {
+		key := fmt.Sprintf("client_banks[%d]", i)
+		if len(cb.Networks) == 0 {
+			l.at(key, "no networks", `for every client write networks: [0.0.0.0/0, "::/0"]`)
+		}
+		l.networks(key+".networks", cb.Networks)
+		if len(cb.Banks) == 0 {
+			l.at(key, "no bank", "name the bank for these clients")
+		}
+		for j, b := range cb.Banks {
+			l.bankExists(fmt.Sprintf("%s.bank[%d]", key, j), b)
+		}
+	}
+}
+
+// cutMarks splits "!.example.org" into its marks and the name.
+func cutMarks(d string) (not, dot, name string) {
+	name, ok := strings.CutPrefix(d, "!")
+	if ok {
+		not = "!"
+	}
+	if name, ok = strings.CutPrefix(name, "."); ok {
+		dot = "."
+	}
+	return not, dot, name
+}
+
+func (l *loader) networks(key string, list []string) {
+	for i, s := range list {
+		at := fmt.Sprintf("%s[%d]", key, i)
+		if _, err := ParseNetworks(l.dir, []string{s}); err != nil {
+			l.at(at, oneLine(err), "")
+			continue
+		}
+		// an address with a length is more likely a slip than a network
+		plain := strings.NewReplacer("!", "", "[", "", "]", "", " ", "").Replace(s)
+		if p, err := netip.ParsePrefix(plain); err == nil && p != p.Masked() {
+			l.at(at, fmt.Sprintf("%s is an address within its network", plain),
+				fmt.Sprintf("the network is %s, the address alone %s", p.Masked(), p.Addr()))
+		}
+	}
+}
+
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
+func (l *loader) bankExists(key, name string) {
+	if l.cfg.Banks[name] != nil {
+		return
+	}
+	known := slices.Sorted(maps.Keys(l.cfg.Banks))
+	hint := "defined are " + strings.Join(known, ", ")
+	if near := nearest(name, known); near != "" {
+		hint = "nearest is " + quote(near)
+	}
+	l.at(key, "there is no bank "+quote(name), hint)
+}
+
+func (l *loader) listeners() {
+	c := l.cfg
+	if len(c.Listeners) == 0 {
+		l.at("listeners", "no address to listen on", "leave the key out for the built-in ones")
+	}
+	first := map[string]Origin{}
+	for i := range c.Listeners {
+		x := &c.Listeners[i]
+		key := fmt.Sprintf("listeners[%d]", i)
+		if x.Protocol == "" && l.places[key+".protocol"].line == 0 {
+			l.at(key, "no protocol", "want "+or(words[reflect.TypeFor[mail.Input]()]))
+		}
+		if x.Bank != "" {
+			l.bankExists(key+".bank", x.Bank)
+		}
+		socket, isSocket := strings.CutPrefix(x.Address, "unix:")
+		if isSocket {
+			x.Address = "unix:" + l.resolve(socket)
+		} else if x.Mode != 0 || x.Owner != "" {
+			l.at(key, "mode and owner are for sockets only", "write address: unix:PATH, or remove them")
+		}
+		if x.Owner != "" && !ownerForm.MatchString(x.Owner) {
+			l.at(key+".owner", "want user:group, not "+quote(x.Owner), `for example "postfix:postfix"`)
+		}
+		if problem, hint := checkListen(x.Address); problem != "" {
+			l.at(key+".address", problem, hint)
+			continue
+		}
+		if o, ok := first[x.Address]; ok {
+			l.at(key+".address", x.Address+" is given twice", "first at "+o.String())
+		} else if !strings.HasSuffix(x.Address, ":0") || isSocket {
+			first[x.Address] = x.Origin
+		}
+	}
+}
+
+var ownerForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*:[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
+
+// maxSocketPath is sun_path of Linux without its final NUL.
+const maxSocketPath = 107
+
+// checkListen judges the address of a listener.
+func checkListen(s string) (problem, hint string) {
+	if s == "" {
+		return "no address", `want IP:PORT or unix:PATH`
+	}
+	if p, ok := strings.CutPrefix(s, "unix:"); ok {
+		switch {
+		case p == "" || strings.HasSuffix(p, "/"):
+			return "no path of a socket in " + quote(s), "for example unix:/run/postern/lmtp.sock"
+		case len(p) > maxSocketPath:
+			return "the path of the socket is longer than 107 bytes", ""
+		}
+		return "", ""
+	}
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return "want IP:PORT or unix:PATH, not " + quote(s), "for example 127.0.0.1:10024, [::1]:10024 or unix:/run/postern/lmtp.sock"
+	}
+	if _, err := netip.ParseAddr(host); err != nil && host != "" {
+		return "want an IP address, not " + quote(host), "for example 127.0.0.1:" + port
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
+		return "port " + quote(port) + " is not a number from 0 to 65535", ""
+	}
+	return "", ""
+}
+
+// banks checks the base and the banks.
+func (l *loader) banks() {
+	l.overlayValues("settings", l.base)
+	for _, name := range slices.Sorted(maps.Keys(l.cfg.Banks)) {
+		l.overlayValues("banks."+name, l.cfg.Banks[name])
+	}
+}
+
+func (l *loader) overlayValues(path string, o *Overlay) {
+	for _, x := range o.values {
+		key := settingsLeaves().list[x.leaf].key
+		if what, hint := checkSetting(key, x.value.Interface()); what != "" {
+			l.mistake(x.at, path+"."+key+": "+what, hint)
+		}
+	}
+}
+
+// checkSetting judges what the type of a setting leaves open.
+func checkSetting(key string, value any) (what, hint string) {
+	switch key {
+	case "forward_to", "notify_to":
+		if _, err := mail.ParseNextHop(value.(string)); err != nil {
+			return err.Error(), "for example smtp://127.0.0.1:10025"
+		}
+	case "virus.fakes_sender":
+		for _, p := range value.([]string) {
+			if _, err := path.Match(p, ""); err != nil || p == "" {
+				return quote(p) + " is no shell pattern", `for example "*Phish*"; a bracket must be closed`
+			}
+		}
+	}
+	return "", ""
+}
+
+// rules checks recipients or senders. why says what is wrong with originating
+// there.
+func (l *loader) rules(list string, rules []Rule, why string) {
+	for i, r := range rules {
+		key := fmt.Sprintf("%s[%d]", list, i)
+		if len(r.Match) == 0 {
+			l.at(key, "no match", `for all addresses write match: "."`)
+		}
+		for j, m := range r.Match {
+			if err := CheckAddressKeys(l.dir, []string{m}); err != nil {
+				l.at(fmt.Sprintf("%s.match[%d]", key, j), oneLine(err), "")
+			}
+		}
+		if len(r.Settings.values) == 0 && !l.wrongBelow(key) {
+			l.at(key, "no settings", "say what is different for these addresses")
+		}
+		l.overlayValues(key+".settings", r.Settings)
+		for _, x := range r.Settings.values {
+			if settingsLeaves().list[x.leaf].key == "originating" {
+				l.mistake(x.at, key+".settings.originating: not possible here", why)
+			}
+		}
+	}
+}
+
+// wrongBelow reports whether a mistake was found in the file below key: what
+// is missing there was then meant to be given.
+func (l *loader) wrongBelow(key string) bool {
+	from := l.places[key]
+	return slices.ContainsFunc(l.mistakes, func(m Mistake) bool { return m.File == from.file && m.Line >= from.line })
+}
+
+func (l *loader) keys() {
+	c := l.cfg
+	first := map[string]Origin{}
+	for i := range c.DKIMKeys {
+		k := &c.DKIMKeys[i]
+		key := fmt.Sprintf("dkim_keys[%d]", i)
+		name, below := strings.CutPrefix(k.Domain, ".")
+		name, problem := parseDomain(name)
+		switch {
+		case k.Domain == "":
+			l.at(key, "no domain", "want the domain of the author")
+		case problem != "":
+			l.at(key+".domain", problem, "")
+		default:
+			k.Domain = name
+			if below {
+				k.Domain = "." + name
+			}
+		}
+		selector, problem := parseDomain(k.Selector)
+		switch {
+		case k.Selector == "":
+			l.at(key, "no selector", "want the name under which the public key is published")
+		case problem != "":
+			l.at(key+".selector", strings.Replace(problem, "domain", "selector", 1), "")
+		default:
+			k.Selector = selector
+		}
+		if k.Key == "" {
+			l.at(key, "no key", "want the file of the private key; postern dkim keygen makes one")
+		}
+		k.Key = l.resolve(k.Key)
+		id := k.Selector + "._domainkey." + k.Domain
+		if o, ok := first[id]; ok && k.Domain != "" && k.Selector != "" {
+			l.at(key, "selector "+k.Selector+" of "+k.Domain+" is given twice", "first at "+o.String())
+		} else {
+			first[id] = k.Origin
+		}
+	}
+}
+
+func (l *loader) limits() {
+	m := &l.cfg.Limits
+	for _, x := range []struct {
+		key   string
+		value int64
+	}{
+		{"recipients", int64(m.Recipients)}, {"sessions", int64(m.Sessions)}, {"sessions_per_client", int64(m.SessionsPerClient)},
+		{"idle", int64(m.Idle)}, {"data_idle", int64(m.DataIdle)}, {"deadline", int64(m.Deadline)},
+		{"check_deadline", int64(m.CheckDeadline)}, {"received", int64(m.Received)},
+		{"unpack.size", int64(m.Unpack.Size)}, {"unpack.ratio", int64(m.Unpack.Ratio)}, {"unpack.parts", int64(m.Unpack.Parts)},
+		{"unpack.depth", int64(m.Unpack.Depth)}, {"unpack.entries", int64(m.Unpack.Entries)},
+		{"unpack.nesting", int64(m.Unpack.Nesting)}, {"unpack.time", int64(m.Unpack.Time)},
+	} {
+		if x.value <= 0 {
+			l.at("limits."+x.key, "must be above 0", "")
+		}
+	}
+	if m.CheckDeadline >= m.Deadline && m.Deadline > 0 {
+		key := "limits.check_deadline"
+		if l.places[key].line == 0 {
+			key = "limits.deadline"
+		}
+		l.at(key, fmt.Sprintf("check_deadline (%s) must be below deadline (%s)", m.CheckDeadline, m.Deadline), "the rest of the time is for handing the message on")
+	}
+	// RFC 5321 section 4.5.3.1.8
+	if m.Recipients > 0 && m.Recipients < 100 {
+		l.at("limits.recipients", "must be 100 or more", "RFC 5321 section 4.5.3.1.8")
+	}
+}
+
+func (l *loader) engineOptions() {
+	for _, name := range slices.Sorted(maps.Keys(l.cfg.Engines)) {
+		key := "engines." + name
+		if v, ok := l.cfg.Engines[name].(interface{ Validate() error }); ok && !l.wrongBelow(key) {
+			if err := v.Validate(); err != nil {
+				l.at(key, oneLine(err), "")
+			}
+		}
+	}
+}
+
+// parseDomain returns a domain name in lower case as A-labels, or what is
+// wrong with it.
+func parseDomain(s string) (name, problem string) {
+	switch {
+	case s == "":
+		return s, "empty domain name"
+	case strings.Contains(s, "@"):
+		return s, "want a domain, not the address " + quote(s)
+	case strings.ContainsAny(s, " \t"):
+		return s, "blank in the domain " + quote(s)
+	}
+	name, err := domainProfile.ToASCII(s)
+	if err != nil {
+		return s, quote(s) + " is no valid international domain name"
+	}
+	name = strings.ToLower(name)
+	if len(name) > 253 {
+		return s, "the domain " + quote(s) + " is longer than 253 bytes"
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if !domainLabel.MatchString(label) {
+			return s, quote(s) + " is no domain name"
+		}
+	}
+	return name, ""
+}
+
+var (
+	domainProfile = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.StrictDomainName(false))
+	// Underscores are no part of host names, but some mail domains have them.
+	domainLabel = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$`)
+	localPart   = regexp.MustCompile("^([A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*|\"([ !#-\\[\\]-~]|\\\\[ -~])*\")$")
+)
+
+// parseAddress returns an address with its domain as parseDomain has it. The
+// empty address stays.
+func parseAddress(s string) (a mail.Address, problem string) {
+	if s == "" {
+		return "", ""
+	}
+	local, domain := mail.Address(s).Split()
+	if domain == "" || !localPart.MatchString(local) {
+		return "", "want an address, not " + quote(s)
+	}
+	domain, problem = parseDomain(domain)
+	if problem != "" {
+		return "", problem
+	}
+	return mail.Address(local + "@" + domain), ""
+}

@@ -1,0 +1,230 @@
+package notify
+
+// Delivery status notifications (RFC 3464, RFC 6522; RFC 6533 for addresses
+// beyond ASCII). They carry the header of the message and never its body, also
+// when RET=FULL asks for it: the body is what was found dangerous.
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/emersion/go-message/textproto"
+	"github.com/emersion/go-smtp"
+
+	"postern/filter/mail"
+)
+
+// NDR returns the report to the sender about the given recipients, as indexes
+// into Tx.Rcpts. Whether they may be reported is for [Gate] to say. It fails
+// when there is nobody to write to or nothing to tell.
+func (r *Report) NDR(rcpts []int) (*mail.Outgoing, error) {
+	if len(rcpts) == 0 {
+		return nil, errors.New("report without recipients")
+	}
+	to := []mail.Address{r.Tx.From}
+	for _, a := range []mail.Address{r.Tx.From, r.From} {
+		if err := checkAddress(a); err != nil {
+			return nil, fmt.Errorf("report to the sender: %w", err)
+		}
+	}
+	international := !r.Tx.From.ASCII()
+	for _, i := range rcpts {
+		rcpt := &r.Tx.Rcpts[i]
+		international = international || !rcpt.Address.ASCII() || !mail.Address(rcpt.Opts.OriginalRecipient).ASCII()
+	}
+	subject, text := r.explain(rcpts)
+	top := r.begin(subject, "ndr", "auto-replied", to)
+	if id := r.originalID(); id != "" {
+		top.add("In-Reply-To", id)
+		top.add("References", id)
+	}
+	report := "delivery-status"
+	if international {
+		report = "global-delivery-status"
+	}
+	m, err := compose(top, "multipart/report; report-type="+report,
+		part{"text/plain; charset=utf-8", "Notification", text},
+		part{"message/" + report, "Delivery report", r.status(rcpts, international)},
+		r.originalHeader(international))
+	if err != nil {
+		return nil, fmt.Errorf("report to the sender: %w", err)
+	}
+	return outgoing("", to, m, top.utf8), nil
+}
+
+// wellFormedID is a msg-id (RFC 5322 section 3.6.4) in its strict form.
+var wellFormedID = regexp.MustCompile(`^<[!#-;=?A-~]{1,120}@[!#-;=?A-~]{1,120}>$`)
+
+func (r *Report) originalID() string {
+	h := r.Tx.Message.Header()
+	id, _ := h.First("Message-ID")
+	if h.Count("Message-ID") != 1 || !wellFormedID.MatchString(id) {
+		return ""
+	}
+	return id
+}
+
+// explain writes the subject and the part for people.
+func (r *Report) explain(rcpts []int) (subject string, text []byte) {
+	var l lines
+	var relayed []int
+	var order []string
+	causes, failed := map[string]cause{}, map[string][]int{}
+	for _, i := range rcpts {
+		if r.Outcomes[i].Receipt.Disposal == mail.Relayed {
+			relayed = append(relayed, i)
+			continue
+		}
+		c := r.causeOf(i)
+		key := c.text()
+		if _, ok := causes[key]; !ok {
+			causes[key] = c
+			order = append(order, key)
+		}
+		failed[key] = append(failed[key], i)
+	}
+	l.add("This is the mail filter at %s.", r.host())
+	subject = "Your message was handed on"
+	for n, key := range order {
+		c := causes[key]
+		if n == 0 {
+			subject = "Your message was not delivered: " + c.short
+			if len(c.names) > 0 {
+				subject += " (" + c.names[0] + ")"
+			}
+		}
+		r.explainFailed(&l, c, failed[key])
+	}
+	if len(relayed) > 0 {
+		l.add("")
+		l.add("Your message was handed on to the next mail server for")
+		l.add("")
+		r.list(&l, relayed, false)
+		l.add("")
+		l.add("That server sends no confirmations, so you will hear no more about it unless")
+		l.add("something goes wrong.")
+	}
+	l.add("")
+	l.add("Your message:")
+	for _, name := range []string{"Subject", "Date", "Message-ID"} {
+		if v := r.value(name); v != "" {
+			l.add("  %s: %s", name, v)
+		}
+	}
+	l.add("")
+	l.add("If you have questions, write to %s and name the reference", string(r.From))
+	l.add("%s.", r.reference())
+	return subject, l.Bytes()
+}
+
+func (r *Report) explainFailed(l *lines, c cause, rcpts []int) {
+	l.add("")
+	l.add("Your message was not delivered to")
+	l.add("")
+	r.list(l, rcpts, true)
+	l.add("")
+	if len(c.names) == 0 {
+		l.add("because %s.", c.what)
+	} else {
+		l.add("because %s:", c.what)
+		l.add("")
+		for _, n := range c.names {
+			l.add("  %s", n)
+		}
+	}
+	l.add("")
+	for _, s := range strings.SplitAfter(c.advice, ". ") {
+		l.add("%s", strings.TrimSpace(s))
+	}
+}
+
+// list writes the recipients, if asked with what the next hop said.
+func (r *Report) list(l *lines, rcpts []int, replies bool) {
+	for n, i := range rcpts {
+		if n == maxListed {
+			l.add("  and %d more", len(rcpts)-maxListed)
+			return
+		}
+		l.add("  %s", printable(r.Tx.Rcpts[i].Address.String(), maxName))
+		if o := &r.Outcomes[i]; replies && o.refusedByNextHop() {
+			l.add("    %s", printable(o.Receipt.Reply.String(), maxWord))
+		}
+	}
+}
+
+// status writes the part for programs: a block about the message and one for
+// each recipient (RFC 3464 section 2).
+func (r *Report) status(rcpts []int, international bool) []byte {
+	var l lines
+	f := &fields{utf8: international}
+	f.add("Reporting-MTA", "dns; "+r.host())
+	if r.Tx.Helo != "" {
+		from := "dns; " + printable(r.Tx.Helo, maxName)
+		if r.Tx.PeerAddr.IsValid() {
+			from += " ([" + r.Tx.PeerAddr.Addr().String() + "])"
+		}
+		f.add("Received-From-MTA", from)
+	}
+	f.date("Arrival-Date", r.Tx.Received)
+	f.add("Original-Envelope-Id", printable(r.Tx.FromOpts.EnvelopeID, maxName))
+	writeBlock(&l, f)
+	for _, i := range rcpts {
+		f := &fields{utf8: international}
+		r.rcptStatus(f, i)
+		writeBlock(&l, f)
+	}
+	// the empty line separates blocks and does not end the last one
+	return bytes.TrimSuffix(l.Bytes(), []byte("\r\n"))
+}
+
+// writeBlock cannot fail: a buffer takes everything, and header holds raw
+// fields only.
+func writeBlock(l *lines, f *fields) { _ = textproto.WriteHeader(l, f.header()) }
+
+func (r *Report) rcptStatus(f *fields, i int) {
+	rcpt, o := &r.Tx.Rcpts[i], &r.Outcomes[i]
+	if orig := rcpt.Opts.OriginalRecipient; orig != "" {
+		f.add("Original-Recipient", addressType(orig, rcpt.Opts.OriginalRecipientType)+";"+orig)
+	}
+	f.add("Final-Recipient", addressType(string(rcpt.Address), "")+";"+string(rcpt.Address))
+	reply := o.Receipt.Reply
+	if o.Receipt.Disposal == mail.Relayed {
+		f.add("Action", "relayed")
+		if reply.Class() != 2 {
+			reply = mail.NewReply(250, 0, 0, "Ok")
+		}
+	} else {
+		f.add("Action", "failed")
+		if c := reply.Class(); c != 4 && c != 5 {
+			reply = mail.NewReply(554, 0, 0, "Not delivered")
+		}
+	}
+	f.add("Status", reply.Status())
+	if mta := remoteMTA(o.Receipt.NextHop); mta != "" {
+		f.add("Remote-MTA", "dns; "+mta)
+	}
+	f.add("Diagnostic-Code", "smtp; "+printable(reply.String(), maxWord))
+	f.date("Last-Attempt-Date", r.Now)
+	f.add("Final-Log-ID", r.reference())
+}
+
+// addressType is the word for an address by RFC 3464 and RFC 6533.
+func addressType(address string, t smtp.DSNAddressType) string {
+	if t == smtp.DSNAddressTypeUTF8 || !mail.Address(address).ASCII() {
+		return "utf-8"
+	}
+	return "rfc822"
+}
+
+// remoteMTA turns "smtp:[192.0.2.1]:25" into "[192.0.2.1]:25". A socket has no
+// name that would tell the sender anything.
+func remoteMTA(nextHop string) string {
+	_, host, _ := strings.Cut(nextHop, ":")
+	if strings.HasPrefix(host, "unix:") {
+		return ""
+	}
+	return host
+}

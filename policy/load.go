@@ -70,7 +70,10 @@ type loader struct {
 
 func newLoader(dir string, engines map[string]func() any) *loader {
 	base := &Overlay{Origin: Origin{File: BuiltIn}}
-	return &loader{dir: dir, walker: walker{cfg: Default(), base: base, engines: engines, places: map[string]place{}}}
+	return &loader{dir: dir, walker: walker{
+		cfg: Default(), base: base, engines: engines,
+		places: map[string]place{}, bad: map[string]bool{},
+	}}
 }
 
 // dropIns lists conf.d. A file that was meant to be read, but has another
@@ -103,7 +106,7 @@ func (l *loader) read(name string, data []byte) {
 	l.file = name
 	l.files = append(l.files, name)
 	if at, what := foreignByte(name, data); what != "" {
-		l.mistake(at, what, "the file must be UTF-8 text")
+		l.mistake(at, what, "the file must be plain UTF-8 text")
 		return
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
@@ -157,7 +160,8 @@ var (
 
 // yamlHints are what the usual syntax errors mean, by the start of the message.
 var yamlHints = []struct{ start, hint string }{
-	{"mapping values are not allowed", `a value that holds ": " needs quotes; otherwise see the indentation`},
+	{"mapping values are not allowed", `a value that holds ": " needs quotes; otherwise see the indentation, and the colon of the line above`},
+	{"did not find expected alphabetic", `quote a value that begins with "*" or "&"`},
 	{"did not find expected key", "see the indentation here and above"},
 	{"did not find expected '-'", "see the indentation here and above"},
 	{"did not find expected ','", "see whether a bracket or a comma is missing"},

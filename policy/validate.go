@@ -126,11 +126,11 @@ func (l *loader) lists() {
 	l.networks("own_networks", c.OwnNetworks)
 	for i, cb := range c.ClientBanks {
 		key := fmt.Sprintf("client_banks[%d]", i)
-		if len(cb.Networks) == 0 {
+		if len(cb.Networks) == 0 && !l.wrongBelow(key+".networks") {
 			l.at(key, "no networks", `for every client write networks: [0.0.0.0/0, "::/0"]`)
 		}
 		l.networks(key+".networks", cb.Networks)
-		if len(cb.Banks) == 0 {
+		if len(cb.Banks) == 0 && !l.wrongBelow(key+".bank") {
 			l.at(key, "no bank", "name the bank for these clients")
 		}
 		for j, b := range cb.Banks {
@@ -183,14 +183,14 @@ func (l *loader) bankExists(key, name string) {
 
 func (l *loader) listeners() {
 	c := l.cfg
-	if len(c.Listeners) == 0 {
+	if len(c.Listeners) == 0 && !l.wrongBelow("listeners") {
 		l.at("listeners", "no address to listen on", "leave the key out for the built-in ones")
 	}
 	first := map[string]Origin{}
 	for i := range c.Listeners {
 		x := &c.Listeners[i]
 		key := fmt.Sprintf("listeners[%d]", i)
-		if x.Protocol == "" && l.places[key+".protocol"].line == 0 {
+		if x.Protocol == "" && !l.wrongBelow(key+".protocol") {
 			l.at(key, "no protocol", "want "+or(words[reflect.TypeFor[mail.Input]()]))
 		}
 		if x.Bank != "" {
@@ -288,7 +288,7 @@ func checkSetting(key string, value any) (what, hint string) {
 func (l *loader) rules(list string, rules []Rule, why string) {
 	for i, r := range rules {
 		key := fmt.Sprintf("%s[%d]", list, i)
-		if len(r.Match) == 0 {
+		if len(r.Match) == 0 && !l.wrongBelow(key+".match") {
 			l.at(key, "no match", `for all addresses write match: "."`)
 		}
 		for j, m := range r.Match {
@@ -296,7 +296,7 @@ func (l *loader) rules(list string, rules []Rule, why string) {
 				l.at(fmt.Sprintf("%s.match[%d]", key, j), oneLine(err), "")
 			}
 		}
-		if len(r.Settings.values) == 0 && !l.wrongBelow(key) {
+		if len(r.Settings.values) == 0 && !l.wrongBelow(key+".settings") {
 			l.at(key, "no settings", "say what is different for these addresses")
 		}
 		l.overlayValues(key+".settings", r.Settings)
@@ -308,11 +308,15 @@ func (l *loader) rules(list string, rules []Rule, why string) {
 	}
 }
 
-// wrongBelow reports whether a mistake was found in the file below key: what
-// is missing there was then meant to be given.
+// wrongBelow reports whether a mistake was found in key or below it: what is
+// missing there was then meant to be given.
 func (l *loader) wrongBelow(key string) bool {
-	from := l.places[key]
-	return slices.ContainsFunc(l.mistakes, func(m Mistake) bool { return m.File == from.file && m.Line >= from.line })
+	for k := range l.bad {
+		if rest, ok := strings.CutPrefix(k, key); ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {
+			return true
+		}
+	}
+	return false
 }
 
 func (l *loader) keys() {
@@ -409,6 +413,9 @@ func parseDomain(s string) (name, problem string) {
 		return s, "blank in the domain " + quote(s)
 	}
 	name, err := domainProfile.ToASCII(s)
+	if err != nil && mail.Address(s).ASCII() {
+		return s, quote(s) + " is no domain name"
+	}
 	if err != nil {
 		return s, quote(s) + " is no valid international domain name"
 	}

@@ -38,6 +38,7 @@ type walker struct {
 	file     string
 	places   map[string]place // by dotted key, those of overlays excepted
 	mistakes []Mistake
+	bad      map[string]bool // keys whose value is wrong
 
 	// overlay is the one being read, with the key under which its own begin;
 	// nil outside.
@@ -63,6 +64,7 @@ func (w *walker) mistake(at place, what, hint string) {
 // wrong reports a value. path names its key.
 func (w *walker) wrong(n *yaml.Node, path, what, hint string) {
 	if path != "" {
+		w.bad[path] = true
 		what = path + ": " + what
 	}
 	w.mistake(w.place(n), what, hint)
@@ -191,6 +193,7 @@ func (w *walker) structure(path string, n *yaml.Node, v reflect.Value) {
 	w.pairs(path, n, func(key string, k, val *yaml.Node) {
 		index, ok := fields[key]
 		if !ok {
+			w.bad[join(path, key)] = true
 			w.mistake(w.place(k), "unknown key "+quote(key), w.unknownHint(key, names))
 			return
 		}
@@ -260,7 +263,11 @@ func (w *walker) list(path string, n *yaml.Node, v reflect.Value) {
 			w.wrong(item, path, "empty entry in a list", "remove it")
 			continue
 		}
+		before := len(w.mistakes)
 		w.value(at, item, x)
+		if isScalar(elem) && len(w.mistakes) > before {
+			continue // told already
+		}
 		if elem.Kind() == reflect.Struct {
 			if o := x.FieldByName("Origin"); o.IsValid() && o.Type() == reflect.TypeFor[Origin]() {
 				o.Set(reflect.ValueOf(Origin{File: w.file, Line: item.Line}))
@@ -285,7 +292,7 @@ func (w *walker) table(path string, n *yaml.Node, v reflect.Value) {
 			x.Set(reflect.ValueOf(&Overlay{Name: key}))
 		}
 		if path == "banks" && !bankName.MatchString(key) {
-			w.wrong(k, path, "bank name "+quote(key), "want letters, digits, dot, dash and underscore, beginning with a letter or digit")
+			w.wrong(k, path, quote(key)+" cannot be the name of a bank", "want letters, digits, dot, dash and underscore, beginning with a letter or digit")
 			return
 		}
 		w.value(join(path, key), val, x)

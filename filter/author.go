@@ -1,0 +1,202 @@
+package filter
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
+
+	"postern/filter/mail"
+)
+
+// responsible returns the domains that may answer for a message, the most
+// telling first and each once: those of its authors, then per Resent block
+// from the top Resent-From and Resent-Sender, then Sender, then the envelope
+// sender. A valid DKIM signature by one of them is worth most to a receiver.
+func responsible(h mail.Header, from mail.Address) []string {
+	var out []string
+	seen := map[string]bool{}
+	add := func(domains ...string) {
+		for _, d := range domains {
+			if !seen[d] {
+				seen[d] = true
+				out = append(out, d)
+			}
+		}
+	}
+	for _, v := range h.All("From") {
+		add(addressDomains(v)...)
+	}
+	for _, v := range resentBlocks(h) {
+		add(addressDomains(v)...)
+	}
+	for _, v := range h.All("Sender") {
+		add(addressDomains(v)...)
+	}
+	if d, ok := domainToASCII(from.Domain()); ok {
+		add(d)
+	}
+	return out
+}
+
+// resentBlocks returns the Resent-From and Resent-Sender values of each block
+// of Resent- fields, from the top. A block ends at any other field and where a
+// name comes again (RFC 5322 section 3.6.6).
+func resentBlocks(h mail.Header) []string {
+	const resentFrom, resentSender = "resent-from", "resent-sender"
+	var out []string
+	block := map[string]string{}
+	end := func() {
+		for _, name := range []string{resentFrom, resentSender} {
+			if v, ok := block[name]; ok {
+				out = append(out, v)
+			}
+		}
+		clear(block)
+	}
+	for _, f := range h {
+		name := strings.ToLower(f.Name)
+		if _, again := block[name]; again || !strings.HasPrefix(name, "resent-") {
+			end()
+		}
+		if strings.HasPrefix(name, "resent-") {
+			block[name] = f.Value()
+		}
+	}
+	end()
+	return out
+}
+
+// maxAddressList bounds what is parsed of one address field.
+const maxAddressList = 64 << 10
+
+// addressDomains returns the domains of an RFC 5322 address-list in their
+// ASCII form, in order. It reads what people really write: it never fails, and
+// leaves out what has no usable domain.
+func addressDomains(list string) []string {
+	var out []string
+	for _, a := range splitAddresses(list[:min(len(list), maxAddressList)]) {
+		// the last "@": a source route and a quoted local part may hold others
+		i := strings.LastIndexByte(a, '@')
+		if i < 0 {
+			continue
+		}
+		if d, ok := domainToASCII(strings.TrimSpace(a[i+1:])); ok {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// splitAddresses cuts an address-list at the commas and semicolons that are
+// not quoted, and returns of each piece what stands in angle brackets, or all
+// of it, without comments. Quoted strings become "x", since only the domain
+// matters. Quotes and comments that are never closed are taken as plain text.
+func splitAddresses(list string) []string {
+	var out []string
+	var plain, angle strings.Builder
+	inAngle, sawAngle := false, false
+	end := func() {
+		if sawAngle {
+			out = append(out, angle.String())
+		} else {
+			out = append(out, plain.String())
+		}
+		plain.Reset()
+		angle.Reset()
+		inAngle, sawAngle = false, false
+	}
+	lone := [256]bool{} // openers that are known to be never closed from here on
+	for i := 0; i < len(list); i++ {
+		c := list[i]
+		if (c == '"' || c == '(') && !lone[c] {
+			if n := closing(list[i:]); n > 0 {
+				i += n
+				if c == '(' {
+					continue
+				}
+				c = 'x'
+			} else {
+				lone[c] = true
+			}
+		}
+		switch {
+		case c == '<':
+			inAngle, sawAngle = true, true
+			angle.Reset()
+		case c == '>' && inAngle:
+			inAngle = false
+		case c == ';', c == ',' && !inAngle:
+			end()
+		case c == ':' && !inAngle:
+			plain.Reset() // the name of a group
+		case inAngle:
+			angle.WriteByte(c)
+		default:
+			plain.WriteByte(c)
+		}
+	}
+	end()
+	return out
+}
+
+// closing returns the index of the end of the quoted string or of the comment,
+// which may nest, at the start of s, or 0 if it has none.
+func closing(s string) int {
+	depth := 0
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '\\':
+			i++
+		case s[0] == '"':
+			if c == '"' && i > 0 {
+				return i
+			}
+		case c == '(':
+			depth++
+		case c == ')':
+			if depth--; depth == 0 {
+				return i
+			}
+		}
+	}
+	return 0
+}
+
+// lookupDomain maps as a resolver would (UTS 46), without the rule against
+// underscores.
+var lookupDomain = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false))
+
+// domainToASCII returns the lower-case A-label form of a host name, and
+// whether d is one at all: a domain literal and rubbish are not.
+func domainToASCII(d string) (string, bool) {
+	// longer ones cannot have a legal A-label form, and making one takes
+	// quadratic time
+	if len(d) > 1024 || !utf8.ValidString(d) {
+		return "", false
+	}
+	d, err := lookupDomain.ToASCII(strings.TrimSuffix(d, "."))
+	if err != nil || !isName(d) {
+		return "", false
+	}
+	return d, true
+}
+
+// isName reports whether s is a DNS name of letters, digits, hyphens and
+// underscores.
+func isName(s string) bool {
+	if len(s) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > 63 {
+			return false
+		}
+		for i := range len(label) {
+			if c := label[i]; !alnum(c) && c != '-' && c != '_' {
+				return false
+			}
+		}
+	}
+	return true
+}

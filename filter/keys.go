@@ -1,0 +1,236 @@
+package filter
+
+import (
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// KeySpec says where a DKIM key is and what it is for.
+type KeySpec struct {
+	// Domain is the signing domain. With a leading dot the key also signs for
+	// all domains below that have no key of their own, with d= naming Domain.
+	Domain   string
+	Selector string
+	Path     string // PEM file: PKCS #1 (RSA) or PKCS #8 (RSA, Ed25519)
+}
+
+// Key is a private key with the place of its public half in the DNS.
+type Key struct {
+	Domain   string // d=, an A-label name in lower case, without a leading dot
+	Selector string // s=
+
+	subdomains bool
+	signer     crypto.Signer
+}
+
+const (
+	minRSABits = 1024 // RFC 8301 section 3.2: verifiers refuse shorter keys
+	wantedBits = 2048 // same place: what a signer should use
+)
+
+// NewKey makes a signing key of an RSA or Ed25519 private key. A leading dot
+// of domain is explained at [KeySpec].
+func NewKey(domain, selector string, signer crypto.Signer) (*Key, error) {
+	name, subdomains := strings.CutPrefix(domain, ".")
+	d, ok := domainToASCII(name)
+	if !ok {
+		return nil, fmt.Errorf("%q is not a domain name", domain)
+	}
+	if !isName(selector) {
+		return nil, fmt.Errorf("%q is not a selector: letters, digits, hyphens and dots are allowed", selector)
+	}
+	switch key := signer.(type) {
+	case *rsa.PrivateKey:
+		if n := key.N.BitLen(); n < minRSABits {
+			return nil, fmt.Errorf("an RSA key of %d bits is too short: verifiers want at least %d, better %d", n, minRSABits, wantedBits)
+		}
+	case ed25519.PrivateKey:
+	default:
+		return nil, fmt.Errorf("DKIM has no use for a key of type %T: make an RSA or Ed25519 key", signer)
+	}
+	return &Key{Domain: d, Selector: selector, subdomains: subdomains, signer: signer}, nil
+}
+
+// RecordName returns the DNS name of the public key, without a final dot.
+func (k *Key) RecordName() string { return k.Selector + "._domainkey." + k.Domain }
+
+// Record returns the text of the TXT record with the public key (RFC 6376
+// section 3.6.1, RFC 8463 section 4).
+func (k *Key) Record() string {
+	var public []byte
+	switch p := k.signer.Public().(type) {
+	case *rsa.PublicKey:
+		// no error: it knows the type
+		public, _ = x509.MarshalPKIXPublicKey(p)
+	case ed25519.PublicKey:
+		public = p
+	}
+	return "v=DKIM1; k=" + k.algorithm() + "; p=" + base64.StdEncoding.EncodeToString(public)
+}
+
+// Keys are the DKIM keys of a configuration. They do not change; nil is a
+// valid value without keys.
+type Keys struct {
+	all      []*Key
+	byDomain map[string][]*Key
+}
+
+// NewKeys collects keys. Two with the same domain and selector are an error;
+// several for one domain all sign.
+func NewKeys(keys ...*Key) (*Keys, error) {
+	k := &Keys{all: keys, byDomain: map[string][]*Key{}}
+	seen := map[string]bool{}
+	for _, key := range keys {
+		if name := key.RecordName(); seen[name] {
+			return nil, fmt.Errorf("two DKIM keys for domain %s with selector %s", key.Domain, key.Selector)
+		} else {
+			seen[name] = true
+		}
+		k.byDomain[key.Domain] = append(k.byDomain[key.Domain], key)
+	}
+	return k, nil
+}
+
+// LoadKeys reads all keys. The error names every file that is missing, not a
+// key, or open to others.
+func LoadKeys(specs []KeySpec) (*Keys, error) {
+	var keys []*Key
+	var errs []error
+	for _, spec := range specs {
+		key, err := loadKey(spec)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("DKIM key for %s: %w", spec.Domain, err))
+			continue
+		}
+		keys = append(keys, key)
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return NewKeys(keys...)
+}
+
+// maxKeyFile bounds what is read of a key file: 16384 bits of RSA are 13 kB.
+const maxKeyFile = 64 << 10
+
+func loadKey(spec KeySpec) (*Key, error) {
+	data, err := readKeyFile(spec.Path)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := ParsePrivateKey(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", spec.Path, err)
+	}
+	key, err := NewKey(spec.Domain, spec.Selector, signer)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", spec.Path, err)
+	}
+	return key, nil
+}
+
+func readKeyFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	// the group may read: a key that belongs to root and the daemon's group
+	// cannot be changed by the daemon
+	if mode := info.Mode().Perm(); mode&0o027 != 0 {
+		return nil, fmt.Errorf("%s: mode %04o lets others read or write it (hint: chmod 0640)", path, mode)
+	}
+	return io.ReadAll(io.LimitReader(f, maxKeyFile))
+}
+
+// ParsePrivateKey returns the first private key of a PEM file.
+func ParsePrivateKey(data []byte) (crypto.Signer, error) {
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			return nil, errors.New("no private key in PEM form (hint: postern dkim keygen makes one)")
+		}
+		var key any
+		var err error
+		switch block.Type {
+		case "RSA PRIVATE KEY":
+			if block.Headers["DEK-Info"] != "" {
+				return nil, errors.New("the key is encrypted: store it without a passphrase")
+			}
+			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+		case "PRIVATE KEY":
+			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+		case "ENCRYPTED PRIVATE KEY":
+			return nil, errors.New("the key is encrypted: store it without a passphrase")
+		case "EC PRIVATE KEY":
+			return nil, errors.New("DKIM has no use for an ECDSA key: make an RSA or Ed25519 key")
+		case "PUBLIC KEY", "RSA PUBLIC KEY":
+			return nil, errors.New("this is the public key: the private one is needed")
+		default:
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		signer, ok := key.(crypto.Signer)
+		if !ok {
+			return nil, fmt.Errorf("DKIM has no use for a key of type %T: make an RSA or Ed25519 key", key)
+		}
+		return signer, nil
+	}
+}
+
+// All returns the keys in the order of the configuration.
+func (k *Keys) All() []*Key {
+	if k == nil {
+		return nil
+	}
+	return k.all
+}
+
+// Warnings returns what a postmaster should know about the keys, one sentence
+// each.
+func (k *Keys) Warnings() []string {
+	var out []string
+	for _, key := range k.All() {
+		if p, ok := key.signer.(*rsa.PrivateKey); ok && p.N.BitLen() < wantedBits {
+			out = append(out, fmt.Sprintf("the DKIM key %s has %d bits; receivers may ask for %d (RFC 8301)", key.RecordName(), p.N.BitLen(), wantedBits))
+		}
+	}
+	return out
+}
+
+// find returns the keys of the first domain that has any: its own, or those of
+// its nearest parent that signs for its subdomains.
+func (k *Keys) find(domains []string) []*Key {
+	for _, d := range domains {
+		if keys := k.byDomain[d]; len(keys) > 0 {
+			return keys
+		}
+		for _, parent, ok := strings.Cut(d, "."); ok; _, parent, ok = strings.Cut(parent, ".") {
+			var keys []*Key
+			for _, key := range k.byDomain[parent] {
+				if key.subdomains {
+					keys = append(keys, key)
+				}
+			}
+			if len(keys) > 0 {
+				return keys
+			}
+		}
+	}
+	return nil
+}

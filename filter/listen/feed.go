@@ -1,0 +1,295 @@
+package listen
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/emersion/go-smtp"
+
+	"postern/filter/mail"
+)
+
+// Limits bound what one feed accepts. A zero field means its default.
+type Limits struct {
+	// Size is the number of octets of a message as RFC 1870 counts them; a
+	// larger one gets 552 5.3.4. Default 100 MiB, more than the feeding
+	// Postfix usually lets through (message_size_limit).
+	Size int64
+	// Recipients of one message; the next gets 452 4.5.3, and Postfix sends
+	// the rest in another transaction. Default 1000.
+	Recipients int
+	// Sessions at a time; the next gets 421 4.3.2. Default 100.
+	Sessions int
+	// PeerSessions at a time from one IP address; Unix sockets count only
+	// for Sessions. Default 50.
+	PeerSessions int
+	// Hops is the number of Received fields; a message with more is in a
+	// loop and gets 554 5.4.6. Default 50.
+	Hops int
+	// Errors is the number of wrong commands after which a session is closed
+	// with 421. A message in between sets the count back. Default 20.
+	Errors int
+	// Idle is the time to wait for a command, and for a peer that does not
+	// read our replies. Default 300 s.
+	Idle time.Duration
+	// Data is how long the peer may fall behind MinRate while it sends a
+	// message, and so the longest pause between two blocks. Default 180 s.
+	Data time.Duration
+	// MinRate is the number of octets per 30 s that a peer must send of a
+	// message. Default 1 KiB.
+	MinRate int
+	// Process is the time that the handler has for one message, from the
+	// final dot. It must end well before Postfix' lmtp_data_done_timeout.
+	// Default 480 s.
+	Process time.Duration
+}
+
+func (l Limits) withDefaults() Limits {
+	l.Size = cmp.Or(l.Size, 100<<20)
+	l.Recipients = cmp.Or(l.Recipients, 1000)
+	l.Sessions = cmp.Or(l.Sessions, 100)
+	l.PeerSessions = cmp.Or(l.PeerSessions, 50)
+	l.Hops = cmp.Or(l.Hops, 50)
+	l.Errors = cmp.Or(l.Errors, 20)
+	l.Idle = cmp.Or(l.Idle, 300*time.Second)
+	l.Data = cmp.Or(l.Data, 180*time.Second)
+	l.MinRate = cmp.Or(l.MinRate, 1024)
+	l.Process = cmp.Or(l.Process, 480*time.Second)
+	return l
+}
+
+// overrunGrace is how long after its deadline a handler may still answer: a
+// receipt that arrives in the last moment must not become a duplicate.
+const overrunGrace = 10 * time.Second
+
+// FeedOptions are the settings of a [Feed]. The zero value works.
+type FeedOptions struct {
+	Listener    string // as configured, for Transaction.Listener
+	Hostname    string // for the greeting, the host name of the machine if empty
+	Limits      Limits
+	SpoolDir    string // folder of temporary files, see mail.Spool
+	SpoolMemory int    // octets of a message kept in memory, see mail.Spool
+
+	// RefuseBareLF refuses a message with an LF that has no CR before it
+	// (550 5.6.11). Otherwise such an LF becomes CRLF, as with Postfix'
+	// smtpd_forbid_bare_newline=normalize.
+	RefuseBareLF bool
+
+	// Looping, if set, sees the header of each message; true is answered
+	// with 554 5.4.6, as too many Received fields are.
+	Looping func(mail.Header) bool
+
+	// Log gets what is wrong with a session, and no line for a session in
+	// order. Nil logs nothing.
+	Log *slog.Logger
+}
+
+// Feed takes messages by LMTP and SMTP from one listener: LHLO and EHLO are
+// both answered, each in its own way. go-smtp speaks the dialogue, through a
+// [feedConn].
+type Feed struct {
+	handler Handler
+	opts    FeedOptions
+	limits  Limits
+	log     *slog.Logger
+	server  *smtp.Server
+	grace   time.Duration
+
+	base context.Context // of all handlers; ends with Close
+	stop context.CancelFunc
+
+	closing atomic.Bool
+
+	mu       sync.Mutex // guards the fields below
+	listener net.Listener
+	conns    map[*feedConn]struct{} // sessions, and closed ones whose handler still runs
+	peers    map[netip.Addr]int
+	drained  chan struct{} // closed when closing and conns is empty
+}
+
+// NewFeed returns a feed that hands its messages to h.
+func NewFeed(h Handler, o FeedOptions) *Feed {
+	f := &Feed{
+		handler: h,
+		opts:    o,
+		limits:  o.Limits.withDefaults(),
+		log:     o.Log,
+		grace:   overrunGrace,
+		conns:   map[*feedConn]struct{}{},
+		peers:   map[netip.Addr]int{},
+		drained: make(chan struct{}),
+	}
+	if f.log == nil {
+		f.log = slog.New(slog.DiscardHandler)
+	}
+	if f.opts.Hostname == "" {
+		f.opts.Hostname, _ = os.Hostname()
+	}
+	f.base, f.stop = context.WithCancel(context.Background())
+
+	f.server = smtp.NewServer(smtp.BackendFunc(func(sc *smtp.Conn) (smtp.Session, error) {
+		return feedSession{sc.Conn().(*feedConn)}, nil
+	}))
+	f.server.Domain = f.opts.Hostname
+	f.server.MaxMessageBytes = f.limits.Size
+	f.server.MaxLineLength = 0 // the conn bounds command lines, and go-smtp sees no data
+	f.server.EnableSMTPUTF8 = true
+	f.server.EnableDSN = true
+	f.server.ErrorLog = slog.NewLogLogger(f.log.Handler(), slog.LevelError)
+	return f
+}
+
+// Serve accepts sessions from l until Shutdown or Close, after which it
+// returns nil, or until l fails. A Feed serves one listener.
+func (f *Feed) Serve(l net.Listener) error {
+	f.mu.Lock()
+	if f.closing.Load() {
+		f.mu.Unlock()
+		return l.Close()
+	}
+	f.listener = l
+	f.mu.Unlock()
+	err := f.server.Serve(gate{l, f})
+	if f.closing.Load() {
+		return nil
+	}
+	return fmt.Errorf("accepting sessions on %s: %w", f.opts.Listener, err)
+}
+
+// Shutdown stops accepting, answers 421 to sessions that are between two
+// commands and waits for messages that are being sent or processed. When ctx
+// ends first, it does as Close does and returns the error of ctx.
+func (f *Feed) Shutdown(ctx context.Context) error {
+	err := f.stopAccepting()
+	select {
+	case <-f.drained:
+		f.stop()
+		return err
+	case <-ctx.Done():
+		f.Close()
+		return ctx.Err()
+	}
+}
+
+// Close ends everything at once: sessions are cut, and the context of running
+// handlers is cancelled. The feeding MTA keeps what was not answered.
+func (f *Feed) Close() error {
+	err := f.stopAccepting()
+	f.stop()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for c := range f.conns {
+		c.Conn.Close()
+	}
+	return err
+}
+
+func (f *Feed) stopAccepting() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closing.Swap(true) {
+		return nil
+	}
+	if len(f.conns) == 0 {
+		close(f.drained)
+	}
+	for c := range f.conns {
+		c.interrupt()
+	}
+	if f.listener == nil {
+		return nil
+	}
+	if err := f.listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// gate is the listener that go-smtp accepts from: it lets in what the limits
+// on sessions allow.
+type gate struct {
+	net.Listener
+	f *Feed
+}
+
+func (g gate) Accept() (net.Conn, error) {
+	for {
+		nc, err := g.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		c, reason := g.f.admit(nc)
+		if c != nil {
+			return c, nil
+		}
+		g.f.log.Warn("session refused", "listener", g.f.opts.Listener, "peer", nc.RemoteAddr().String(), "reason", reason)
+		// the send buffer of a new connection is empty: this does not block
+		nc.SetWriteDeadline(time.Now().Add(time.Second))
+		fmt.Fprintf(nc, "421 4.3.2 %s %s\r\n", g.f.opts.Hostname, reason)
+		nc.Close()
+	}
+}
+
+// admit registers a new session, or returns nil and the reason against it.
+func (f *Feed) admit(nc net.Conn) (*feedConn, string) {
+	c := newFeedConn(nc, f)
+	peer := c.peer.Addr()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.closing.Load():
+		return nil, "Service shutting down"
+	case len(f.conns) >= f.limits.Sessions:
+		return nil, "Too many sessions"
+	case peer.IsValid() && f.peers[peer] >= f.limits.PeerSessions:
+		return nil, "Too many sessions from your address"
+	}
+	f.conns[c] = struct{}{}
+	if peer.IsValid() {
+		f.peers[peer]++
+	}
+	return c, ""
+}
+
+// forget gives back the slot of a session.
+func (f *Feed) forget(c *feedConn) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.conns, c)
+	if peer := c.peer.Addr(); peer.IsValid() {
+		if f.peers[peer]--; f.peers[peer] == 0 {
+			delete(f.peers, peer)
+		}
+	}
+	if f.closing.Load() && len(f.conns) == 0 {
+		close(f.drained)
+	}
+}
+
+// sessions counts the sessions of all listeners: together with the process id
+// it makes a log id, so it is one number for the process.
+var sessions atomic.Uint64
+
+// newSessionID returns the log id of a new session, "pid-count" as Amavis
+// writes it, for example "08643-02".
+func newSessionID() string {
+	return fmt.Sprintf("%05d-%02d", os.Getpid(), sessions.Add(1))
+}
+
+// messageID returns the log id of the n-th message of a session, counted from
+// 1: "08643-02", "08643-02-2", "08643-02-3".
+func messageID(session string, n int) string {
+	if n == 1 {
+		return session
+	}
+	return fmt.Sprintf("%s-%d", session, n)
+}

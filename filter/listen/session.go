@@ -1,0 +1,220 @@
+package listen
+
+import (
+	"context"
+	"io"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/emersion/go-smtp"
+
+	"postern/filter/mail"
+)
+
+// feedSession is the side of a session that go-smtp calls: the transaction.
+// Addresses come from the conn, go-smtp has only a stand-in.
+type feedSession struct{ *feedConn }
+
+// Reset ends the transaction and forgets the client: XFORWARD holds for one
+// message (Postfix' XFORWARD_README).
+func (s feedSession) Reset() {
+	s.tx, s.client = nil, mail.Client{}
+}
+
+// Logout has nothing to free.
+func (s feedSession) Logout() error { return nil }
+
+// Mail opens the transaction.
+func (s feedSession) Mail(_ string, opts *smtp.MailOptions) error {
+	switch {
+	case s.tx != nil:
+		return mail.NewReply(503, 5, 1, "Nested MAIL command").SMTP()
+	case !s.path.ASCII() && !opts.UTF8:
+		return needUTF8.SMTP()
+	case s.size > uint64(s.f.limits.Size):
+		return tooBig.SMTP()
+	}
+	s.tx = &mail.Transaction{
+		Received:  time.Now(),
+		Input:     mail.InputSMTP,
+		Protocol:  s.protocol(opts.UTF8),
+		Listener:  s.f.opts.Listener,
+		LocalAddr: s.local,
+		PeerAddr:  s.peer,
+		Helo:      s.helo,
+		Client:    s.client,
+		From:      s.path,
+		FromOpts:  *opts,
+	}
+	if s.hello == "LHLO" {
+		s.tx.Input = mail.InputLMTP
+	}
+	s.tx.FromOpts.Size = int64(s.size)
+	return nil
+}
+
+// protocol returns the word for "with" in Received (RFC 3848, RFC 6531
+// section 4.3).
+func (s feedSession) protocol(utf8 bool) string {
+	switch {
+	case s.hello == "LHLO" && utf8:
+		return "UTF8LMTP"
+	case s.hello == "LHLO":
+		return "LMTP"
+	case utf8:
+		return "UTF8SMTP"
+	case s.hello == "EHLO":
+		return "ESMTP"
+	}
+	return "SMTP"
+}
+
+// Rcpt adds a recipient.
+func (s feedSession) Rcpt(_ string, opts *smtp.RcptOptions) error {
+	switch {
+	case !s.path.ASCII() && !s.tx.FromOpts.UTF8:
+		return needUTF8.SMTP()
+	case len(s.tx.Rcpts) >= s.f.limits.Recipients:
+		return mail.NewReply(452, 5, 3, "Too many recipients").SMTP()
+	}
+	s.tx.Rcpts = append(s.tx.Rcpts, mail.Recipient{Address: s.path, Opts: *opts})
+	return nil
+}
+
+// Data reads the message and has it processed. go-smtp has sent 354 (it waits
+// in our buffer), reads an empty message afterwards and writes a reply, for
+// which feedConn sends the final replies.
+func (s feedSession) Data(io.Reader) error {
+	s.setInData(true)
+	msg, refusal, err := s.receive()
+	if err != nil {
+		s.fail(err)
+		return inError.SMTP()
+	}
+	s.mails++
+	s.tx.ID = messageID(s.id, s.mails)
+	want := 1
+	if !s.tx.Input.OneReply() {
+		want = len(s.tx.Rcpts)
+	}
+	if refusal.IsZero() {
+		s.tx.Message = msg
+		s.finals = s.process(s.tx, want)
+	} else {
+		msg.Close()
+		s.finals = repeat(refusal, want)
+	}
+	s.line = []byte(".\r\n")
+	return s.finals[0].SMTP()
+}
+
+var (
+	inError  = mail.NewReply(451, 3, 0, "Error in processing")
+	needUTF8 = mail.NewReply(553, 6, 7, "Address needs the SMTPUTF8 parameter")
+	tooBig   = mail.NewReply(552, 3, 4, "Message size exceeds the limit")
+)
+
+// receive reads the message to its end. An error means that the end was not
+// seen; a refusal is for a message that was read and will not be processed.
+func (s feedSession) receive() (msg *mail.Message, refusal mail.Reply, err error) {
+	o := &s.f.opts
+	m := incoming{spool: mail.Spool{Dir: o.SpoolDir, Memory: o.SpoolMemory}, limit: s.f.limits.Size}
+	defer m.spool.Discard()
+	var d dataDecoder
+	s.due = time.Now().Add(s.f.limits.Data)
+	for end := false; !end; {
+		if _, err := s.in.Peek(1); err != nil {
+			return nil, refusal, err
+		}
+		b, _ := s.in.Peek(s.in.Buffered())
+		var n int
+		n, end = d.decode(&m, b)
+		s.in.Discard(n)
+	}
+	switch {
+	case m.over():
+		return nil, tooBig, nil
+	case d.bareLF && o.RefuseBareLF:
+		return nil, mail.NewReply(550, 6, 11, "Bare <LF> in the message"), nil
+	case m.err == nil:
+		msg, m.err = m.spool.Message()
+	}
+	if m.err != nil {
+		s.f.log.Error("message not stored", "session", s.id, "error", m.err)
+		return nil, mail.NewReply(452, 3, 1, "Insufficient system storage"), nil
+	}
+	h := msg.Header()
+	if h.Count("Received") > s.f.limits.Hops || o.Looping != nil && o.Looping(h) {
+		refusal = mail.NewReply(554, 4, 6, "Too many hops, this looks like a mail loop")
+	}
+	return msg, refusal, nil
+}
+
+// process runs the handler under its deadline and returns want replies.
+//
+// A handler that overruns cannot be stopped, and it may be about to relay the
+// message. Then the peer gets 451 and keeps the message: it may come twice,
+// but is not lost, and the late result is only logged. The session ends, but
+// keeps its slot until the handler returns, so that hanging handlers do not
+// pile up.
+func (s feedSession) process(tx *mail.Transaction, want int) []mail.Reply {
+	s.flush()
+	f, id := s.f, tx.ID
+	ctx, cancel := context.WithTimeout(f.base, f.limits.Process)
+	done := make(chan []mail.Reply, 1)
+	var late atomic.Bool
+	s.refs.Add(1)
+	go func() {
+		defer s.release()
+		defer cancel()
+		defer tx.Message.Close()
+		replies := f.handle(ctx, tx, want)
+		done <- replies
+		if late.Load() {
+			f.log.Error("handler finished after its time, the message may come twice", "id", id, "reply", replies[0].String())
+		}
+	}()
+	timer := time.NewTimer(f.limits.Process + f.grace)
+	defer timer.Stop()
+	select {
+	case replies := <-done:
+		return replies
+	case <-timer.C:
+		f.log.Error("handler overran its time", "id", id)
+	case <-f.base.Done():
+	}
+	late.Store(true)
+	s.overrun = true
+	return repeat(mail.NewReply(451, 4, 2, "Processing took too long"), want)
+}
+
+// handle calls the handler. What it answers wrongly becomes 451.
+func (f *Feed) handle(ctx context.Context, tx *mail.Transaction, want int) (replies []mail.Reply) {
+	defer func() {
+		if p := recover(); p != nil {
+			f.log.Error("panic in handler", "id", tx.ID, "panic", p, "stack", string(debug.Stack()))
+			replies = repeat(inError, want)
+		}
+	}()
+	replies = f.handler.Process(ctx, tx)
+	if len(replies) != want {
+		f.log.Error("handler gave a wrong number of replies", "id", tx.ID, "want", want, "got", len(replies))
+		return repeat(inError, want)
+	}
+	for i, r := range replies {
+		if c := r.Class(); c != 2 && c != 4 && c != 5 {
+			f.log.Error("handler gave an impossible reply", "id", tx.ID, "recipient", i, "code", r.Code)
+			replies[i] = inError
+		}
+	}
+	return replies
+}
+
+func repeat(r mail.Reply, n int) []mail.Reply {
+	all := make([]mail.Reply, n)
+	for i := range all {
+		all[i] = r
+	}
+	return all
+}

@@ -59,12 +59,13 @@ func decideRcpt(s *Settings, rcpt int, findings []mail.Finding) Verdict {
 	if v.Destiny != Pass {
 		first = v.Blocking.Category
 	}
-	slices.SortStableFunc(v.Findings, func(a, b mail.Finding) int {
-		if (a.Category == first) != (b.Category == first) {
-			return cmp.Compare(btoi(b.Category == first), btoi(a.Category == first))
+	rank := func(f mail.Finding) int {
+		if f.Category == first {
+			return int(mail.Infected) + 1
 		}
-		return cmp.Compare(b.Category, a.Category)
-	})
+		return int(f.Category)
+	}
+	slices.SortStableFunc(v.Findings, func(a, b mail.Finding) int { return cmp.Compare(rank(b), rank(a)) })
 	return v
 }
 
@@ -122,13 +123,6 @@ func distinct(c []ContentCategory) []ContentCategory {
 		return cmp.Or(cmp.Compare(b.Category, a.Category), cmp.Compare(b.Minor, a.Minor))
 	})
 	return slices.Compact(c)
-}
-
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // section returns the key under which the settings of a category stand.

@@ -78,6 +78,7 @@ type addressTable[T comparable] struct {
 	domain   map[string][]T // "sub.dom"
 	below    map[string][]T // ".sub.dom" without the dot
 	patterns []pattern[T]
+	keys     int // added so far; most configurations have no rules
 }
 
 type pattern[T comparable] struct {
@@ -94,6 +95,7 @@ func (t *addressTable[T]) add(key string, rule T) error {
 	if err := checkKey(key); err != nil {
 		return err
 	}
+	t.keys++
 	put := func(m *map[string][]T, k string) {
 		if *m == nil {
 			*m = map[string][]T{}
@@ -125,6 +127,7 @@ func (t *addressTable[T]) addPattern(key, re string, rule T) error {
 	if err != nil {
 		return fmt.Errorf("address key %q: %w", key, err)
 	}
+	t.keys++
 	t.patterns = append(t.patterns, pattern[T]{c, rule})
 	return nil
 }
@@ -132,6 +135,9 @@ func (t *addressTable[T]) addPattern(key, re string, rule T) error {
 // checkKey finds the usual slips of the pen.
 func checkKey(key string) error {
 	local, domain := mail.Address(key).Split()
+	if !strings.Contains(key, "@") {
+		local, domain = "", strings.TrimPrefix(key, ".")
+	}
 	switch {
 	case key == "":
 		return errors.New("address key is empty: \".\" matches every address")
@@ -139,10 +145,12 @@ func checkKey(key string) error {
 		return fmt.Errorf("address key %q: there are no exclusions here: give the excluded address a rule of its own", key)
 	case strings.HasPrefix(key, "@"):
 		return fmt.Errorf("address key %q: write %q for the domain, %q for the domain and all below it", key, key[1:], "."+key[1:])
-	case strings.HasPrefix(local, "*"):
+	case strings.HasPrefix(key, "*"):
 		return fmt.Errorf("address key %q: there are no wildcards: write domain, .domain or /regular expression/", key)
-	case strings.ContainsAny(domain, " \t") || strings.ContainsAny(key, " \t") && !strings.HasPrefix(local, `"`):
+	case strings.ContainsAny(domain, " \t") || strings.ContainsAny(local, " \t") && local[0] != '"':
 		return fmt.Errorf("address key %q: a blank cannot stand in an address: each key is an entry of its own", key)
+	case strings.ContainsAny(domain, "\"/"):
+		return fmt.Errorf("address key %q: not an address", key)
 	case strings.Contains(domain, "..") || strings.HasPrefix(domain, "."):
 		return fmt.Errorf("address key %q: empty label in the domain", key)
 	}
@@ -151,6 +159,9 @@ func checkKey(key string) error {
 
 // find returns the rules for a, the most specific first, each once.
 func (t *addressTable[T]) find(a mail.Address) []T {
+	if t.keys == 0 {
+		return nil
+	}
 	local, domain := foldAddress(a)
 	var out []T
 	take := func(rules []T) {
@@ -190,14 +201,7 @@ func (t *addressTable[T]) find(a mail.Address) []T {
 // overlayTable has the rules of the configuration and its files.
 type overlayTable struct{ addressTable[*Overlay] }
 
-// addRule enters the overlay of a rule under each of its keys.
-func (t *overlayTable) addRule(dir string, r Rule) error {
-	if r.Settings.Sets("originating") {
-		return errors.New("originating cannot depend on an address, which anybody can write: set it in a bank")
-	}
-	return t.addKeys(dir, r.Match, r.Settings)
-}
-
+// addKeys enters an overlay under each key of a list, which may name files.
 func (t *overlayTable) addKeys(dir string, keys []string, o *Overlay) error {
 	entries, err := expandList(dir, keys)
 	errs := []error{err}
@@ -276,7 +280,7 @@ func checkDomain(name string) error {
 	case strings.Contains(name, "@"):
 		_, domain := mail.Address(name).Split()
 		return fmt.Errorf("domain %q: want a domain, not an address: write %q", name, domain)
-	case strings.ContainsAny(name, " \t*") || strings.Contains(name, ".."):
+	case strings.ContainsAny(name, " \t*!") || strings.Contains(name, ".."):
 		return fmt.Errorf("domain %q: not a domain name", name)
 	}
 	return nil

@@ -34,7 +34,7 @@ type Request struct {
 
 // Step is one bank on the path, and why it was loaded.
 type Step struct {
-	Bank   string // "" for the base
+	Bank   string // "" for what is no bank: a rule for senders or recipients, a lookup that failed
 	Reason string // for example "listener 127.0.0.1:10023" or "client 84.200.7.149 in 84.200.7.144/28"
 }
 

@@ -38,15 +38,15 @@ type clientRule struct {
 // whatever the number of its recipients.
 const lookupTimeout = 5 * time.Second
 
-// compile prepares c for Select. It reads the lists that c names; their paths
-// are relative to dir. All mistakes are reported together.
+// compile prepares a valid c for Select. It reads the lists that c names;
+// their paths are relative to dir. All mistakes are reported together.
 func (c *Config) compile(dir string) error {
 	s := &selector{
 		base: &c.Settings, domain: c.Domain, timeout: lookupTimeout,
 		senders: &overlayTable{}, recipients: &overlayTable{},
 	}
 	var errs []error
-	note := func(at fmt.Stringer, key string, err error) {
+	note := func(at Origin, key string, err error) {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %s: %w", at, key, err))
 		}
@@ -55,34 +55,24 @@ func (c *Config) compile(dir string) error {
 	s.local, err = ParseDomains(dir, c.LocalDomains)
 	note(c.Origin("local_domains"), "local_domains", err)
 	for _, cb := range c.ClientBanks {
-		networks, err := ParseNetworks(dir, cb.Networks)
+		var r clientRule
+		r.networks, err = ParseNetworks(dir, cb.Networks)
 		note(cb.Origin, "client_banks", err)
-		r := clientRule{networks: networks}
 		for _, name := range cb.Banks {
-			o := c.Bank(name)
-			if o == nil {
-				note(cb.Origin, "client_banks", fmt.Errorf("there is no bank %q", name))
-				continue
-			}
-			r.banks = append(r.banks, o)
+			r.banks = append(r.banks, c.Bank(name))
 		}
 		s.clients = append(s.clients, r)
 	}
 	own, err := ParseNetworks(dir, c.OwnNetworks)
 	note(c.Origin("own_networks"), "own_networks", err)
-	if o := c.Bank("MYNETS"); o != nil && len(c.ClientBanks) == 0 {
-		s.clients = []clientRule{{own, []*Overlay{o}}}
-	}
-	for _, l := range c.Listeners {
-		if l.Bank != "" && c.Bank(l.Bank) == nil {
-			note(l.Origin, "listeners", fmt.Errorf("there is no bank %q", l.Bank))
-		}
+	if len(c.ClientBanks) == 0 {
+		s.clients = []clientRule{{own, []*Overlay{c.Bank("MYNETS")}}}
 	}
 	for _, r := range c.Senders {
-		note(r.Origin, "senders", s.senders.addRule(dir, r))
+		note(r.Origin, "senders", s.senders.addKeys(dir, r.Match, r.Settings))
 	}
 	for _, r := range c.Recipients {
-		note(r.Origin, "recipients", s.recipients.addRule(dir, r))
+		note(r.Origin, "recipients", s.recipients.addKeys(dir, r.Match, r.Settings))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err

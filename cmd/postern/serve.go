@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"postern/policy"
+)
+
+// drainTime is how long messages in work may take after SIGTERM.
+const drainTime = 60 * time.Second
+
+func newServeCommand() *cobra.Command {
+	var config string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the filter in the foreground",
+		Long: `Run the filter in the foreground, for a service manager.
+
+SIGHUP reads the configuration again; a mistake in it leaves the old one in
+force. SIGTERM and SIGINT refuse new mail and give messages in work up to 60
+seconds; a second SIGINT ends at once. Mail that was not answered stays in the
+queue of Postfix.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return serve(config) },
+	}
+	addConfigFlag(cmd, &config)
+	return cmd
+}
+
+func addConfigFlag(cmd *cobra.Command, config *string) {
+	cmd.Flags().StringVarP(config, "config", "c", defaultConfig, "configuration `file`")
+}
+
+func serve(config string) error {
+	cfg, err := policy.Load(config, engines())
+	if err != nil {
+		return exit(exitConfig, err)
+	}
+	log, closer, err := newLogger(cfg.Log)
+	if err != nil {
+		return exit(exitConfig, fmt.Errorf("%s: log: %w", cfg.Origin("log.to"), err))
+	}
+	defer closer.Close()
+	d, err := newDaemon(cfg, log)
+	if err != nil {
+		return exit(exitConfig, err)
+	}
+	// before the listeners are open: a signal must not kill what has begun
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	if err := d.start(openListener); err != nil {
+		return exit(exitConfig, err)
+	}
+	for _, l := range cfg.Listeners {
+		log.Info("listening", "address", l.Address, "protocol", string(l.Protocol), "bank", l.Bank)
+	}
+	for _, w := range d.warnings() {
+		log.Warn(w)
+	}
+	return d.run(config, signals)
+}
+
+// run serves until a signal or the failure of a listener ends the program.
+func (d *daemon) run(config string, signals <-chan os.Signal) error {
+	for {
+		select {
+		case err := <-d.failed:
+			d.log.Error("stopping", "err", err)
+			return errors.Join(exit(exitOSErr, err), d.drain(signals, 0))
+		case s := <-signals:
+			if s != syscall.SIGHUP {
+				d.log.Info("stopping", "signal", s.String())
+				interrupts := 0
+				if s == syscall.SIGINT {
+					interrupts++
+				}
+				return d.drain(signals, interrupts)
+			}
+			d.reloadFile(config)
+		}
+	}
+}
+
+func (d *daemon) reloadFile(config string) {
+	cfg, err := policy.Load(config, engines())
+	if err == nil {
+		err = d.reload(cfg)
+	}
+	if err != nil {
+		d.log.Error("the configuration is not taken, the old one stays", "err", err)
+		return
+	}
+	d.log.Info("configuration reloaded", "file", config)
+}
+
+// drain lets messages in work finish; the second SIGINT cuts them off.
+func (d *daemon) drain(signals <-chan os.Signal, interrupts int) error {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- d.stop(ctx) }()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				d.log.Warn("stopped before all messages were finished; they stay in the feeding queue", "err", err)
+			}
+			return nil
+		case s := <-signals:
+			if s == syscall.SIGINT {
+				interrupts++
+			}
+			if interrupts >= 2 {
+				cancel()
+			}
+		}
+	}
+}

@@ -1,0 +1,268 @@
+package filter
+
+import (
+	"context"
+	"fmt"
+	"mime"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"postern/filter/mail"
+)
+
+// bundle is what recipients must share to travel in one transaction: equal
+// next hop and equal edits.
+type bundle struct {
+	hop        string
+	scanned    bool
+	alert      string
+	subjectTag string
+	sign       bool
+}
+
+// forward hands the message to the next hop for every recipient that nothing
+// has been decided about: grouped by equal edits, signed last.
+func (j *job) forward(ctx context.Context) {
+	var order []bundle
+	members := map[bundle][]int{}
+	for i := range j.rcpts {
+		if r := &j.rcpts[i]; r.receipt.Disposal != mail.NotHandled || r.toReport {
+			continue
+		}
+		b := j.bundle(i)
+		if members[b] == nil {
+			order = append(order, b)
+		}
+		members[b] = append(members[b], i)
+	}
+	for _, b := range order {
+		if j.tx.Input.OneReply() && j.deferred() {
+			// the one reply is a delay already: what is not sent now
+			// cannot arrive twice
+			break
+		}
+		j.send(ctx, b, members[b])
+	}
+}
+
+// bundle returns what recipient i's copy needs.
+func (j *job) bundle(i int) bundle {
+	v, sel := &j.ex.Verdicts[i], &j.ex.Selection.Rcpts[i]
+	b := bundle{
+		hop:     sel.Settings.ForwardTo,
+		scanned: j.ex.Scanned && !sel.Settings.Virus.Bypass,
+		sign:    j.ex.Selection.Originating && sel.Settings.DKIM.Sign,
+	}
+	for _, c := range v.Categories {
+		switch c.Category {
+		case mail.Infected:
+			b.alert, b.sign = "INFECTED, message contains virus: "+strings.Join(v.Names(c.Category), ", "), false
+		case mail.Banned:
+			if b.alert == "" {
+				b.alert = "BANNED, message contains " + strings.Join(v.Names(c.Category), ", ")
+			}
+		case mail.Spam, mail.Spammy:
+			b.sign = false
+		}
+		if b.subjectTag == "" && sel.Local {
+			b.subjectTag = sel.Settings.Category(c.Category).SubjectTag
+		}
+	}
+	return b
+}
+
+// send relays one bundle and keeps the receipts.
+func (j *job) send(ctx context.Context, b bundle, rcpts []int) {
+	o := &mail.Outgoing{
+		Client: j.tx.Client, From: j.tx.From, FromOpts: j.tx.FromOpts,
+		Message: j.tx.Message, Edits: j.edits(b), AllOrNone: j.tx.Input.OneReply(),
+	}
+	for _, i := range rcpts {
+		o.Rcpts = append(o.Rcpts, j.tx.Rcpts[i])
+	}
+	if b.sign && j.Keys != nil {
+		signed, err := j.Keys.Sign(o)
+		if err != nil {
+			// an unsigned mail arrives, a lost one does not
+			j.Log.Error("not signed", "id", j.tx.ID, "err", err)
+		}
+		j.addSigned(signed)
+	}
+	for k, r := range j.relay(ctx, b.hop, o) {
+		s := &j.rcpts[rcpts[k]]
+		s.receipt, s.tagged = r, b.alert != "" || b.subjectTag != ""
+		switch r.Disposal {
+		case mail.Deferred:
+			s.byMTA = true
+			s.receipt.Reply.Text = mail.NewReply(451, 0, 0, "id=%s - Temporary MTA failure on relaying, %s", j.tx.ID, r.Reply.Text).Text
+		case mail.Refused:
+			s.byMTA = true
+			s.receipt.Reply.Text = mail.NewReply(550, 0, 0, "id=%s - Rejected by next-hop MTA on relaying, %s", j.tx.ID, r.Reply.Text).Text
+		}
+	}
+	j.settleRefusals()
+}
+
+// settleRefusals finds a way to tell about recipients that the next hop
+// refused while it took others, where one reply must do for all.
+func (j *job) settleRefusals() {
+	if !j.tx.Input.OneReply() {
+		return
+	}
+	accepted := false
+	for i := range j.rcpts {
+		switch j.rcpts[i].receipt.Disposal {
+		case mail.Relayed, mail.Bounced:
+			accepted = true
+		}
+	}
+	for i := range j.rcpts {
+		r := &j.rcpts[i]
+		if !accepted || r.receipt.Disposal != mail.Refused || !r.byMTA || r.toReport {
+			continue
+		}
+		if why := j.gate.Failure(i, &j.ex.Verdicts[i], 0); why.Open() {
+			r.toReport = true
+		} else {
+			j.suppress(i, why)
+		}
+	}
+}
+
+// relay sends o to the next hop written as hop. It always returns a receipt
+// for every recipient.
+func (j *job) relay(ctx context.Context, hop string, o *mail.Outgoing) []mail.Receipt {
+	fail := func(err error) []mail.Receipt {
+		j.Log.Error("not relayed", "id", j.tx.ID, "next_hop", hop, "err", err)
+		out := make([]mail.Receipt, len(o.Rcpts))
+		for i := range out {
+			out[i] = mail.Receipt{Disposal: mail.Deferred, Reply: mail.NewReply(451, 3, 5, "no next hop")}
+		}
+		return out
+	}
+	h, err := mail.ParseNextHop(hop)
+	if err != nil {
+		return fail(err)
+	}
+	receipts := j.Relay(h).Send(ctx, o)
+	if len(receipts) != len(o.Rcpts) {
+		return fail(fmt.Errorf("%d receipts for %d recipients", len(receipts), len(o.Rcpts)))
+	}
+	return receipts
+}
+
+func (j *job) addSigned(signed []Signature) {
+	for _, s := range signed {
+		known := false
+		for _, k := range j.signed {
+			known = known || k == s
+		}
+		if !known {
+			j.signed = append(j.signed, s)
+		}
+	}
+}
+
+// edits returns the header changes of a bundle, topmost new field first. The
+// signature comes later, above them all.
+func (j *job) edits(b bundle) []mail.Edit {
+	var out []mail.Edit
+	if b.scanned {
+		out = append(out, mail.Edit{Op: mail.Add, Name: "X-Virus-Scanned", Value: product + " at " + j.Policy.Domain})
+	}
+	if b.alert != "" {
+		out = append(out, mail.Edit{Op: mail.Add, Name: "X-Amavis-Alert", Value: headerText(b.alert)})
+	}
+	if b.subjectTag != "" {
+		out = append(out, j.subjectEdit(b.subjectTag))
+	}
+	return append(out, mail.Edit{Op: mail.Add, Name: "Received", Value: j.receivedValue()})
+}
+
+// subjectEdit puts the tag in front of the subject, whose own bytes stay.
+func (j *job) subjectEdit(tag string) mail.Edit {
+	tag = mime.QEncoding.Encode("utf-8", tag)
+	for _, f := range j.tx.Message.Header() {
+		if f.Is("Subject") {
+			v := strings.TrimLeft(strings.TrimSuffix(string(f.RawValue()), "\r\n"), " \t")
+			if strings.HasPrefix(v, strings.TrimSpace(tag)) {
+				tag = ""
+			}
+			return mail.Edit{Op: mail.Replace, Name: "Subject", Index: 1, Value: tag + v}
+		}
+	}
+	return mail.Edit{Op: mail.Add, Name: "Subject", Value: strings.TrimSpace(tag)}
+}
+
+// product is our name in header fields. loop looks for it.
+const product = "Postern"
+
+// receivedValue describes the hop from the feeding MTA to us (RFC 5321
+// section 4.4): the remote client stands in the MTA's own field below.
+func (j *job) receivedValue() string {
+	tx := j.tx
+	helo := headerText(tx.Helo)
+	if helo == "" {
+		helo = "localhost"
+	}
+	var b strings.Builder
+	b.WriteString("from " + helo)
+	if tx.PeerAddr.IsValid() {
+		b.WriteString(" (" + addressLiteral(tx.PeerAddr.Addr()) + ")")
+	}
+	b.WriteString("\r\n by localhost (" + j.Policy.Hostname)
+	if tx.LocalAddr.IsValid() {
+		b.WriteString(" " + addressLiteral(tx.LocalAddr.Addr()))
+	}
+	b.WriteString(") (" + product)
+	if tx.LocalAddr.IsValid() {
+		b.WriteString(", port " + strconv.Itoa(int(tx.LocalAddr.Port())))
+	}
+	b.WriteString(")\r\n with " + tx.Protocol + " id " + tx.MailID)
+	if len(tx.Rcpts) == 1 {
+		b.WriteString("\r\n for " + headerText(tx.Rcpts[0].Address.String()))
+	}
+	b.WriteString("; " + tx.Received.Format("Mon, 2 Jan 2006 15:04:05 -0700 (MST)"))
+	return b.String()
+}
+
+// addressLiteral is the form of RFC 5321 section 4.1.3.
+func addressLiteral(a netip.Addr) string {
+	if a = a.Unmap(); a.Is6() {
+		return "[IPv6:" + a.String() + "]"
+	}
+	return "[" + a.String() + "]"
+}
+
+// maxHops and maxOwnHops end mail loops. Our own field counts separately: a
+// forgotten "content_filter=" on the reinjection service shows within seconds.
+const (
+	maxHops    = 50
+	maxOwnHops = 3
+)
+
+// loop answers mail that goes round in circles.
+func (f *Filter) loop(tx *mail.Transaction) (mail.Reply, bool) {
+	hops, own := 0, 0
+	mark := "(" + f.Policy.Hostname
+	for _, h := range tx.Message.Header() {
+		if !h.Is("Received") {
+			continue
+		}
+		hops++
+		if v := h.Value(); strings.Contains(v, " by localhost "+mark) && strings.Contains(v, "("+product) {
+			own++
+		}
+	}
+	if hops <= maxHops && own < maxOwnHops {
+		return mail.Reply{}, false
+	}
+	return mail.NewReply(554, 4, 6, "Too many hops, id=%s: %d Received fields, %d of them from this filter", tx.ID, hops, own), true
+}
+
+// headerText makes foreign text fit for a header value: one line, printable,
+// bounded. Bytes that are no UTF-8 and control characters become "?".
+func headerText(s string) string {
+	return mail.NewReply(451, 0, 0, "%s", s).Text
+}

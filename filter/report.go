@@ -1,0 +1,132 @@
+package filter
+
+// Mail of our own: reports to senders and notices to administrators.
+
+import (
+	"context"
+
+	"postern/filter/mail"
+	"postern/notify"
+)
+
+// reportOn is what the notify package needs to know, as things stand now.
+func (j *job) reportOn() *notify.Report {
+	r := &notify.Report{
+		Hostname: j.Policy.Hostname, From: j.Policy.NotifyFrom, Now: j.now(),
+		Tx: j.tx, Selection: j.ex.Selection,
+		Outcomes: make([]notify.Outcome, len(j.rcpts)),
+	}
+	for i := range j.rcpts {
+		o := notify.Outcome{Verdict: &j.ex.Verdicts[i], Receipt: j.rcpts[i].receipt}
+		if o.Receipt.Disposal == mail.NotHandled {
+			o.Receipt.Reply = j.policyReply(o.Verdict)
+		}
+		r.Outcomes[i] = o
+	}
+	return r
+}
+
+// report sends one non-delivery report about all recipients that wait for it.
+// What cannot be reported is given back to the feeding MTA.
+func (j *job) report(ctx context.Context) {
+	var waiting []int
+	for i := range j.rcpts {
+		if j.rcpts[i].toReport {
+			waiting = append(waiting, i)
+		}
+	}
+	if len(waiting) == 0 {
+		return
+	}
+	// not handed on for a reason that may pass, unless the receipt says more
+	result := mail.Receipt{Disposal: mail.Deferred}
+	if o, err := j.reportOn().NDR(waiting); err != nil {
+		j.Log.Error("no report to the sender", "id", j.tx.ID, "err", err)
+	} else {
+		result = j.sendOwn(ctx, o)[0]
+	}
+	for _, i := range waiting {
+		j.reported(i, result, len(waiting) == len(j.rcpts))
+	}
+}
+
+// reported settles recipient i by what became of the report. A report that is
+// refused for good leaves it to the feeding MTA to tell the sender, who is one
+// of ours; alone says that nothing else depends on the reply.
+func (j *job) reported(i int, result mail.Receipt, alone bool) {
+	r := &j.rcpts[i]
+	r.toReport = false
+	switch {
+	case result.Disposal == mail.Relayed:
+		r.receipt = mail.Receipt{Disposal: mail.Bounced, Reply: j.reportReply(i, "DSN was sent")}
+	case result.Disposal == mail.Refused && (alone || !j.tx.Input.OneReply()):
+		j.Log.Warn("the report to the sender was refused, the feeding MTA has to tell", "id", j.tx.ID, "reply", result.Reply.Text)
+		if !r.byMTA {
+			r.receipt.Reply = j.refusal(i)
+		}
+		r.receipt.Disposal = mail.Refused
+	default:
+		r.receipt = mail.Receipt{Disposal: mail.Deferred, Reply: mail.NewReply(451, 4, 0, "id=%s - the report to the sender cannot be handed on now", j.tx.ID)}
+	}
+}
+
+// reportRelayed tells senders who asked for it that a message went to a next
+// hop that will not tell them (RFC 3461 section 5.2.2). The message is on its
+// way, so a failure is only logged.
+func (j *job) reportRelayed(ctx context.Context) {
+	var due []int
+	for i := range j.rcpts {
+		if r := &j.rcpts[i].receipt; r.Disposal == mail.Relayed && r.NoDSN && j.gate.Success(i).Open() {
+			due = append(due, i)
+		}
+	}
+	if len(due) == 0 {
+		return
+	}
+	o, err := j.reportOn().NDR(due)
+	if err == nil {
+		if r := j.sendOwn(ctx, o)[0]; r.Disposal == mail.Relayed {
+			return
+		}
+	}
+	j.Log.Warn("no report of success to the sender", "id", j.tx.ID, "err", err)
+}
+
+// notifyAdmins sends the notice to the administrators of the recipients that
+// something was found for. A message that waits in the feeding queue comes
+// again, so it is not worth a notice yet.
+func (j *job) notifyAdmins(ctx context.Context) {
+	settled := false
+	for i := range j.rcpts {
+		settled = settled || j.rcpts[i].receipt.Disposal != mail.Deferred
+	}
+	if !settled {
+		return
+	}
+	report := j.reportOn()
+	admins := report.Admins()
+	if len(admins) == 0 {
+		return
+	}
+	o, err := report.Notice(admins)
+	if err != nil {
+		j.Log.Error("no notice to the administrator", "id", j.tx.ID, "err", err)
+		return
+	}
+	for i, r := range j.sendOwn(ctx, o) {
+		if r.Disposal != mail.Relayed {
+			j.Log.Error("notice not accepted", "id", j.tx.ID, "admin", admins[i], "reply", r.Reply.Text)
+		}
+	}
+}
+
+// sendOwn signs a mail of our own if there is a key for its author, and hands
+// it to the next hop for notices. It returns a receipt for every recipient.
+func (j *job) sendOwn(ctx context.Context, o *mail.Outgoing) []mail.Receipt {
+	if j.Keys != nil {
+		if _, err := j.Keys.Sign(o); err != nil {
+			j.Log.Error("not signed", "id", j.tx.ID, "err", err)
+		}
+	}
+	return j.relay(ctx, j.ex.Selection.Settings.NotifyTo, o)
+}

@@ -1,0 +1,91 @@
+package policy
+
+import (
+	"slices"
+
+	"postern/filter/mail"
+)
+
+// Change is one setting that another value would make the verdict different.
+type Change struct {
+	Key    string // dotted key of the settings, for example "virus.destiny"
+	Value  string // the value that it would need
+	Origin Origin // where the value in force stands
+}
+
+// keyOf names the settings of a category.
+var keyOf = map[mail.Category]string{
+	mail.Infected: "virus", mail.Banned: "banned", mail.Unchecked: "unchecked",
+	mail.Spam: "spam", mail.BadHeader: "bad_header",
+}
+
+// CategoryKey returns the key of the settings of category c, for example
+// "virus", and the empty string for a category without settings.
+func CategoryKey(c mail.Category) string { return keyOf[c] }
+
+// Flip returns the fewest changes of settings that would turn the verdict for
+// recipient i: a blocked message would pass, one that passed in spite of a
+// finding would be rejected. It returns nil where no setting would help, as
+// for a message in which nothing was found.
+func Flip(sel *Selection, i int, findings []mail.Finding) []Change {
+	s := sel.Rcpts[i].Settings.clone()
+	v := decideRcpt(s, i, findings)
+	if v.Destiny == Pass {
+		return flipToReject(sel.Rcpts[i].Settings, &v)
+	}
+	var out []Change
+	for v.Destiny != Pass {
+		c := v.Blocking
+		key, value := keyOf[c.Category]+".destiny", string(Pass)
+		if c.Category == mail.Unchecked && s.OnError != OnErrorPass && v.Destiny == Tempfail {
+			key, value = "on_error", string(OnErrorPass)
+		}
+		change := Change{key, value, s.Origin(key)}
+		if keyOf[c.Category] == "" || slices.Contains(out, change) {
+			return nil
+		}
+		out = append(out, change)
+		if key == "on_error" {
+			s.OnError = OnErrorPass
+		} else {
+			s.setDestiny(c.Category, Pass)
+		}
+		v = decideRcpt(s, i, findings)
+	}
+	return out
+}
+
+// flipToReject says what would block: the highest category that was let pass.
+func flipToReject(s *Settings, v *Verdict) []Change {
+	for _, c := range v.Categories {
+		key := keyOf[c.Category]
+		if key == "" {
+			continue
+		}
+		var out []Change
+		set := s.Category(c.Category)
+		if set.Destiny == Pass {
+			out = append(out, Change{key + ".destiny", string(Reject), s.Origin(key + ".destiny")})
+		}
+		if set.Lover {
+			out = append(out, Change{key + ".lover", "false", s.Origin(key + ".lover")})
+		}
+		return out
+	}
+	return nil
+}
+
+func (s *Settings) setDestiny(c mail.Category, d Destiny) {
+	switch c {
+	case mail.Infected:
+		s.Virus.Destiny = d
+	case mail.Banned:
+		s.Banned.Destiny = d
+	case mail.Unchecked:
+		s.Unchecked.Destiny = d
+	case mail.Spam:
+		s.Spam.Destiny = d
+	case mail.BadHeader:
+		s.BadHeader.Destiny = d
+	}
+}

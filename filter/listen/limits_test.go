@@ -1,0 +1,379 @@
+package listen
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"postern/filter/mail"
+)
+
+func TestSizeLimit(t *testing.T) {
+	t.Parallel()
+	const limit = 64 << 10
+	h := &recorder{}
+	_, addr := startFeed(t, h, FeedOptions{Limits: Limits{Size: limit}})
+	p := dial(t, addr).hello("LHLO")
+
+	p.mail("a@y.test", "b@y.test")
+	p.send(strings.Repeat("x", limit-2), ".")
+	p.want("250 ...", "250 ...")
+	p.mail("a@y.test", "b@y.test")
+	p.send(strings.Repeat("x", limit-1), "MAIL FROM:<evil@x.test>", ".")
+	p.want("552 5.3.4 ...", "552 5.3.4 ...")
+	// stuffing is not counted
+	p.mail("a@y.test")
+	p.send("."+strings.Repeat(".", limit-2), ".")
+	p.want("250 ...")
+	p.send("QUIT")
+	p.want("221 ...")
+	if got := h.messages(); len(got) != 2 || len(got[0]) != limit || len(got[1]) != limit {
+		t.Errorf("%d messages", len(got))
+	}
+}
+
+func TestSpoolFull(t *testing.T) {
+	t.Parallel()
+	h := &recorder{}
+	dir := t.TempDir() + "/gone"
+	_, addr := startFeed(t, h, FeedOptions{SpoolDir: dir, SpoolMemory: 1000})
+	p := dial(t, addr).hello("LHLO").mail("a@y.test", "b@y.test")
+	p.send(strings.Repeat("x", 2000), "MAIL FROM:<evil@x.test>", ".")
+	p.want("452 4.3.1 ...", "452 4.3.1 ...")
+	p.mail("a@y.test")
+	p.send("small", ".")
+	p.want("250 ...")
+	if got := h.messages(); len(got) != 1 || got[0] != "small\r\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestSpoolFile(t *testing.T) {
+	t.Parallel()
+	h := &recorder{}
+	_, addr := startFeed(t, h, FeedOptions{SpoolMemory: 1000})
+	p := dial(t, addr).hello("EHLO").mail("a@y.test")
+	line := strings.Repeat("0123456789", 9)
+	want := strings.Repeat(line+"\r\n", 3000)
+	p.send(want + ".")
+	p.want("250 ...")
+	if got := h.messages(); len(got) != 1 || got[0] != want {
+		t.Error("message in a file differs")
+	}
+}
+
+// A line of 100 KiB is no longer than mail may hold; go-smtp would answer 500
+// and close.
+func TestLongDataLine(t *testing.T) {
+	t.Parallel()
+	h := &recorder{}
+	_, addr := startFeed(t, h, FeedOptions{})
+	p := dial(t, addr).hello("EHLO").mail("a@y.test")
+	p.send(strings.Repeat("x", 100<<10), ".")
+	p.want("250 ...")
+	if got := h.messages(); len(got) != 1 || len(got[0]) != 100<<10+2 {
+		t.Error("message differs")
+	}
+}
+
+func TestLooping(t *testing.T) {
+	t.Parallel()
+	h := &recorder{}
+	_, addr := startFeed(t, h, FeedOptions{Looping: func(h mail.Header) bool { return h.Count("X-Loop") > 1 }})
+	p := dial(t, addr).hello("LHLO").mail("a@y.test")
+	p.send("X-Loop: 1", "X-Loop: 2", "", ".")
+	p.want("554 5.4.6 ...")
+	p.mail("a@y.test")
+	p.send("X-Loop: 1", "", ".")
+	p.want("250 ...")
+}
+
+func TestHopLimitDefault(t *testing.T) {
+	t.Parallel()
+	_, addr := startFeed(t, &recorder{}, FeedOptions{})
+	p := dial(t, addr).hello("LHLO")
+	for n, want := range map[int]string{50: "250 ...", 51: "554 5.4.6 ..."} {
+		p.mail("a@y.test")
+		p.send(strings.Repeat("Received: x\r\n", n), ".")
+		p.want(want)
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	t.Parallel()
+	_, addr := startFeed(t, &recorder{}, FeedOptions{})
+	p := dial(t, addr)
+	p.want("220 ...")
+	for _, c := range []struct {
+		n    int
+		want string
+	}{{4096, "250 ..."}, {4097, "500 5.5.2 ..."}, {200 << 10, "500 5.5.2 ..."}, {100, "250 ..."}} {
+		p.send("NOOP " + strings.Repeat("x", c.n-7))
+		p.want(c.want)
+	}
+}
+
+// The chunk that follows a refused BDAT is not run as commands.
+func TestBDAT(t *testing.T) {
+	t.Parallel()
+	h := &recorder{}
+	_, addr := startFeed(t, h, FeedOptions{})
+	p := dial(t, addr).hello("EHLO")
+	p.send("MAIL FROM:<a@x.test>", "RCPT TO:<b@y.test>", "BDAT 12 LAST", "DATA", "evil", ".")
+	p.want("250 2.1.0 ...", "250 2.1.5 ...", "502 5.5.1 ...")
+	p.wantEnd()
+	if len(h.messages()) > 0 {
+		t.Error("the chunk was run")
+	}
+}
+
+func TestErrorLimit(t *testing.T) {
+	t.Parallel()
+	var log syncBuffer
+	_, addr := startFeed(t, &recorder{}, FeedOptions{Log: testLog(&log)})
+	p := dial(t, addr).hello("LHLO")
+	for range 19 {
+		p.send("NONSENSE \x01\xff")
+		p.want("500 ...")
+	}
+	// a message sets the count back
+	p.mail("a@y.test")
+	p.send(".")
+	p.want("250 ...")
+	for range 19 {
+		p.send("RCPT TO:<a@y.test>")
+		p.want("503 ...")
+	}
+	p.send("NONSENSE")
+	p.want("500 ...", "421 4.7.0 ...")
+	p.wantEnd()
+	if s := log.String(); strings.ContainsAny(s, "\x01\xff") || !strings.Contains(s, "wrong command") {
+		t.Errorf("log: %q", s)
+	}
+}
+
+func TestSessionLimits(t *testing.T) {
+	t.Parallel()
+	_, addr := startFeed(t, &recorder{}, FeedOptions{Limits: Limits{Sessions: 3, PeerSessions: 2}})
+	a, b := dial(t, addr), dial(t, addr)
+	a.want("220 ...")
+	b.want("220 ...")
+	c := dial(t, addr)
+	c.want("421 4.3.2 ...")
+	c.wantEnd()
+	a.send("QUIT")
+	a.want("221 ...")
+	a.wantEnd()
+	d := dial(t, addr) // the slot is free when the peer sees the end
+	d.want("220 ...")
+}
+
+func TestSessionLimitUnix(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir() + "/s"
+	l, err := Listen("unix:"+path, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveFeed(t, l, &recorder{}, FeedOptions{Limits: Limits{Sessions: 3, PeerSessions: 1}})
+	for _, want := range []string{"220 ...", "220 ...", "220 ...", "421 4.3.2 ..."} {
+		dial(t, "unix:"+path).want(want)
+	}
+}
+
+func TestIdleTimeout(t *testing.T) {
+	t.Parallel()
+	_, addr := startFeed(t, &recorder{}, FeedOptions{Limits: Limits{Idle: 50 * time.Millisecond}})
+	p := dial(t, addr)
+	p.want("220 ...")
+	io.WriteString(p, "NOO") // half a command does not count
+	p.want("421 4.4.2 ...")
+	p.wantEnd()
+}
+
+func TestDataTimeout(t *testing.T) {
+	t.Parallel()
+	h := &recorder{}
+	_, addr := startFeed(t, h, FeedOptions{Limits: Limits{Data: 50 * time.Millisecond}})
+	p := dial(t, addr).hello("LHLO").mail("a@y.test")
+	p.send("half a message", ".x")
+	p.want("421 4.4.2 ...")
+	// what comes late must not be run as commands
+	io.WriteString(p, "\r\nMAIL FROM:<evil@x.test>\r\n.\r\n")
+	if rest, _ := io.ReadAll(p.r); len(rest) > 0 {
+		t.Errorf("after the timeout: %q", rest)
+	}
+	if len(h.messages()) > 0 {
+		t.Error("the handler got half a message")
+	}
+}
+
+// A peer that never pauses, but is too slow, is cut as well.
+func TestDataRate(t *testing.T) {
+	t.Parallel()
+	_, addr := startFeed(t, &recorder{}, FeedOptions{Limits: Limits{Data: 50 * time.Millisecond, MinRate: 1 << 40}})
+	p := dial(t, addr).hello("LHLO").mail("a@y.test")
+	go func() {
+		for {
+			if _, err := io.WriteString(p.Conn, "x"); err != nil {
+				return
+			}
+		}
+	}()
+	if line, _ := p.r.ReadString('\n'); line != "" && !strings.HasPrefix(line, "421 4.4.2") {
+		t.Errorf("got %q", line)
+	}
+}
+
+func TestCredit(t *testing.T) {
+	t.Parallel()
+	f := NewFeed(&recorder{}, FeedOptions{})
+	c := &feedConn{f: f}
+	start := time.Now()
+	c.due = start.Add(time.Minute)
+	c.credit(1024)
+	if got := c.due.Sub(start); got != 90*time.Second {
+		t.Errorf("1 KiB gives until %v", got)
+	}
+	c.credit(100 << 20)
+	if got := c.due.Sub(start); got < 180*time.Second || got > 240*time.Second {
+		t.Errorf("credit is not bounded: %v", got)
+	}
+}
+
+func TestConnectionLost(t *testing.T) {
+	t.Parallel()
+	h := &recorder{}
+	f, addr := startFeed(t, h, FeedOptions{})
+	p := dial(t, addr).hello("LHLO").mail("a@y.test")
+	io.WriteString(p, "Subject: x\r\n\r\nhalf\r\n.\r")
+	p.Conn.(*net.TCPConn).CloseWrite()
+	p.wantEnd()
+	f.Close()
+	<-f.drained
+	if len(h.messages()) > 0 {
+		t.Error("the handler got half a message")
+	}
+}
+
+// The log id is pid, session and, from the second message on, its number.
+func TestIDs(t *testing.T) {
+	t.Parallel()
+	h := &recorder{}
+	_, addr := startFeed(t, h, FeedOptions{Listener: "127.0.0.1:10024"})
+	p := dial(t, addr).hello("LHLO")
+	for range 3 {
+		p.mail("a@y.test")
+		p.send(".")
+		p.want("250 ...")
+	}
+	txs := h.transactions()
+	id := txs[0].ID
+	if !regexp.MustCompile(fmt.Sprintf(`^%05d-\d\d+$`, os.Getpid())).MatchString(id) || txs[1].ID != id+"-2" || txs[2].ID != id+"-3" {
+		t.Errorf("ids %s, %s, %s", id, txs[1].ID, txs[2].ID)
+	}
+	tx := txs[0]
+	if tx.Listener != "127.0.0.1:10024" || tx.LocalAddr.String() != addr || tx.PeerAddr.String() != p.LocalAddr().String() || tx.Received.IsZero() {
+		t.Errorf("%+v", tx)
+	}
+}
+
+// 100,000 RCPT in one transaction cost no more than the recipients that are
+// taken.
+func TestManyRecipients(t *testing.T) {
+	t.Parallel()
+	h := &recorder{}
+	_, addr := startFeed(t, h, FeedOptions{})
+	p := dial(t, addr).hello("LHLO")
+	p.send("MAIL FROM:<a@x.test>")
+	p.want("250 ...")
+	go func() {
+		rcpts := bytes.Repeat([]byte("RCPT TO:<b@y.test>\r\n"), 1000)
+		for range 100 {
+			p.Conn.Write(rcpts)
+		}
+		io.WriteString(p.Conn, "DATA\r\n")
+	}()
+	for i := range 100_000 {
+		if i < 1000 {
+			p.want("250 2.1.5 ...")
+		} else {
+			p.want("452 4.5.3 ...")
+		}
+	}
+	p.want("354 ...")
+	p.send(".")
+	for i := range 1000 {
+		p.want(fmt.Sprintf("250 2.0.0 Ok, number %d", i+1))
+	}
+}
+
+func TestOverrun(t *testing.T) {
+	t.Parallel()
+	var log syncBuffer
+	release := make(chan struct{})
+	valid := make(chan string, 1)
+	h := &recorder{hop: func(ctx context.Context, tx *mail.Transaction) {
+		<-ctx.Done()
+		<-release
+		valid <- string(tx.Message.Bytes())
+	}}
+	f, addr := startFeed(t, h, FeedOptions{Limits: Limits{Process: 20 * time.Millisecond}, Log: testLog(&log)})
+	f.grace = 20 * time.Millisecond
+	p := dial(t, addr).hello("LHLO").mail("a@y.test", "b@y.test")
+	p.send("text", ".")
+	p.want("451 4.4.2 ...", "451 4.4.2 ...", "421 4.3.2 ...")
+	p.wantEnd()
+	f.mu.Lock()
+	n := len(f.conns)
+	f.mu.Unlock()
+	if n != 1 {
+		t.Errorf("%d slots taken while the handler runs, want 1", n)
+	}
+	close(release)
+	if got := <-valid; got != "text\r\n" {
+		t.Errorf("the message was taken from the handler: %q", got)
+	}
+	f.Close()
+	<-f.drained
+	if s := log.String(); !strings.Contains(s, "finished after its time") {
+		t.Errorf("log: %s", s)
+	}
+}
+
+// A handler that keeps its deadline answers itself.
+func TestDeadline(t *testing.T) {
+	t.Parallel()
+	h := &recorder{hop: func(ctx context.Context, _ *mail.Transaction) { <-ctx.Done() }}
+	_, addr := startFeed(t, h, FeedOptions{Limits: Limits{Process: 20 * time.Millisecond}})
+	p := dial(t, addr).hello("LHLO").mail("a@y.test")
+	p.send("text", ".")
+	p.want("250 2.0.0 Ok, number 1")
+	p.send("QUIT")
+	p.want("221 ...")
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}

@@ -8,10 +8,9 @@ import (
 )
 
 // Config is the whole configuration. Once it is loaded nobody writes to it, so
-// that it can be swapped as one pointer; lists keep the order of the file.
-//
-// Paths are relative to the folder of the main file. Domains may be written
-// in their own script; they are kept in lower case as A-labels (RFC 5890).
+// that it can be swapped as one pointer; lists keep the order of the file, and
+// domains are in lower case as A-labels (RFC 5890). The comments of its fields
+// are also the text of the sample file, of the manual and of the schema.
 type Config struct {
 	// Name of this host in greetings, Received fields and reports; empty: the
 	// name that the system has.
@@ -32,23 +31,48 @@ type Config struct {
 	Listeners []Listener `yaml:"listeners"`
 	// Banks by the address of the client; the first entry whose networks hold
 	// it is taken (Amavis: @client_ipaddr_policy).
+	//
+	//	client_banks:
+	//	  - {networks: ["!192.0.2.7", 192.0.2.0/24], bank: MYNETS}
 	ClientBanks []ClientBank `yaml:"client_banks"`
 
 	// The base bank: what holds where no bank says otherwise.
 	Settings Settings `yaml:"settings"`
-	// Policy banks: a name and the settings that it changes. ORIGINATING and
-	// MYNETS exist with originating: true, MYUSERS is loaded for own senders
-	// when it is given.
+	// Policy banks: a name and the settings that it changes. They are laid
+	// over the base in this order: bank of the listener, of the client, banks
+	// named by an AM.PDP request, MYUSERS (when it is given, for originating
+	// mail of a sender in local_domains), of the DKIM signer, of the
+	// recipient. Mappings merge key by key, scalars and lists replace, null
+	// or "" empties. ORIGINATING and MYNETS exist with originating: true.
+	//
+	//	banks:
+	//	  MYNETS: {virus: {admin: postmaster@example.org}}
+	//	  PARTNER: {originating: false, spam: {bypass: true}}
 	Banks map[string]*Overlay `yaml:"banks"`
 	// Settings by recipient address. Each key is taken from the entry with
 	// the most specific pattern.
+	//
+	//	recipients:
+	//	  - match: [abuse@, postmaster@example.org]
+	//	    settings: {spam: {lover: true}, virus: {admin: ""}}
 	Recipients []Rule `yaml:"recipients"`
-	// Settings by envelope sender, matched as the recipients are.
+	// Settings by envelope sender, matched as the recipients are. Anybody can
+	// write any sender: let it decide nothing that matters.
+	//
+	//	senders:
+	//	  - {match: .bank.example, settings: {virus: {admin: abuse@example.org}}}
 	Senders []Rule `yaml:"senders"`
 
 	// Keys that sign mail, by domain of the author.
+	//
+	//	dkim_keys:
+	//	  - {domain: example.org, selector: s2026, key: dkim/example.org.pem}
 	DKIMKeys []DKIMKey `yaml:"dkim_keys"`
-	// Scanners by name, each with its own options.
+	// Scanners by name, each with its own options. An entry builtin: {} finds
+	// the EICAR and GTUBE test strings. Without any entry nothing is scanned.
+	//
+	//	engines:
+	//	  clamav: {address: "unix:/run/clamav/clamd.ctl"}
 	Engines map[string]any `yaml:"engines"`
 
 	// Author of notices and non-delivery reports; empty: postmaster at the
@@ -69,7 +93,7 @@ type Config struct {
 
 // Listener is one address on which mail comes in.
 type Listener struct {
-	// lmtp, smtp, milter or am.pdp; lmtp answers EHLO too, and smtp LHLO.
+	// How mail comes in; lmtp answers EHLO too, and smtp LHLO.
 	Protocol mail.Input `yaml:"protocol"`
 	// IP address and port, for example 127.0.0.1:10024 or [::1]:10024, or a
 	// socket, for example unix:/run/postern/lmtp.sock.
@@ -97,9 +121,9 @@ type ClientBank struct {
 
 // Rule gives settings to some addresses.
 type Rule struct {
-	// Addresses: user@example.org, user@ (in any domain), example.org,
-	// .example.org (and all below), "." (all) or file:PATH, a list with one
-	// of these on each line.
+	// Addresses: user@example.org, user@ (in any domain), /regular
+	// expression/, example.org, .example.org (and all below), "." (all) or
+	// file:PATH, a list with one of these on each line.
 	Match []string `yaml:"match"`
 	// What is different for them, with the keys of the base bank.
 	Settings *Overlay `yaml:"settings"`
@@ -183,9 +207,9 @@ type UnpackLimits struct {
 type Log struct {
 	// stderr, syslog or the path of a file.
 	To string `yaml:"to"`
-	// text or json.
+	// Form of the lines.
 	Format LogFormat `yaml:"format"`
-	// debug, info, warning or error.
+	// Least weight of what is logged.
 	Level LogLevel `yaml:"level"`
 	// Name of the program in syslog. Readers made for Amavis look for amavis.
 	Ident string `yaml:"ident"`
@@ -215,10 +239,9 @@ const (
 // depend on the host are still empty. [Parse] with no data returns it complete.
 func Default() *Config {
 	return &Config{
-		LocalDomains: []string{},
 		// No network is ours until the file says so: with a feed that does
 		// not tell the client, loopback here would make all mail our own.
-		OwnNetworks: []string{},
+		OwnNetworks: nil,
 		Listeners: []Listener{
 			{Protocol: mail.InputLMTP, Address: "127.0.0.1:10023", Bank: "ORIGINATING", Origin: Origin{File: BuiltIn}},
 			{Protocol: mail.InputLMTP, Address: "127.0.0.1:10024", Origin: Origin{File: BuiltIn}},

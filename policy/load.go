@@ -22,9 +22,9 @@ import (
 
 // Load reads the configuration in path and then, in the order of their names,
 // the files conf.d/*.yaml beside it. A later file goes over the earlier ones:
-// mappings merge key by key, a scalar replaces, and so does a list within
-// settings, banks or engines; the lists at the top (listeners, local_domains,
-// recipients, ...) are joined. Paths are relative to the folder of path.
+// mappings merge key by key, scalars replace, lists at the top of a file
+// (listeners, local_domains, recipients, ...) are joined, lists further down
+// replace. Paths are relative to the folder of path.
 //
 // engines has a function for each engine that returns a pointer to a struct of
 // its options, filled with their defaults; the entry of the same name in

@@ -29,12 +29,19 @@ type Settings struct {
 	// goes on as UNCHECKED by the destiny of that category.
 	OnError OnError `yaml:"on_error"`
 
-	Virus     VirusSettings    `yaml:"virus"`
-	Banned    CategorySettings `yaml:"banned"`
-	Spam      SpamSettings     `yaml:"spam"`
+	// Mail with a virus, category INFECTED.
+	Virus VirusSettings `yaml:"virus"`
+	// Mail with files of a forbidden name or type.
+	Banned CategorySettings `yaml:"banned"`
+	// Mail by its spam score, categories SPAM and SPAMMY.
+	Spam SpamSettings `yaml:"spam"`
+	// Mail whose header breaks the rules.
 	BadHeader CategorySettings `yaml:"bad_header"`
+	// Mail that could not be checked: encrypted, too large, ambiguous, or a
+	// check has failed and on_error is pass.
 	Unchecked CategorySettings `yaml:"unchecked"`
-	DKIM      DKIMSettings     `yaml:"dkim"`
+	// DKIM signatures (RFC 6376).
+	DKIM DKIMSettings `yaml:"dkim"`
 
 	origins []Origin // by number of leaf; nil: all built-in
 }
@@ -50,7 +57,7 @@ const (
 
 // CategorySettings are what every category has.
 type CategorySettings struct {
-	// pass, reject, bounce, discard or tempfail.
+	// What becomes of a message in this category.
 	Destiny Destiny `yaml:"destiny"`
 	// Who gets a notice for each message in this category; empty: nobody.
 	Admin mail.Address `yaml:"admin"`

@@ -30,11 +30,6 @@ would work but is most likely not meant. Nothing is started.`,
 			if err != nil {
 				return exit(exitConfig, err)
 			}
-			for _, l := range cfg.Listeners {
-				if !l.Protocol.AfterQueue() {
-					return exit(exitConfig, unserved(l))
-				}
-			}
 			out := cmd.OutOrStdout()
 			for _, w := range d.warnings() {
 				fmt.Fprintln(out, "warning: "+w)

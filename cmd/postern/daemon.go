@@ -74,17 +74,24 @@ func (d *daemon) Process(ctx context.Context, tx *mail.Transaction) []mail.Reply
 func (d *daemon) start(open func(policy.Listener) (net.Listener, error)) error {
 	cfg := d.filter.Load().Policy
 	var opened []net.Listener
+	var served []policy.Listener
 	for _, l := range cfg.Listeners {
-		nl, err := d.open(l, open)
+		if !isServed(l) {
+			continue
+		}
+		nl, err := open(l)
 		if err != nil {
 			for _, o := range opened {
 				o.Close()
 			}
-			return err
+			return fmt.Errorf("%s: listener %s: %w", l.Origin, l.Address, err)
 		}
-		opened = append(opened, nl)
+		opened, served = append(opened, nl), append(served, l)
 	}
-	for i, l := range cfg.Listeners {
+	if len(served) == 0 {
+		return fmt.Errorf("%s: there is no listener that can be served", cfg.Origin("listeners"))
+	}
+	for i, l := range served {
 		f := listen.NewFeed(d, d.feedOptions(cfg, l))
 		d.feeds = append(d.feeds, f)
 		go func() {
@@ -99,20 +106,8 @@ func (d *daemon) start(open func(policy.Listener) (net.Listener, error)) error {
 	return nil
 }
 
-func (d *daemon) open(l policy.Listener, open func(policy.Listener) (net.Listener, error)) (net.Listener, error) {
-	if !l.Protocol.AfterQueue() {
-		return nil, unserved(l)
-	}
-	nl, err := open(l)
-	if err != nil {
-		return nil, fmt.Errorf("%s: listener %s: %w", l.Origin, l.Address, err)
-	}
-	return nl, nil
-}
-
-func unserved(l policy.Listener) error {
-	return fmt.Errorf("%s: listener %s: protocol %s is not served by this version; use lmtp or smtp", l.Origin, l.Address, l.Protocol)
-}
+// isServed reports whether this version speaks the protocol of l.
+func isServed(l policy.Listener) bool { return l.Protocol.AfterQueue() }
 
 // openListener opens what the configuration says.
 func openListener(l policy.Listener) (net.Listener, error) {
@@ -180,6 +175,11 @@ func (d *daemon) stop(ctx context.Context) error {
 func (d *daemon) warnings() []string {
 	var out []string
 	f := d.filter.Load()
+	for _, l := range f.Policy.Listeners {
+		if !isServed(l) {
+			out = append(out, fmt.Sprintf("%s: listener %s IS NOT SERVED: this version does not speak %s; mail that is sent there waits", l.Origin, l.Address, l.Protocol))
+		}
+	}
 	if len(f.Checks) == 0 {
 		out = append(out, "NO ENGINE IS CONFIGURED: nothing looks for viruses. Set engines: {clamav: {address: ...}}")
 	}

@@ -60,6 +60,9 @@ func serve(config string) error {
 		return exit(exitConfig, err)
 	}
 	for _, l := range cfg.Listeners {
+		if !isServed(l) {
+			continue
+		}
 		log.Info("listening", "address", l.Address, "protocol", string(l.Protocol), "bank", l.Bank)
 	}
 	for _, w := range d.warnings() {

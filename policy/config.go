@@ -160,7 +160,7 @@ type Spool struct {
 // Limits bound one message and all sessions.
 type Limits struct {
 	// Size of a message; beyond it the answer is 552. It must not be below
-	// message_size_limit of Postfix. 0: none.
+	// message_size_limit of Postfix.
 	MessageSize Size `yaml:"message_size"`
 	// Recipients of one message; to more the answer is 452, so that the feed
 	// sends to them in another transaction.

@@ -34,7 +34,7 @@ dkim_keys:
   - {domain: example.org, selector: s._x, key: /etc/k.pem}
 quarantine: {dir: q}
 spool: {memory: 1MiB}
-limits: {idle: 1h30m, message_size: 0}
+limits: {idle: 1h30m, message_size: 4096}
 log: {to: mail.log, level: debug}
 engines:
   clamav: {address: "unix:/c", servers: a, weight: 1.5, tls: {on: true}, headers: {X-A: 1}}
@@ -61,7 +61,7 @@ engines:
 		{"spool", c.Spool.Dir, ""},
 		{"memory", c.Spool.Memory, Size(1 << 20)},
 		{"idle", c.Limits.Idle, 90 * time.Minute},
-		{"no limit", c.Limits.MessageSize, Size(0)},
+		{"size in octets", c.Limits.MessageSize, Size(4096)},
 		{"default beside it", c.Limits.Received, 50},
 		{"log", c.Log.To, "etc/mail.log"},
 		{"engine", c.Engines["clamav"], want},

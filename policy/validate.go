@@ -370,7 +370,7 @@ func (l *loader) limits() {
 		key   string
 		value int64
 	}{
-		{"recipients", int64(m.Recipients)}, {"sessions", int64(m.Sessions)}, {"sessions_per_client", int64(m.SessionsPerClient)},
+		{"message_size", int64(m.MessageSize)}, {"recipients", int64(m.Recipients)}, {"sessions", int64(m.Sessions)}, {"sessions_per_client", int64(m.SessionsPerClient)},
 		{"idle", int64(m.Idle)}, {"data_idle", int64(m.DataIdle)}, {"deadline", int64(m.Deadline)},
 		{"check_deadline", int64(m.CheckDeadline)}, {"received", int64(m.Received)},
 		{"unpack.size", int64(m.Unpack.Size)}, {"unpack.ratio", int64(m.Unpack.Ratio)}, {"unpack.parts", int64(m.Unpack.Parts)},

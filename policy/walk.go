@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -194,12 +195,19 @@ func (w *walker) structure(path string, n *yaml.Node, v reflect.Value) {
 		index, ok := fields[key]
 		if !ok {
 			w.bad[join(path, key)] = true
-			w.mistake(w.place(k), "unknown key "+quote(key), w.unknownHint(key, names))
+			w.mistake(w.place(k), "unknown key "+quote(key), w.unknownHint(path, key, names))
 			return
 		}
 		w.value(join(path, key), val, v.FieldByIndex(index))
 	})
 }
+
+// topKeys are the keys at the top of the file.
+var topKeys = sync.OnceValue(func() []string {
+	var names []string
+	collectFields(reflect.TypeFor[Config](), nil, map[string][]int{}, &names)
+	return names
+})
 
 func collectFields(t reflect.Type, index []int, fields map[string][]int, names *[]string) {
 	for i := range t.NumField() {
@@ -217,16 +225,21 @@ func collectFields(t reflect.Type, index []int, fields map[string][]int, names *
 }
 
 // unknownHint says where a key belongs, or what was meant.
-func (w *walker) unknownHint(key string, known []string) string {
+func (w *walker) unknownHint(path, key string, known []string) string {
+	if w.overlay != nil && slices.Contains(topKeys(), key) {
+		return "it belongs at the top of the file"
+	}
 	var sections []string
 	for _, l := range settingsLeaves().list {
-		if section, k, ok := strings.Cut(l.key, "."); ok && k == key {
+		section, k, nested := strings.Cut(l.key, ".")
+		switch {
+		case nested && k == key:
 			sections = append(sections, section)
-		} else if !ok && l.key == key || ok && section == key {
+		case section == key:
 			sections = []string{"settings or a bank"}
 		}
 	}
-	if len(sections) > 0 {
+	if len(sections) > 0 && (path == "" || w.overlay != nil) {
 		return "it belongs in " + or(sections)
 	}
 	if near := nearest(key, known); near != "" {

@@ -1,0 +1,320 @@
+package unpack
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/text/encoding/charmap"
+)
+
+// member is one file of a container, or one reading of it where readers of
+// that container would see different bytes.
+type member struct {
+	names     []string // every name that some reader would show, foreign text; empty if the format has none
+	data      []byte   // nil when it was not read; valid until the callback returns, unless it lies in the container
+	size      int64    // octets as declared, or as decoded when data is set
+	dir       bool     // directory
+	link      bool     // symbolic or hard link
+	special   bool     // device, socket, fifo
+	encrypted bool     // content cannot be read without a password
+	note      string   // why data is missing or incomplete
+}
+
+// outcome says how much of a container the members given stand for.
+type outcome struct {
+	encrypted    bool   // names or contents are encrypted
+	damaged      bool   // cut, broken, or of a kind that cannot be opened: not everything was seen
+	overLimits   bool   // the budget ended first
+	disagreement string // two readings of the container give different names or bytes
+	reason       string // what is damaged, for reports
+}
+
+// maxDictionary bounds the window that a decoder may ask for. It is what the
+// strongest ordinary settings of xz, 7-Zip and RAR use.
+const maxDictionary = 128 << 20
+
+// maxName bounds one name; longer ones are cut.
+const maxName = 4096
+
+var (
+	errDamaged     = errors.New("damaged")
+	errUnsupported = errors.New("method is not supported")
+)
+
+// containers maps the short types to the function that opens them. Words that
+// are only typed, and so make a message unchecked, go to unreadable.
+var containers map[string]func(*expander, []byte) error
+
+func init() {
+	containers = map[string]func(*expander, []byte) error{
+		"zip": readZip, "docx": readZip, "docm": readZip, "xlsx": readZip, "xlsm": readZip, "xlsb": readZip,
+		"pptx": readZip, "pptm": readZip, "vsdx": readZip, "vsdm": readZip,
+		"7z": read7z, "rar": readRar,
+		"tar": readTar, "cpio": readCpio, "a": readAr, "deb": readAr, "rpm": readRPM,
+		"gz": readGzip, "bz2": readBzip2, "xz": readXZ, "lzma": readLZMA, "zst": readZstd, "szdd": readSZDD,
+		"exe": readEmbedded, "volume": unreadable,
+	}
+}
+
+// isContainer reports whether expand has something to do for these types.
+func isContainer(short []string) bool {
+	for _, s := range short {
+		if containers[s] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// expand opens one container and hands its members to add, one at a time. It
+// does not look into the members. The error is what add returned; anything
+// else that goes wrong is in the outcome, and the members found until then
+// have been given.
+func expand(data []byte, short []string, b *Budget, add func(member) error) (outcome, error) {
+	x := &expander{budget: b, add: add}
+	for i, s := range short {
+		read := containers[s]
+		if read == nil || sameReader(short[:i], s) {
+			continue
+		}
+		if err := x.run(s, read, data); err != nil {
+			return x.out, err
+		}
+	}
+	return x.out, nil
+}
+
+// sameReader reports whether s repeats a word in before.
+func sameReader(before []string, s string) bool {
+	for _, w := range before {
+		if w == s {
+			return true
+		}
+	}
+	return false
+}
+
+// expander is the state of one expand.
+type expander struct {
+	budget *Budget
+	add    func(member) error
+	out    outcome
+	buf    []byte // for decoded members, used again for the next one
+	stop   error  // what add returned
+}
+
+// run calls one reader and turns its error or panic into the outcome.
+func (x *expander) run(kind string, read func(*expander, []byte) error, data []byte) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			x.damage("%s: reader gave up: %v", kind, p)
+		}
+		err = x.stop
+	}()
+	if err := read(x, data); err != nil && x.stop == nil {
+		x.fail(kind, err)
+	}
+	return nil
+}
+
+// fail records err, which is none of add.
+func (x *expander) fail(what string, err error) {
+	if errors.Is(err, ErrOverLimits) {
+		x.out.overLimits = true
+		return
+	}
+	x.damage("%s: %v", what, err)
+}
+
+// damage records that something was not read. The first reason is kept.
+func (x *expander) damage(format string, args ...any) {
+	x.out.damaged = true
+	if x.out.reason == "" {
+		x.out.reason = bounded(format, args...)
+	}
+}
+
+// differ records that readers see different things. The first one is kept.
+func (x *expander) differ(format string, args ...any) {
+	if x.out.disagreement == "" {
+		x.out.disagreement = bounded(format, args...)
+	}
+}
+
+// bounded formats a report that may quote foreign names.
+func bounded(format string, args ...any) string {
+	const limit = 300
+	s := fmt.Sprintf(format, args...)
+	if len(s) > limit {
+		s = strings.ToValidUTF8(s[:limit], "") + "..."
+	}
+	return s
+}
+
+// give hands m to the caller and pays for the entry.
+func (x *expander) give(m member) error {
+	if err := x.budget.Entry(); err != nil {
+		return err
+	}
+	return x.hand(m)
+}
+
+// hand is give for an entry that is paid.
+func (x *expander) hand(m member) error {
+	if m.encrypted {
+		x.out.encrypted = true
+	}
+	if m.data != nil {
+		m.size = int64(len(m.data))
+	}
+	if err := x.add(m); err != nil {
+		if errors.Is(err, ErrOverLimits) {
+			return err
+		}
+		x.stop = err
+		return err
+	}
+	return nil
+}
+
+// giveStored hands over content that lies in the container as it is.
+func (x *expander) giveStored(m member, data []byte) error {
+	if err := x.budget.Entry(); err != nil {
+		return err
+	}
+	if err := x.budget.Take(int64(len(data))); err != nil {
+		return err
+	}
+	m.data = data
+	return x.hand(m)
+}
+
+// giveDecoded decodes r, which should yield about size octets (-1 if not
+// known), and hands over what came out even if the end is missing. Only an
+// error that must end the container is returned.
+func (x *expander) giveDecoded(m member, r io.Reader, size int64) error {
+	if err := x.budget.Entry(); err != nil {
+		return err
+	}
+	data, err := x.decode(r, size)
+	if err != nil {
+		m.note = err.Error()
+		x.fail("member", err)
+	}
+	m.data = data
+	if herr := x.hand(m); herr != nil {
+		return herr
+	}
+	if errors.Is(err, ErrOverLimits) {
+		return err
+	}
+	return nil
+}
+
+const (
+	decodeStep  = 64 << 10
+	decodeLarge = 16 << 20
+)
+
+// decode reads r to its end and pays for each step. The result is in x.buf
+// and holds what came before an error. size is a hint, not to be trusted.
+func (x *expander) decode(r io.Reader, size int64) ([]byte, error) {
+	buf := x.buf[:0]
+	if size > int64(cap(buf)) && size <= decodeLarge {
+		buf = make([]byte, 0, size+1)
+	}
+	if buf == nil {
+		buf = make([]byte, 0, decodeStep)
+	}
+	var err error
+	for err == nil {
+		if len(buf) == cap(buf) {
+			buf = x.grow(buf)
+		}
+		var n int
+		n, err = r.Read(buf[len(buf):min(cap(buf), len(buf)+decodeStep)])
+		buf = buf[:len(buf)+n]
+		if terr := x.budget.Take(int64(n)); terr != nil {
+			err = terr
+		}
+	}
+	x.buf = buf
+	if err == io.EOF {
+		err = nil
+	}
+	return buf, err
+}
+
+// grow makes room. Above decodeLarge it goes to all that the budget still
+// allows in one step: memory that is not written costs nothing, and doubling
+// would hold two large copies.
+func (x *expander) grow(buf []byte) []byte {
+	n := 2 * cap(buf)
+	if n > decodeLarge {
+		n = cap(buf) + int(max(x.budget.bytes, 0)) + decodeStep
+	}
+	bigger := make([]byte, len(buf), n)
+	copy(bigger, buf)
+	return bigger
+}
+
+// detached gives fn a buffer of its own for the time of one nested decode.
+func (x *expander) detached(fn func() error) error {
+	kept := x.buf
+	x.buf = nil
+	defer func() { x.buf = kept }()
+	return fn()
+}
+
+// giveTail hands over what follows the end of a container, if it is more than
+// padding: another archive may be there.
+func (x *expander) giveTail(tail []byte) error {
+	if len(bytes.Trim(tail, "\x00")) < 4 {
+		return nil
+	}
+	return x.giveStored(member{note: "after the end of the archive"}, tail)
+}
+
+// unreadable is the reader of containers that are only recognised.
+func unreadable(*expander, []byte) error {
+	return errors.New("containers of this kind cannot be opened")
+}
+
+// textName turns a name of an archive into text: UTF-8 if it is, else the
+// code page of DOS. Nothing is removed from it.
+func textName(raw []byte) string {
+	if len(raw) > maxName {
+		raw = raw[:maxName]
+	}
+	if utf8.Valid(raw) {
+		return string(raw)
+	}
+	s, err := charmap.CodePage437.NewDecoder().Bytes(raw)
+	if err != nil {
+		return strings.ToValidUTF8(string(raw), "\uFFFD")
+	}
+	return string(s)
+}
+
+// addName appends a name that is not yet in the list, and for a name with a
+// NUL also what a reader in C makes of it.
+func addName(names []string, name string) []string {
+	if name == "" || sameReader(names, name) {
+		return names
+	}
+	names = append(names, name)
+	if i := strings.IndexByte(name, 0); i > 0 {
+		names = addName(names, name[:i])
+	}
+	return names
+}
+
+const (
+	modeLink    = fs.ModeSymlink
+	modeSpecial = fs.ModeDevice | fs.ModeNamedPipe | fs.ModeSocket | fs.ModeCharDevice | fs.ModeIrregular
+)

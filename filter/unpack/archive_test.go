@@ -1,0 +1,118 @@
+package unpack
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// eicar is the EICAR test string, in two halves so that scanners leave this
+// file alone.
+const eicar = `X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR` + `-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*`
+
+// evil is the payload of all cases: the start of a Windows program with the
+// EICAR string in it.
+var evil = func() []byte {
+	b := make([]byte, 400)
+	copy(b, "MZ\x90\x00\x03")
+	b[0x3c] = 0x80
+	copy(b[0x80:], "PE\x00\x00\x4c\x01\x01\x00")
+	binary.LittleEndian.PutUint16(b[0x80+20:], 0xe0) // optional header
+	binary.LittleEndian.PutUint16(b[0x80+22:], 0x0102)
+	copy(b[0x80+24:], "\x0b\x01")
+	copy(b[300:], eicar)
+	return b
+}()
+
+// seen is what one expand gave, with the data copied.
+type seen struct {
+	members []member
+	outcome
+}
+
+func (s seen) names() []string {
+	var out []string
+	for _, m := range s.members {
+		out = append(out, m.names...)
+	}
+	return out
+}
+
+func (s seen) hasData(want []byte) bool {
+	return slices.ContainsFunc(s.members, func(m member) bool { return bytes.Equal(m.data, want) })
+}
+
+// clean reports whether nothing in the outcome makes a message unchecked.
+func (s seen) clean() bool {
+	return !s.encrypted && !s.damaged && !s.overLimits && s.disagreement == ""
+}
+
+func testBudget(size int) *Budget {
+	return NewBudget(context.Background(), DefaultLimits, int64(size))
+}
+
+// look expands data as what fileTypes says it is.
+func look(t testing.TB, data []byte, names ...string) seen {
+	t.Helper()
+	short, _ := fileTypes(data, names)
+	return lookAs(t, data, testBudget(len(data)), short...)
+}
+
+func lookAs(t testing.TB, data []byte, b *Budget, short ...string) seen {
+	t.Helper()
+	var s seen
+	out, err := expand(data, short, b, func(m member) error {
+		if m.data != nil {
+			m.data = append([]byte{}, m.data...)
+		}
+		s.members = append(s.members, m)
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("expand: %v", err)
+	}
+	s.outcome = out
+	return s
+}
+
+// deep goes into members as the walker of a message does, and gives the leaves
+// and the outcome of all containers together.
+func deep(t testing.TB, data []byte, names []string, b *Budget, level int) seen {
+	t.Helper()
+	short, _ := fileTypes(data, names)
+	s := seen{members: []member{{names: names, data: append([]byte{}, data...)}}}
+	if !isContainer(short) {
+		return s
+	}
+	if level == 0 {
+		s.overLimits = true
+		return s
+	}
+	out, err := expand(data, short, b, func(m member) error {
+		if m.data == nil {
+			s.members = append(s.members, m)
+			return nil
+		}
+		in := deep(t, m.data, m.names, b, level-1)
+		s.members = append(s.members, in.members...)
+		s.outcome = joined(s.outcome, in.outcome)
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("expand: %v", err)
+	}
+	s.outcome = joined(s.outcome, out)
+	return s
+}
+
+func joined(a, b outcome) outcome {
+	a.encrypted = a.encrypted || b.encrypted
+	a.damaged = a.damaged || b.damaged
+	a.overLimits = a.overLimits || b.overLimits
+	a.disagreement = strings.Trim(a.disagreement+"; "+b.disagreement, "; ")
+	a.reason = strings.Trim(a.reason+"; "+b.reason, "; ")
+	return a
+}

@@ -1,0 +1,218 @@
+package unpack
+
+import (
+	"bufio"
+	"bytes"
+	"compress/bzip2"
+	"compress/gzip"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/ulikunitz/xz/lzma"
+)
+
+// maxStreams is up to how many joined gzip files are also given one by one.
+const maxStreams = 16
+
+// readGzip gives what all gzip members in data decode to together, as gzip
+// does, and if there are several also each for itself: other readers stop
+// after the first (RFC 1952 section 2.2).
+func readGzip(x *expander, data []byte) error {
+	if err := x.budget.Entry(); err != nil {
+		return err
+	}
+	in := bytes.NewReader(data)
+	var names []string
+	var ends []int
+	var all []byte
+	streams, rest := 0, data
+	var fail error
+	for fail == nil && bytes.HasPrefix(rest, []byte("\x1f\x8b")) {
+		r, err := gzip.NewReader(in)
+		if err != nil {
+			fail = err
+			break
+		}
+		r.Multistream(false)
+		if r.Name != "" {
+			names = addName(names, textName([]byte(r.Name)))
+		}
+		all, fail = x.decodeMore(all, r)
+		ends = append(ends, len(all))
+		streams++
+		rest = data[len(data)-in.Len():]
+	}
+	if err := x.giveStreams(names, all, ends, fail); err != nil {
+		return err
+	}
+	if fail != nil {
+		return fail
+	}
+	return x.giveTail(rest)
+}
+
+// decodeMore appends what r yields.
+func (x *expander) decodeMore(all []byte, r io.Reader) ([]byte, error) {
+	if all == nil {
+		return x.decode(r, -1)
+	}
+	var part []byte
+	err := x.detached(func() (err error) {
+		part, err = x.decode(r, -1)
+		return err
+	})
+	all = append(all, part...)
+	x.buf = all
+	return all, err
+}
+
+// giveStreams gives the whole and the parts of it that end at ends.
+func (x *expander) giveStreams(names []string, all []byte, ends []int, fail error) error {
+	m := member{names: names, data: all}
+	if fail != nil {
+		m.note = fail.Error()
+	}
+	if err := x.hand(m); err != nil {
+		return err
+	}
+	if len(ends) < 2 || len(ends) > maxStreams {
+		return nil
+	}
+	from := 0
+	for _, to := range ends {
+		if err := x.give(member{names: names, data: all[from:to:to], note: "one of several streams"}); err != nil {
+			return err
+		}
+		from = to
+	}
+	return nil
+}
+
+// readBzip2 gives the content of a bzip2 file, all streams of it.
+func readBzip2(x *expander, data []byte) error {
+	in := &byteCounter{r: bufio.NewReader(bytes.NewReader(data))}
+	if err := x.budget.Entry(); err != nil {
+		return err
+	}
+	all, err := x.decode(bzip2.NewReader(in), -1)
+	m := member{data: all}
+	const foreign = bzip2.StructuralError("bad magic value in continuation file")
+	if errors.Is(err, foreign) {
+		if err := x.hand(m); err != nil {
+			return err
+		}
+		return x.giveTail(data[max(in.n-2, 0):])
+	}
+	if err != nil {
+		m.note = err.Error()
+	}
+	if herr := x.hand(m); herr != nil {
+		return herr
+	}
+	return err
+}
+
+// byteCounter counts the octets that a decoder took.
+type byteCounter struct {
+	r *bufio.Reader
+	n int
+}
+
+func (c *byteCounter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += n
+	return n, err
+}
+
+func (c *byteCounter) ReadByte() (byte, error) {
+	b, err := c.r.ReadByte()
+	if err == nil {
+		c.n++
+	}
+	return b, err
+}
+
+// readXZ gives the content of an xz file, all streams of it.
+func readXZ(x *expander, data []byte) error {
+	r, err := newXZ(data)
+	if err != nil {
+		return err
+	}
+	if err := x.giveDecoded(member{}, r, -1); err != nil {
+		return err
+	}
+	if x.out.damaged {
+		return nil
+	}
+	return x.giveTail(r.in)
+}
+
+// readLZMA gives the content of a file in the older format of xz.
+func readLZMA(x *expander, data []byte) error {
+	r, err := lzma.ReaderConfig{DictCap: maxDictionary}.NewReader(bytes.NewReader(data))
+	if err != nil {
+		return err
+	}
+	return x.giveDecoded(member{}, r, -1)
+}
+
+// readZstd gives the content of a zstd file, all frames of it.
+func readZstd(x *expander, data []byte) error {
+	d, err := newZstd(bytes.NewReader(data))
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return x.giveDecoded(member{}, d, -1)
+}
+
+// readSZDD gives the content of a file of the Microsoft program COMPRESS.EXE:
+// LZSS with a window of 4096 octets.
+func readSZDD(x *expander, data []byte) error {
+	in, at, size := data, 0, int64(-1)
+	switch {
+	case len(in) >= 14 && bytes.HasPrefix(in, []byte("SZDD")) && in[8] == 'A':
+		size, in, at = int64(binary.LittleEndian.Uint32(in[10:])), in[14:], 4096-16
+	case len(in) >= 12 && bytes.HasPrefix(in, []byte("SZ ")):
+		size, in, at = int64(binary.LittleEndian.Uint32(in[8:])), in[12:], 4096-18
+	default:
+		return fmt.Errorf("header: %w", errUnsupported)
+	}
+	var out bytes.Buffer
+	window := bytes.Repeat([]byte{' '}, 4096)
+	put := func(b byte) {
+		window[at&4095] = b
+		at++
+		out.WriteByte(b)
+	}
+	// a code of 17 bits stands for at most 18 octets
+	for len(in) > 0 && int64(out.Len()) < size {
+		flags := in[0]
+		in = in[1:]
+		for bit := 0; bit < 8 && len(in) > 0; bit++ {
+			if flags&(1<<bit) != 0 {
+				put(in[0])
+				in = in[1:]
+				continue
+			}
+			if len(in) < 2 {
+				in = nil
+				break
+			}
+			from, n := int(in[0])|int(in[1]&0xf0)<<4, int(in[1]&0x0f)+3
+			in = in[2:]
+			for i := range n {
+				put(window[(from+i)&4095])
+			}
+		}
+		if err := x.budget.Check(); err != nil {
+			return err
+		}
+	}
+	if int64(out.Len()) < size {
+		x.damage("szdd: cut")
+	}
+	return x.giveStored(member{}, out.Bytes()[:min(int64(out.Len()), size)])
+}

@@ -1,0 +1,496 @@
+package unpack
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/bodgit/sevenzip"
+	"github.com/ulikunitz/xz/lzma"
+)
+
+// read7z gives the members of a 7-Zip archive. The library decodes it, but it
+// believes the counts in the header and may ask for hundreds of gigabytes at
+// once, which nothing can recover from; so the header is walked here first.
+func read7z(x *expander, data []byte) error {
+	if !bytes.HasPrefix(data, magic7z) {
+		return x.readInside(data, "7z")
+	}
+	w := &walk7z{x: x, data: data}
+	tail, err := w.check()
+	if errors.Is(err, errEncrypted) {
+		x.out.encrypted = true
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	r, err := sevenzip.NewReader(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		return err
+	}
+	for _, f := range r.File {
+		if err := x.give7z(f); err != nil {
+			return err
+		}
+	}
+	return x.giveTail(tail)
+}
+
+var (
+	magic7z      = []byte("7z\xbc\xaf\x27\x1c")
+	errEncrypted = errors.New("encrypted")
+)
+
+// give7z gives one member.
+func (x *expander) give7z(f *sevenzip.File) error {
+	m := member{names: addName(nil, textName([]byte(f.Name))), size: int64(min(f.UncompressedSize, 1<<62))}
+	info := f.FileInfo()
+	switch {
+	case info.IsDir():
+		m.dir = true
+		return x.give(m)
+	case info.Mode()&modeSpecial != 0:
+		m.special = true
+	case info.Mode()&modeLink != 0:
+		m.link = true
+	}
+	in, err := f.Open()
+	if err == nil {
+		defer in.Close()
+		err = x.giveDecodedOr(m, in, m.size)
+	}
+	return x.noteLocked(m, err)
+}
+
+// giveDecodedOr is giveDecoded, but when nothing could be decoded it gives
+// nothing and returns the error.
+func (x *expander) giveDecodedOr(m member, r io.Reader, size int64) error {
+	if err := x.budget.Entry(); err != nil {
+		return err
+	}
+	data, err := x.decode(r, size)
+	if err != nil && len(data) == 0 {
+		return notDecoded{err}
+	}
+	m.data = data
+	if err != nil {
+		m.note = err.Error()
+	}
+	if herr := x.hand(m); herr != nil {
+		return herr
+	}
+	if err != nil {
+		x.fail("member", err)
+	}
+	if errors.Is(err, ErrOverLimits) {
+		return err
+	}
+	return nil
+}
+
+// notDecoded marks the error of a member that is still to be given.
+type notDecoded struct{ error }
+
+func (e notDecoded) Unwrap() error { return e.error }
+
+// noteLocked gives a member that could not be decoded, as encrypted if that is
+// why.
+func (x *expander) noteLocked(m member, err error) error {
+	var read *sevenzip.ReadError
+	var not notDecoded
+	if err == nil || errors.Is(err, ErrOverLimits) || x.stop != nil || !errors.As(err, &read) && !errors.As(err, &not) {
+		return err
+	}
+	m.note = err.Error()
+	if read != nil && read.Encrypted {
+		m.encrypted, m.note = true, ""
+	} else {
+		x.fail(fmt.Sprintf("7z: %q", first(m.names)), err)
+	}
+	return x.hand(m)
+}
+
+// walk7z goes through the header of a 7-Zip archive (7zFormat.txt of the LZMA
+// SDK) only to see that it asks for nothing unreasonable.
+type walk7z struct {
+	x    *expander
+	data []byte
+	in   []byte // what is left of the header
+	err  error
+
+	folders []folder7z
+}
+
+// folder7z is a chain of coders.
+type folder7z struct {
+	coders  []coder7z
+	outputs int
+	sizes   []uint64 // decoded, one for each output
+	hasSum  bool
+	streams uint64 // members
+}
+
+type coder7z struct {
+	id         string
+	properties []byte
+}
+
+const (
+	// maxHeader7z bounds the header, decoded; 1,500 members need far less
+	maxHeader7z = 4 << 20
+	maxFiles7z  = 1 << 14
+	lzma7z      = "\x03\x01\x01"
+	lzma27z     = "\x21"
+	ppmd7z      = "\x03\x04\x01"
+	aes7z       = "\x06\xf1\x07\x01"
+)
+
+// check walks the header, decoding it first if need be, and returns what
+// follows the archive.
+func (w *walk7z) check() (tail []byte, err error) {
+	le := binary.LittleEndian
+	const start = 32
+	if len(w.data) < start {
+		return nil, errDamaged
+	}
+	offset, size := le.Uint64(w.data[12:]), le.Uint64(w.data[20:])
+	rest := uint64(len(w.data) - start)
+	if offset > rest || size > rest-offset {
+		return nil, io.ErrUnexpectedEOF
+	}
+	if size == 0 {
+		return w.data[start:], errDamaged
+	}
+	w.in = w.data[start+offset : start+offset+size]
+	tail = w.data[start+offset+size:]
+	for range 4 { // a packed header may hold a packed header
+		if len(w.in) == 0 || w.in[0] != 0x17 {
+			break
+		}
+		if w.in, err = w.unpackHeader(); err != nil {
+			return nil, err
+		}
+	}
+	return tail, w.header()
+}
+
+// unpackHeader decodes an encoded header.
+func (w *walk7z) unpackHeader() ([]byte, error) {
+	w.take(1)
+	w.folders = nil
+	packAt, packed := w.streams()
+	if w.err != nil {
+		return nil, w.err
+	}
+	if len(w.folders) != 1 || len(w.folders[0].sizes) == 0 {
+		return nil, errUnsupported
+	}
+	f := w.folders[0]
+	for _, c := range f.coders {
+		if c.id == aes7z {
+			return nil, errEncrypted
+		}
+	}
+	size := f.sizes[len(f.sizes)-1]
+	if size > maxHeader7z {
+		return nil, ErrOverLimits
+	}
+	if len(f.coders) != 1 || packAt > uint64(len(w.data)-32) || packed > uint64(len(w.data)-32)-packAt {
+		return nil, errDamaged
+	}
+	in := w.data[32+packAt : 32+packAt+packed]
+	c := f.coders[0]
+	var r io.Reader
+	var err error
+	switch {
+	case c.id == "\x00":
+		return in, nil
+	case c.id == lzma7z && len(c.properties) == 5:
+		head := binary.LittleEndian.AppendUint64(bytes.Clone(c.properties), size)
+		r, err = lzma.ReaderConfig{DictCap: maxDictionary}.NewReader(io.MultiReader(bytes.NewReader(head), bytes.NewReader(in)))
+	case c.id == lzma27z && len(c.properties) == 1 && c.properties[0] <= 40:
+		r, err = newLZMA2(in, c.properties[0], int64(size))
+	default:
+		return nil, errUnsupported
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := w.x.budget.Take(int64(size)); err != nil {
+		return nil, err
+	}
+	out := make([]byte, size)
+	_, err = io.ReadFull(r, out)
+	return out, err
+}
+
+// header walks a plain header as far as the number of files.
+func (w *walk7z) header() error {
+	if w.take(1); w.err != nil {
+		return w.err
+	}
+	w.folders = nil
+	id := w.byte()
+	if id == 0x04 {
+		w.streams()
+		id = w.byte()
+	}
+	if id == 0x05 && w.count() > maxFiles7z {
+		return ErrOverLimits
+	}
+	if id != 0x05 && id != 0 && w.err == nil {
+		return errUnsupported // archive properties, additional streams
+	}
+	if w.err != nil {
+		return w.err
+	}
+	return w.folderLimits()
+}
+
+// folderLimits looks at what the coders ask for.
+func (w *walk7z) folderLimits() error {
+	for _, f := range w.folders {
+		for _, c := range f.coders {
+			var memory uint64
+			p := c.properties
+			switch {
+			case c.id == lzma7z && len(p) == 5, c.id == ppmd7z && len(p) == 5:
+				memory = uint64(binary.LittleEndian.Uint32(p[1:]))
+			case c.id == lzma27z && len(p) == 1:
+				memory = uint64(2|p[0]&1) << (min(p[0], 40)/2 + 11)
+			}
+			size := uint64(0)
+			for _, s := range f.sizes {
+				size = max(size, s)
+			}
+			if c.id == lzma7z {
+				memory = min(memory, size)
+			}
+			if memory > maxDictionary {
+				return ErrOverLimits
+			}
+		}
+	}
+	return nil
+}
+
+// streams walks a StreamsInfo and returns where the first packed stream is and
+// the length of it. Sections are in the order in which they are always
+// written, and which the library wants too: both must see the same.
+func (w *walk7z) streams() (at, packed uint64) {
+	id := w.byte()
+	if id == 0x06 {
+		at, packed = w.packInfo()
+		id = w.byte()
+	}
+	if id == 0x07 {
+		w.unpackInfo()
+		id = w.byte()
+	}
+	if id == 0x08 {
+		w.subStreams()
+		id = w.byte()
+	}
+	if id != 0 {
+		w.fail()
+	}
+	return at, packed
+}
+
+func (w *walk7z) packInfo() (at, packed uint64) {
+	at = w.number()
+	n := w.count()
+	id := w.byte()
+	if id == 0x09 {
+		for i := 0; i < n && w.err == nil; i++ {
+			if size := w.number(); i == 0 {
+				packed = size
+			}
+		}
+		id = w.byte()
+	}
+	w.digestsAndEnd(id, n)
+	return at, packed
+}
+
+func (w *walk7z) unpackInfo() {
+	if w.byte() != 0x0b {
+		w.fail()
+	}
+	n := w.count()
+	if w.byte() != 0 { // elsewhere
+		w.fail()
+	}
+	for i := 0; i < n && w.err == nil; i++ {
+		w.folders = append(w.folders, w.folder())
+	}
+	if w.byte() != 0x0c {
+		w.fail()
+	}
+	for i := range w.folders {
+		f := &w.folders[i]
+		f.streams = 1
+		for j := 0; j < f.outputs && w.err == nil; j++ {
+			f.sizes = append(f.sizes, w.number())
+		}
+	}
+	have := w.digestsAndEnd(w.byte(), n)
+	for i := range min(len(have), len(w.folders)) {
+		w.folders[i].hasSum = have[i]
+	}
+}
+
+// digestsAndEnd reads the optional checksums that end a section.
+func (w *walk7z) digestsAndEnd(id byte, n int) (have []bool) {
+	if id == 0x0a {
+		have = w.digests(n)
+		id = w.byte()
+	}
+	if id != 0 {
+		w.fail()
+	}
+	return have
+}
+
+// folder reads one chain of coders.
+func (w *walk7z) folder() (f folder7z) {
+	inputs := 0
+	for n := min(w.count(), 65); n > 0 && w.err == nil; n-- {
+		flags := w.byte()
+		c := coder7z{id: string(w.take(uint64(flags & 15)))}
+		in, out := 1, 1
+		if flags&0x10 != 0 {
+			in, out = w.count(), w.count()
+		}
+		if flags&0x20 != 0 {
+			c.properties = w.take(w.number())
+		}
+		inputs, f.outputs = inputs+in, f.outputs+out
+		f.coders = append(f.coders, c)
+	}
+	if inputs > 64 || f.outputs > 64 || f.outputs == 0 {
+		w.fail()
+		return f
+	}
+	for range 2 * (f.outputs - 1) { // bind pairs
+		w.number()
+	}
+	if packed := inputs - (f.outputs - 1); packed > 1 {
+		for range packed {
+			w.number()
+		}
+	} else if packed < 1 {
+		w.fail()
+	}
+	return f
+}
+
+func (w *walk7z) subStreams() {
+	id := w.byte()
+	counted := id == 0x0d
+	total, unknown := 0, 0
+	for i := range w.folders {
+		f := &w.folders[i]
+		if counted {
+			f.streams = uint64(w.count())
+		}
+		total += int(f.streams)
+		if f.streams != 1 || !f.hasSum {
+			unknown += int(f.streams)
+		}
+	}
+	if total > maxFiles7z {
+		w.err = ErrOverLimits
+		return
+	}
+	if counted {
+		id = w.byte()
+	}
+	if id == 0x09 {
+		for _, f := range w.folders {
+			for i := uint64(1); i < f.streams && w.err == nil; i++ {
+				w.number()
+			}
+		}
+		id = w.byte()
+	}
+	if id == 0x0a && unknown != total {
+		w.err = errUnsupported // the library counts them otherwise
+	}
+	w.digestsAndEnd(id, total)
+}
+
+// digests reads which of n have a CRC-32, and skips those.
+func (w *walk7z) digests(n int) []bool {
+	have := make([]bool, n)
+	if w.byte() == 0 {
+		for i := 0; i < n && w.err == nil; i += 8 {
+			b := w.byte()
+			for j := i; j < min(n, i+8); j++ {
+				have[j] = b&(0x80>>(j-i)) != 0
+			}
+		}
+	} else {
+		for i := range have {
+			have[i] = true
+		}
+	}
+	for _, h := range have {
+		if h {
+			w.take(4)
+		}
+	}
+	return have
+}
+
+func (w *walk7z) fail() {
+	if w.err == nil {
+		w.err = fmt.Errorf("7z header: %w", errDamaged)
+	}
+	w.in = nil
+}
+
+func (w *walk7z) take(n uint64) []byte {
+	if n > uint64(len(w.in)) {
+		w.fail()
+		return nil
+	}
+	b := w.in[:n]
+	w.in = w.in[n:]
+	return b
+}
+
+func (w *walk7z) byte() byte {
+	if b := w.take(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+// count reads a number of things that each take at least a bit of the header.
+func (w *walk7z) count() int {
+	n := w.number()
+	if n > 8*uint64(len(w.in)) {
+		w.fail()
+		return 0
+	}
+	return int(n)
+}
+
+// number reads a number whose first octet tells how many follow.
+func (w *walk7z) number() uint64 {
+	first := w.byte()
+	var v uint64
+	mask := byte(0x80)
+	for i := range 8 {
+		if first&mask == 0 {
+			return v | uint64(first&(mask-1))<<(8*i)
+		}
+		v |= uint64(w.byte()) << (8 * i)
+		mask >>= 1
+	}
+	return v
+}

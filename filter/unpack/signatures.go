@@ -1,0 +1,300 @@
+package unpack
+
+import (
+	"bytes"
+	"encoding/binary"
+)
+
+// A signature names a format by octets at a fixed place. Short types are the
+// words of Amavis' map from file(1), the most specific one last; formats that
+// it does not know get their usual extension.
+type signature struct {
+	magic string
+	at    int
+	short []string
+	media string
+}
+
+// signatures are tried in order; the first that fits decides.
+var signatures = []signature{
+	{"\x89PNG\r\n\x1a\n", 0, []string{"image", "png"}, "image/png"},
+	{"\xff\xd8\xff", 0, []string{"image", "jpg"}, "image/jpeg"},
+	{"GIF87a", 0, []string{"image", "gif"}, "image/gif"},
+	{"GIF89a", 0, []string{"image", "gif"}, "image/gif"},
+	{"II*\x00", 0, []string{"image", "tif"}, "image/tiff"},
+	{"MM\x00*", 0, []string{"image", "tif"}, "image/tiff"},
+	{"8BPS", 0, []string{"image", "psd"}, "image/vnd.adobe.photoshop"},
+	{"\x00\x00\x01\x00", 0, []string{"image", "ico"}, "image/x-icon"},
+	{"\x00\x00\x00\x0cjP  \r\n\x87\n", 0, []string{"image", "jp2"}, "image/jp2"},
+	{"\xd7\xcd\xc6\x9a", 0, []string{"wmf"}, "image/wmf"},
+	{"ID3", 0, []string{"audio", "mpa", "mp3"}, "audio/mpeg"},
+	{"\xff\xfb", 0, []string{"audio", "mpa", "mp3"}, "audio/mpeg"},
+	{"\xff\xf3", 0, []string{"audio", "mpa", "mp3"}, "audio/mpeg"},
+	{"fLaC", 0, []string{"audio", "flac"}, "audio/flac"},
+	{"OggS", 0, []string{"audio", "ogg"}, "application/ogg"},
+	{"MThd", 0, []string{"audio", "mid"}, "audio/midi"},
+	{"\x1a\x45\xdf\xa3", 0, []string{"movie", "mkv"}, "video/x-matroska"},
+	{"\x30\x26\xb2\x75\x8e\x66\xcf\x11", 0, []string{"movie", "wmv"}, "video/x-ms-asf"},
+	{"\x00\x00\x01\xba", 0, []string{"movie", "mpg"}, "video/mpeg"},
+	{"\x00\x00\x01\xb3", 0, []string{"movie", "mpv"}, "video/mpeg"},
+	{"FLV\x01", 0, []string{"movie", "flv"}, "video/x-flv"},
+	{"FWS", 0, []string{"swf"}, "application/x-shockwave-flash"},
+	{"CWS", 0, []string{"swf"}, "application/x-shockwave-flash"},
+	{"ZWS", 0, []string{"swf"}, "application/x-shockwave-flash"},
+
+	{"\x7fELF", 0, []string{"exe", "exe-unix"}, "application/x-elf"},
+	{"\xfe\xed\xfa\xce", 0, []string{"exe", "exe-unix"}, "application/x-mach-binary"},
+	{"\xfe\xed\xfa\xcf", 0, []string{"exe", "exe-unix"}, "application/x-mach-binary"},
+	{"\xce\xfa\xed\xfe", 0, []string{"exe", "exe-unix"}, "application/x-mach-binary"},
+	{"\xcf\xfa\xed\xfe", 0, []string{"exe", "exe-unix"}, "application/x-mach-binary"},
+	{"\x4c\x00\x00\x00\x01\x14\x02\x00", 0, []string{"lnk"}, "application/x-ms-shortcut"},
+	{"\xe4\x52\x5c\x7b\x8c\xd8\xa7\x4d\xae\xb1\x53\x78\xd0\x29\x96\xd3", 0, []string{"one"}, "application/onenote"},
+	{"\x3f\x5f\x03\x00", 0, []string{"hlp"}, "application/winhlp"},
+	{"regf", 0, []string{"regf"}, "application/octet-stream"},
+	{"\x00\x01\x00\x00Standard ", 0, []string{"mdb"}, "application/x-msaccess"},
+
+	{"\x1f\x8b", 0, []string{"gz"}, "application/gzip"},
+	{"BZh", 0, []string{"bz2"}, "application/x-bzip2"},
+	{"\xfd7zXZ\x00", 0, []string{"xz"}, "application/x-xz"},
+	{"\x28\xb5\x2f\xfd", 0, []string{"zst"}, "application/zstd"},
+	{"\x1f\x9d", 0, []string{"Z"}, "application/x-compress"},
+	{"\x1f\xa0", 0, []string{"Z"}, "application/x-compress"},
+	{"\x04\x22\x4d\x18", 0, []string{"lz4"}, "application/x-lz4"},
+	{"LZIP", 0, []string{"lz"}, "application/x-lzip"},
+	{"\x89LZO\x00\r\n\x1a\n", 0, []string{"lzo"}, "application/x-lzop"},
+	{"LRZI", 0, []string{"lrz"}, "application/x-lrzip"},
+	{"SZDD\x88\xf0\x27\x33", 0, []string{"szdd"}, "application/x-ms-compress-szdd"},
+	{"SZ \x88\xf0\x27\x33\xd1", 0, []string{"szdd"}, "application/x-ms-compress-szdd"},
+	{"KWAJ\x88\xf0\x27\xd1", 0, []string{"kwaj"}, "application/x-ms-compress-kwaj"},
+
+	{"PK\x03\x04", 0, []string{"zip"}, "application/zip"},
+	{"PK\x05\x06", 0, []string{"zip"}, "application/zip"},
+	{"PK\x07\x08PK", 0, []string{"zip"}, "application/zip"},
+	{"PK00PK", 0, []string{"zip"}, "application/zip"},
+	{"7z\xbc\xaf\x27\x1c", 0, []string{"7z"}, "application/x-7z-compressed"},
+	{"Rar!\x1a\x07", 0, []string{"rar"}, "application/x-rar-compressed"},
+	{"RE~^", 0, []string{"rar"}, "application/x-rar-compressed"},
+	{"MSCF\x00\x00\x00\x00", 0, []string{"cab"}, "application/vnd.ms-cab-compressed"},
+	{"ISc(", 0, []string{"installshield"}, "application/x-installshield"},
+	{"MSWIM\x00\x00\x00", 0, []string{"wim"}, "application/x-ms-wim"},
+	{"ITSF", 0, []string{"chm"}, "application/vnd.ms-htmlhelp"},
+	{"conectix", 0, []string{"vhd"}, "application/x-vhd"},
+	{"vhdxfile", 0, []string{"vhdx"}, "application/x-vhdx"},
+	{"KDMV", 0, []string{"vmdk"}, "application/x-vmdk"},
+	{"QFI\xfb", 0, []string{"qcow"}, "application/x-qemu-disk"},
+	{"hsqs", 0, []string{"squashfs"}, "application/x-squashfs"},
+	{"xar!", 0, []string{"xar"}, "application/x-xar"},
+	{"\xed\xab\xee\xdb", 0, []string{"rpm"}, "application/x-rpm"},
+	{"!<arch>\ndebian", 0, []string{"deb"}, "application/vnd.debian.binary-package"},
+	{"!<arch>\n", 0, []string{"a"}, "application/x-archive"},
+	{"!<thin>\n", 0, []string{"a"}, "application/x-archive"},
+	{"070701", 0, []string{"cpio"}, "application/x-cpio"},
+	{"070702", 0, []string{"cpio"}, "application/x-cpio"},
+	{"070707", 0, []string{"cpio"}, "application/x-cpio"},
+	{"\xc7\x71", 0, []string{"cpio"}, "application/x-cpio"},
+	{"\x71\xc7", 0, []string{"cpio"}, "application/x-cpio"},
+	{"\x78\x9f\x3e\x22", 0, []string{"tnef"}, "application/vnd.ms-tnef"},
+	{"ZOO ", 0, []string{"zoo"}, "application/x-zoo"},
+	{"ALZ\x01", 0, []string{"alz"}, "application/x-alz"},
+	{"EGGA", 0, []string{"egg"}, "application/x-egg"},
+	{"SIT!", 0, []string{"sit"}, "application/x-stuffit"},
+	{"StuffIt (c)", 0, []string{"sit"}, "application/x-stuffit"},
+	{"-----BEGIN PGP MESSAGE", 0, []string{"pgp", "pgp.enc"}, "application/pgp-encrypted"},
+
+	{"**ACE**", 7, []string{"ace"}, "application/x-ace-compressed"},
+	{"CD001", 0x8001, []string{"iso"}, "application/x-iso9660-image"},
+	{"CD001", 0x9319, []string{"iso"}, "application/x-iso9660-image"},
+	{"BEA01", 0x8001, []string{"iso", "udf"}, "application/x-udf"},
+}
+
+// byFirst lists the signatures at the start of a file by their first octet,
+// laterMarks the others.
+var byFirst, laterMarks = func() (start [256][]signature, later []signature) {
+	for _, s := range signatures {
+		s.short = s.short[:len(s.short):len(s.short)] // so that append copies
+		if s.at == 0 {
+			start[s.magic[0]] = append(start[s.magic[0]], s)
+		} else {
+			later = append(later, s)
+		}
+	}
+	return start, later
+}()
+
+// bySignature returns the type of binary data that its first octets tell.
+func bySignature(data []byte) ([]string, string) {
+	for _, s := range byFirst[data[0]] {
+		if len(data) >= len(s.magic) && string(data[:len(s.magic)]) == s.magic {
+			return s.short, s.media
+		}
+	}
+	switch {
+	case bytes.HasPrefix(data, []byte("MZ")) || bytes.HasPrefix(data, []byte("ZM")):
+		return programType(data)
+	case bytes.HasPrefix(data, oleMagic):
+		return oleType(data)
+	case bytes.HasPrefix(data, []byte("RIFF")) && len(data) >= 12:
+		return riffType(string(data[8:12]))
+	case bytes.HasPrefix(data, []byte("\xca\xfe\xba\xbe")) && len(data) >= 8:
+		// a Java class has its version where a fat Mach-O has few architectures
+		if binary.BigEndian.Uint32(data[4:]) < 40 {
+			return []string{"exe", "exe-unix"}, "application/x-mach-binary"
+		}
+		return []string{"java"}, "application/x-java-applet"
+	case len(data) >= 12 && string(data[4:8]) == "ftyp":
+		return isoMediaType(string(data[8:12]))
+	case bytes.HasPrefix(data, []byte("BM")) && len(data) >= 26 && binary.LittleEndian.Uint32(data[6:]) == 0:
+		return []string{"image", "bmp"}, "image/bmp"
+	case isLHA(data):
+		return []string{"lha"}, "application/x-lzh-compressed"
+	case isARJ(data):
+		return []string{"arj"}, "application/x-arj"
+	case isLZMA(data):
+		return []string{"lzma"}, "application/x-lzma"
+	case isPGP(data):
+		return []string{"pgp", "pgp.enc"}, "application/pgp-encrypted"
+	}
+	return nil, ""
+}
+
+// programType tells apart what starts as a program of DOS.
+func programType(data []byte) ([]string, string) {
+	const media = "application/vnd.microsoft.portable-executable"
+	if len(data) >= 0x40 {
+		pe := int64(binary.LittleEndian.Uint32(data[0x3c:]))
+		if pe+24 <= int64(len(data)) && string(data[pe:pe+4]) == "PE\x00\x00" {
+			const dll = 0x2000
+			if binary.LittleEndian.Uint16(data[pe+22:])&dll != 0 {
+				return []string{"exe", "dll"}, media
+			}
+		}
+	}
+	return []string{"exe", "exe-ms"}, media
+}
+
+func riffType(form string) ([]string, string) {
+	switch form {
+	case "WAVE":
+		return []string{"audio", "wav"}, "audio/wav"
+	case "AVI ":
+		return []string{"movie", "avi"}, "video/x-msvideo"
+	case "ACON":
+		return []string{"movie", "ani"}, "application/x-navi-animation"
+	case "WEBP":
+		return []string{"image", "webp"}, "image/webp"
+	}
+	return []string{"dat"}, "application/octet-stream"
+}
+
+func isoMediaType(brand string) ([]string, string) {
+	switch brand {
+	case "M4A ", "M4B ":
+		return []string{"audio", "mpa", "m4a"}, "audio/mp4"
+	case "heic", "heix", "mif1", "msf1", "avif":
+		return []string{"image", "heic"}, "image/heic"
+	case "qt  ":
+		return []string{"movie", "mov"}, "video/quicktime"
+	}
+	return []string{"movie", "mp4"}, "video/mp4"
+}
+
+func isLHA(data []byte) bool {
+	return len(data) > 22 && data[2] == '-' && data[3] == 'l' && (data[4] == 'h' || data[4] == 'z') && data[6] == '-' && data[20] <= 3
+}
+
+// isARJ looks for the main header: its length, and its kind.
+func isARJ(data []byte) bool {
+	if len(data) < 40 || data[0] != 0x60 || data[1] != 0xea {
+		return false
+	}
+	n := binary.LittleEndian.Uint16(data[2:])
+	return n >= 30 && n <= 2600 && data[10] == 2
+}
+
+// isLZMA recognises an LZMA file, which has no magic, by a header that an
+// encoder would write: properties below 225, a dictionary of a round size, a
+// size that is open or sane, and the zero octet that starts range coding.
+func isLZMA(data []byte) bool {
+	if len(data) < 18 || data[0] >= 225 || data[13] != 0 {
+		return false
+	}
+	dict := binary.LittleEndian.Uint32(data[1:])
+	if dict < 1<<12 || dict&(dict-1) != 0 && dict&(dict-1)&(dict&(dict-1)-1) != 0 {
+		return false
+	}
+	size := binary.LittleEndian.Uint64(data[5:])
+	return size == 1<<64-1 || size > 0 && size < 1<<38
+}
+
+// isPGP recognises an encrypted OpenPGP message: a session key packet with a
+// sane length and version (RFC 4880 sections 4.2, 5.1, 5.3).
+func isPGP(data []byte) bool {
+	if len(data) < 20 {
+		return false
+	}
+	length, version := 0, byte(0)
+	switch data[0] {
+	case 0x84, 0x8c: // old format, one octet of length
+		length, version = int(data[1]), data[2]
+	case 0x85: // two octets
+		length, version = int(binary.BigEndian.Uint16(data[1:])), data[3]
+	case 0xc1, 0xc3: // new format
+		length, version = int(data[1]), data[2]
+		if data[1] >= 192 {
+			length, version = (int(data[1])-192)<<8+int(data[2])+192, data[3]
+		}
+	default:
+		return false
+	}
+	secret := data[0] == 0x8c || data[0] == 0xc3 // symmetric key
+	return length > 8 && length < 2200 && (version == 3 && !secret || version == 4 && secret)
+}
+
+var oleMagic = []byte("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+
+// oleType names a compound file by its root class and the first entries of
+// its directory.
+func oleType(data []byte) ([]string, string) {
+	short, media := []string{"cdf-ms"}, "application/x-ole-storage"
+	if len(data) < 512 {
+		return short, media
+	}
+	shift := binary.LittleEndian.Uint16(data[30:])
+	at := (int64(binary.LittleEndian.Uint32(data[48:])) + 1) << (shift & 15)
+	if at < 0 || at+128 > int64(len(data)) {
+		return short, media
+	}
+	directory := data[at:min(at+8192, int64(len(data)))]
+	for _, k := range oleKinds {
+		if bytes.Contains(directory, k.mark) {
+			return k.short, k.media
+		}
+	}
+	return short, media
+}
+
+// oleKinds are marks in the directory of a compound file.
+var oleKinds = []struct {
+	mark  []byte
+	short []string
+	media string
+}{
+	{utf16Text("WordDocument"), []string{"doc"}, "application/msword"},
+	{utf16Text("Workbook"), []string{"doc", "xls"}, "application/vnd.ms-excel"},
+	{utf16Text("PowerPoint Document"), []string{"doc", "ppt"}, "application/vnd.ms-powerpoint"},
+	{utf16Text("VisioDocument"), []string{"doc", "vsd"}, "application/vnd.visio"},
+	{utf16Text("__properties_version1.0"), []string{"cdf-ms", "msg"}, "application/vnd.ms-outlook"},
+	{utf16Text("__nameid_version1.0"), []string{"cdf-ms", "msg"}, "application/vnd.ms-outlook"},
+	{[]byte("\x84\x10\x0c\x00\x00\x00\x00\x00\xc0\x00\x00\x00\x00\x00\x00\x46"), []string{"cdf-ms", "msi"}, "application/x-msi"},
+	{utf16Text("EncryptedPackage"), []string{"cdf-ms"}, "application/encrypted"},
+	{append([]byte{4, 0}, utf16Text("Book")...), []string{"doc", "xls"}, "application/vnd.ms-excel"},
+}
+
+// utf16Text returns s, which is ASCII, as UTF-16 little endian.
+func utf16Text(s string) []byte {
+	b := make([]byte, 0, 2*len(s))
+	for i := range len(s) {
+		b = append(b, s[i], 0)
+	}
+	return b
+}

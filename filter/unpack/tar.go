@@ -1,0 +1,253 @@
+package unpack
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"strconv"
+	"strings"
+)
+
+const tarBlock = 512
+
+// tarChecksum reports whether the header sum in block is right, with octets
+// taken as unsigned or, as old programs did, as signed.
+func tarChecksum(block []byte) bool {
+	const from, to = 148, 156
+	want, err := tarNumber(block[from:to])
+	if err != nil || want == 0 {
+		return false
+	}
+	var unsigned, signed int64
+	for i, c := range block[:tarBlock] {
+		if from <= i && i < to {
+			c = ' '
+		}
+		unsigned += int64(c)
+		signed += int64(int8(c))
+	}
+	return want == unsigned || want == signed
+}
+
+// tarNumber reads an octal number, or the GNU form for large ones.
+func tarNumber(b []byte) (int64, error) {
+	if b[0] == 0x80 && len(b) > 8 {
+		if n := binary.BigEndian.Uint64(b[len(b)-8:]); n < 1<<62 {
+			return int64(n), nil
+		}
+		return 0, errDamaged
+	}
+	s := strings.Trim(string(b), " \x00")
+	if i := strings.IndexAny(s, " \x00"); i >= 0 {
+		s = s[:i]
+	}
+	if s == "" {
+		return 0, nil
+	}
+	return strconv.ParseInt(s, 8, 63)
+}
+
+// tarReader is the state between the headers of a tar file: what extended
+// headers said for the next member or for all.
+type tarReader struct {
+	x      *expander
+	data   []byte
+	pos    int
+	names  []string // from pax and GNU headers, for the next member
+	size   int64    // from pax, -1 if not given
+	sparse bool
+	seen   bool // a member was found
+}
+
+// readTar gives the members of all tar files in data, one behind the other.
+// The library shows one name of each; here a member has all that its headers
+// give, and headers after the end mark count too.
+func readTar(x *expander, data []byte) error {
+	t := &tarReader{x: x, data: data, size: -1}
+	sparse, ended := false, false
+	for t.pos+tarBlock <= len(data) {
+		block := data[t.pos : t.pos+tarBlock]
+		if !tarChecksum(block) {
+			if !ended && len(bytes.Trim(block, "\x00")) > 0 {
+				x.damage("tar: header is broken at offset %d", t.pos)
+			}
+			// the end mark, or a gap: look for the next header
+			ended = ended || len(bytes.Trim(block, "\x00")) == 0
+			t.pos += tarBlock
+			continue
+		}
+		if ended && t.seen {
+			x.differ("tar: members after the end mark")
+			ended = false
+		}
+		t.pos += tarBlock
+		if err := t.header(block); err != nil {
+			return err
+		}
+		sparse = sparse || t.sparse
+		t.sparse = false
+	}
+	if !ended && t.seen {
+		x.damage("tar: no end mark")
+	}
+	if !t.seen {
+		x.damage("tar: no members")
+	}
+	if sparse {
+		return readSparse(x, data)
+	}
+	return nil
+}
+
+// header reads one member or extended header; t.pos is behind its block.
+func (t *tarReader) header(block []byte) error {
+	size, err := tarNumber(block[124:136])
+	if err != nil || size < 0 {
+		t.x.damage("tar: size is broken")
+		return nil
+	}
+	flag := block[156]
+	if flag == 'x' || flag == 'g' || flag == 'X' || flag == 'L' || flag == 'K' {
+		content, err := t.content(size)
+		if err != nil {
+			return err
+		}
+		switch flag {
+		case 'L':
+			t.names = addName(t.names, textName(bytes.TrimRight(content, "\x00")))
+		case 'x', 'X', 'g':
+			t.pax(content)
+		}
+		return nil
+	}
+	return t.member(block, flag, size)
+}
+
+// member gives one member.
+func (t *tarReader) member(block []byte, flag byte, size int64) error {
+	names := t.names
+	own := cString(block[:100])
+	if string(block[257:263]) == "ustar\x00" {
+		if prefix := cString(block[345:500]); prefix != "" {
+			names = addName(names, prefix+"/"+own)
+		}
+	}
+	names = addName(names, own)
+	if t.size >= 0 && t.size != size {
+		t.x.differ("tar: sizes of %q differ between headers", first(names))
+		size = max(size, t.size)
+	}
+	t.names, t.size, t.seen = nil, -1, true
+	m := member{names: names, size: size}
+	switch flag {
+	case '1', '2':
+		m.link = true
+	case '3', '4', '6':
+		m.special = true
+	case '5', 'D':
+		m.dir = true
+	case 'S':
+		t.sparse = true
+		t.skipSparseMaps(block)
+	}
+	if flag == '3' || flag == '4' || flag == '5' || flag == '6' || flag == '2' {
+		// some readers skip what the size says, others do not
+		if size > 0 {
+			t.x.differ("tar: %q has content though it is no file", first(names))
+			m.dir, m.link, m.special = false, false, false
+		}
+	}
+	if strings.HasSuffix(own, "/") && size == 0 {
+		m.dir = true
+	}
+	if m.dir || m.special || m.link && size == 0 {
+		return t.x.give(m)
+	}
+	content, err := t.content(size)
+	if err != nil {
+		return err
+	}
+	return t.x.giveStored(m, content)
+}
+
+// content returns the next size octets and moves to the block behind them.
+func (t *tarReader) content(size int64) ([]byte, error) {
+	rest := t.data[t.pos:]
+	if size > int64(len(rest)) {
+		t.x.damage("tar: cut in a member")
+		t.pos = len(t.data)
+		return rest, nil
+	}
+	t.pos = min(len(t.data), t.pos+int((size+tarBlock-1)&^(tarBlock-1)))
+	return rest[:size], t.x.budget.Check()
+}
+
+// skipSparseMaps goes over the blocks that continue a GNU sparse header.
+func (t *tarReader) skipSparseMaps(block []byte) {
+	more := block[482] != 0
+	for more && t.pos+tarBlock <= len(t.data) {
+		more = t.data[t.pos+504] != 0
+		t.pos += tarBlock
+	}
+}
+
+// pax reads the records of an extended header: "length key=value\n". Every
+// path counts, since readers take the first or the last.
+func (t *tarReader) pax(b []byte) {
+	for len(b) > 0 {
+		digits, _, ok := bytes.Cut(b, []byte(" "))
+		n, err := strconv.Atoi(string(digits))
+		if !ok || err != nil || n <= len(digits)+1 || n > len(b) {
+			t.x.damage("tar: extended header is broken")
+			return
+		}
+		record := strings.TrimSuffix(string(b[len(digits)+1:n]), "\n")
+		b = b[n:]
+		key, value, _ := strings.Cut(record, "=")
+		switch key {
+		case "path", "GNU.sparse.name":
+			if len(t.names) > 0 && !sameReader(t.names, value) {
+				t.x.differ("tar: %q is also called %q", t.names[0], value)
+			}
+			t.names = addName(t.names, textName([]byte(value)))
+		case "size":
+			if size, err := strconv.ParseInt(value, 10, 63); err == nil {
+				t.size = size
+			}
+		case "GNU.sparse.major", "GNU.sparse.map", "GNU.sparse.numblocks":
+			t.sparse = true
+		}
+	}
+}
+
+// cString returns the text before the first NUL.
+func cString(b []byte) string {
+	if i := bytes.IndexByte(b, 0); i >= 0 {
+		b = b[:i]
+	}
+	return textName(b)
+}
+
+// readSparse gives the sparse members once more, with their holes filled.
+func readSparse(x *expander, data []byte) error {
+	r := tar.NewReader(bytes.NewReader(data))
+	for {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		_, pax := h.PAXRecords["GNU.sparse.major"]
+		_, oldPax := h.PAXRecords["GNU.sparse.map"]
+		if h.Typeflag != tar.TypeGNUSparse && !pax && !oldPax {
+			continue
+		}
+		if err := x.giveDecoded(member{names: addName(nil, h.Name)}, r, h.Size); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,347 @@
+package unpack
+
+import (
+	"bytes"
+	"strings"
+	"unicode/utf8"
+)
+
+// textClass is what kinds of octets a sample holds.
+type textClass struct {
+	bits byte
+	utf8 bool
+	wide int // 1 for UTF-16 little endian, 2 for big endian, both with BOM
+}
+
+const (
+	octetHigh    = 1 << iota // above ASCII
+	octetControl             // not found in text
+)
+
+var octetClass = func() (t [256]byte) {
+	for i := range t {
+		switch {
+		case i >= 0x80:
+			t[i] = octetHigh
+		case i < 0x20 && !strings.ContainsRune("\t\n\v\f\r\b\x1b", rune(i)), i == 0x7f:
+			t[i] = octetControl
+		}
+	}
+	return t
+}()
+
+func classify(sample []byte) textClass {
+	switch {
+	case bytes.HasPrefix(sample, []byte("\xff\xfe")) && len(sample) > 3 && sample[3] == 0:
+		return textClass{wide: 1}
+	case bytes.HasPrefix(sample, []byte("\xfe\xff")) && len(sample) > 3 && sample[2] == 0:
+		return textClass{wide: 2}
+	}
+	var c textClass
+	for _, b := range sample[:min(64, len(sample))] { // enough for most binary data
+		c.bits |= octetClass[b]
+	}
+	if c.bits&octetControl != 0 {
+		return c
+	}
+	for _, b := range sample[min(64, len(sample)):] {
+		c.bits |= octetClass[b]
+	}
+	if c.bits == octetHigh {
+		// a sample may end inside a character
+		for n := range utf8.UTFMax {
+			if len(sample) >= n && utf8.Valid(sample[:len(sample)-n]) {
+				c.utf8 = true
+				break
+			}
+		}
+	}
+	return c
+}
+
+func (c textClass) text() bool { return c.wide != 0 || c.bits&octetControl == 0 }
+
+// textTypes names text. Everything is asc or txt first.
+func textTypes(data []byte, class textClass, names []string) ([]string, string) {
+	short := []string{"asc"}
+	if class.bits&octetHigh != 0 || class.wide != 0 {
+		short = []string{"txt"}
+	}
+	sample := data[:min(len(data), typeSample)]
+	if class.wide != 0 {
+		sample = narrow(sample, class.wide)
+	}
+	sample = bytes.TrimPrefix(sample, []byte("\xef\xbb\xbf"))
+	sample = bytes.TrimLeft(sample, " \t\r\n")
+	for _, detect := range []func([]byte) (string, string){textMagic, markup, wrapped, script} {
+		if word, media := detect(sample); word != "" {
+			switch word {
+			case "pdf", "rtf", "html", "xml", "swf", "cpio", "bz2", "deb", "a", "hta", "wsf":
+				return []string{word}, media // these are no text to file(1)
+			case "svg":
+				return []string{"image", word}, media
+			case "pgp.enc", "pgp.asc":
+				return []string{"pgp", word}, media
+			}
+			return append(short, word), media
+		}
+	}
+	if word := scriptName(names); word != "" {
+		return append(short, word), "text/plain"
+	}
+	return short, "text/plain"
+}
+
+// narrow drops the zero octets of UTF-16 text.
+func narrow(b []byte, wide int) []byte {
+	out := make([]byte, 0, len(b)/2)
+	for i := 2; i+1 < len(b); i += 2 {
+		low, high := b[i], b[i+1]
+		if wide == 2 {
+			low, high = high, low
+		}
+		if high != 0 {
+			low = '?'
+		}
+		out = append(out, low)
+	}
+	return out
+}
+
+// textMagic are formats that begin with readable octets.
+func textMagic(s []byte) (word, media string) {
+	for _, m := range textMagics {
+		if len(s) >= len(m.magic) && strings.EqualFold(string(s[:len(m.magic)]), m.magic) {
+			return m.word, m.media
+		}
+	}
+	if i := bytes.Index(s[:min(len(s), 1024)], []byte("%PDF-")); i >= 0 {
+		return "pdf", "application/pdf"
+	}
+	return "", ""
+}
+
+var textMagics = []struct{ magic, word, media string }{
+	{`{\rt`, "rtf", "text/rtf"},
+	{"%!PS", "ps", "application/postscript"},
+	{"070701", "cpio", "application/x-cpio"},
+	{"070702", "cpio", "application/x-cpio"},
+	{"070707", "cpio", "application/x-cpio"},
+	{"!<arch>\ndebian", "deb", "application/vnd.debian.binary-package"},
+	{"!<arch>\n", "a", "application/x-archive"},
+	{"[InternetShortcut]", "url", "application/x-mswinurl"},
+	{"[Desktop Entry]", "desktop", "application/x-desktop"},
+	{"REGEDIT4", "reg", "text/x-ms-regedit"},
+	{"Windows Registry Editor Version", "reg", "text/x-ms-regedit"},
+	{"#@~^", "vbs", "text/vbscript"},
+	{"WEB\r\n1\r\n", "iqy", "text/x-ms-iqy"},
+	{"ID;P", "slk", "application/x-sylk"},
+	{"(This file must be converted with BinHex", "hqx", "application/mac-binhex40"},
+}
+
+// markup tells HTML, XML and what Windows runs of them.
+func markup(s []byte) (word, media string) {
+	xml := hasTag(s, "?xml")
+	for rest := s; ; {
+		i := bytes.IndexByte(rest, '<')
+		if i < 0 {
+			break
+		}
+		rest = rest[i+1:]
+		switch {
+		case hasTag(rest, "hta:application"):
+			return "hta", "application/hta"
+		case hasTag(rest, "svg"):
+			word, media = "svg", "image/svg+xml"
+		case word == "" && (hasTag(rest, "job") || hasTag(rest, "package")) && containsFold(rest, "<script"):
+			return "wsf", "text/x-wsf"
+		case word == "" && isHTMLTag(rest):
+			word, media = "html", "text/html"
+		}
+	}
+	if word == "" && (xml || bytes.HasPrefix(s, []byte("<?xml"))) {
+		return "xml", "text/xml"
+	}
+	return word, media
+}
+
+// hasTag reports whether s, after the bracket, begins with that tag name.
+func hasTag(s []byte, tag string) bool {
+	if len(s) < len(tag) || !strings.EqualFold(string(s[:len(tag)]), tag) {
+		return false
+	}
+	return len(s) == len(tag) || strings.IndexByte(" \t\r\n>/", s[len(tag)]) >= 0
+}
+
+func isHTMLTag(s []byte) bool {
+	if len(s) == 0 {
+		return false
+	}
+	switch s[0] | 0x20 {
+	case '!' | 0x20:
+		return hasTag(s, "!doctype") && containsFold(s[:min(len(s), 64)], "html")
+	case 'h':
+		return hasTag(s, "html") || hasTag(s, "head")
+	case 'b':
+		return hasTag(s, "body")
+	case 's':
+		return hasTag(s, "script")
+	case 'i':
+		return hasTag(s, "iframe")
+	case 't':
+		return hasTag(s, "table") || hasTag(s, "title")
+	}
+	return false
+}
+
+func containsFold(s []byte, lower string) bool {
+	return bytes.Contains(bytes.ToLower(s), []byte(lower))
+}
+
+// wrapped tells mail and encodings of text.
+func wrapped(s []byte) (word, media string) {
+	if i := bytes.Index(s, []byte("-----BEGIN PGP ")); i == 0 || i > 0 && s[i-1] == '\n' {
+		switch rest := s[i+15:]; {
+		case bytes.HasPrefix(rest, []byte("MESSAGE")):
+			return "pgp.enc", "application/pgp-encrypted"
+		case bytes.HasPrefix(rest, []byte("SIGN")):
+			return "pgp.asc", "application/pgp-signature"
+		default:
+			return "pgp.asc", "application/pgp-keys"
+		}
+	}
+	if isMail(s) {
+		return "mail", "message/rfc822"
+	}
+	for rest, at := s, 0; ; {
+		i := bytes.Index(rest, []byte("begin "))
+		if i < 0 || i+9 > len(rest) {
+			break
+		}
+		if (at+i == 0 || s[at+i-1] == '\n') && isOctal(rest[i+6:i+9]) {
+			return "uue", "text/x-uuencode"
+		}
+		rest, at = rest[i+6:], at+i+6
+	}
+	if i := bytes.Index(s, []byte("=ybegin ")); i == 0 || i > 0 && s[i-1] == '\n' {
+		return "yenc", "text/x-yenc"
+	}
+	if bytes.Contains(s, []byte("\n(This file must be converted with BinHex")) {
+		return "hqx", "application/mac-binhex40"
+	}
+	return "", ""
+}
+
+func isOctal(b []byte) bool {
+	for _, c := range b {
+		if c < '0' || c > '7' {
+			return false
+		}
+	}
+	return true
+}
+
+// mailFields are fields of which two in a row of header lines make a message.
+var mailFields = []string{
+	"received", "from", "to", "subject", "date", "message-id", "mime-version", "return-path", "content-type",
+	"content-transfer-encoding", "content-disposition", "delivered-to", "reply-to", "cc", "dkim-signature", "x-mailer", "sender",
+}
+
+func isMail(s []byte) bool {
+	known := 0
+	for lines := 0; len(s) > 0 && lines < 40; lines++ {
+		line, rest, _ := bytes.Cut(s, []byte("\n"))
+		s = rest
+		if lines == 0 && bytes.HasPrefix(line, []byte("From ")) {
+			continue
+		}
+		if len(line) > 0 && (line[0] == ' ' || line[0] == '\t') && lines > 0 {
+			continue
+		}
+		name, _, ok := bytes.Cut(line, []byte(":"))
+		if !ok || len(name) == 0 || len(name) > 60 || bytes.IndexByte(name, ' ') >= 0 {
+			return false
+		}
+		for _, f := range mailFields {
+			if len(f) == len(name) && strings.EqualFold(f, string(name)) {
+				known++
+			}
+		}
+		if known >= 2 {
+			return true
+		}
+	}
+	return false
+}
+
+// script tells script languages by how they begin and by a word that prose
+// and configuration do not have.
+func script(s []byte) (word, media string) {
+	line, _, _ := bytes.Cut(s, []byte("\n"))
+	if len(line) > 200 {
+		line = line[:200]
+	}
+	if len(line) < 3 {
+		return "", ""
+	}
+	if bytes.HasPrefix(line, []byte("#!")) {
+		return "sh", "text/x-shellscript"
+	}
+	start := strings.ToLower(string(line))
+	for _, k := range scriptKinds {
+		if !hasAnyPrefix(start, k.starts) {
+			continue
+		}
+		if len(k.marks) == 0 {
+			return k.word, k.media
+		}
+		lower := bytes.ToLower(s)
+		for _, m := range k.marks {
+			if bytes.Contains(lower, []byte(m)) {
+				return k.word, k.media
+			}
+		}
+	}
+	return "", ""
+}
+
+func hasAnyPrefix(s string, prefixes []string) bool {
+	for _, p := range prefixes {
+		if strings.HasPrefix(s, p) {
+			return true
+		}
+	}
+	return false
+}
+
+var scriptKinds = []struct {
+	word, media   string
+	starts, marks []string
+}{
+	{"bat", "text/x-msdos-batch", []string{"@echo off", "@setlocal", "@cmd", "@start", "@powershell"}, nil},
+	{"vbs", "text/vbscript", []string{"on error resume", "option explicit", "dim ", "set ", "'", "createobject", "function ", "sub ", "execute"},
+		[]string{"createobject(", "createobject (", "wscript.", "execute(", "getobject("}},
+	{"js", "text/javascript", []string{"var ", "let ", "const ", "function", "(function", "//", "/*", "try", "eval(", "new ", "this[", "this."},
+		[]string{"activexobject", "wscript", "eval(", "fromcharcode", "adodb.stream"}},
+	{"ps1", "text/x-powershell", []string{"$", "param(", "param (", "function ", "#requires", "iex ", "invoke-", "set-", "[", "powershell"},
+		[]string{"invoke-expression", "new-object", "iex(", "iex ", "downloadstring", "frombase64string", "[system.", "-executionpolicy"}},
+}
+
+// scriptName is the type of text that runs when it is opened under its name.
+func scriptName(names []string) string {
+	for _, n := range names {
+		switch ext := strings.ToLower(extension(strings.TrimRight(n, ". "))); ext {
+		case "js", "vbs", "wsf", "hta", "ps1", "bat", "sh", "reg", "url":
+			return ext
+		case "jse":
+			return "js"
+		case "vbe", "vb":
+			return "vbs"
+		case "cmd":
+			return "bat"
+		case "wsh", "wsc", "sct":
+			return "wsf"
+		}
+	}
+	return ""
+}

@@ -1,0 +1,205 @@
+package unpack
+
+import (
+	"bytes"
+	"encoding/binary"
+	"strings"
+
+	"github.com/gabriel-vasile/mimetype"
+)
+
+// typeSample is how much of a file is looked at to tell text from other data
+// and one kind of text from another.
+const typeSample = 4096
+
+// fileTypes says what data is: Amavis' short types without the dot, the most
+// specific one last and "dat" if nothing is known, and a media type. A file
+// that can be read as more than one format gets the words of all of them.
+// Names help only where the content cannot tell.
+func fileTypes(data []byte, names []string) (short []string, media string) {
+	if len(data) == 0 {
+		return []string{"empty"}, "application/x-empty"
+	}
+	class := classify(data[:min(len(data), typeSample)])
+	if class.text() {
+		short, media = textTypes(data, class, names)
+	} else {
+		short, media = binaryTypes(data)
+	}
+	if !isContainer(short) && isVolume(names) {
+		short = append(short, "volume")
+	}
+	return alsoContainers(short, data), media
+}
+
+// isVolume reports whether the name is that of a further file of an archive in
+// several files, which only the first one tells: "x.7z.002", "x.z01", "x.r00".
+func isVolume(names []string) bool {
+	for _, n := range names {
+		ext := strings.ToLower(extension(n))
+		if len(ext) != 3 || !isDigits(ext[1:]) {
+			continue
+		}
+		inner := strings.ToLower(extension(n[:len(n)-4]))
+		switch {
+		case ext[0] == 'z' || ext[0] == 'r':
+			return true
+		case isDigits(ext[:1]) && (inner == "7z" || inner == "zip" || inner == "rar" || inner == "tar" || inner == "gz" || inner == "exe"):
+			return true
+		}
+	}
+	return false
+}
+
+func isDigits(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+// binaryTypes names data that is not text.
+func binaryTypes(data []byte) ([]string, string) {
+	short, media := bySignature(data)
+	switch {
+	case short == nil:
+		if i := bytes.Index(data[:min(len(data), 1024)], []byte("%PDF-")); i >= 0 {
+			return []string{"pdf"}, "application/pdf"
+		}
+		return guess(data)
+	case short[0] == "zip":
+		return zipType(data, short, media)
+	}
+	return short, media
+}
+
+// guess asks the library, which knows many formats that Amavis has no word for.
+func guess(data []byte) (short []string, media string) {
+	short, media = []string{"dat"}, "application/octet-stream"
+	defer func() {
+		if recover() != nil {
+			short, media = []string{"dat"}, "application/octet-stream"
+		}
+	}()
+	m := mimetype.Detect(data)
+	media, _, _ = strings.Cut(m.String(), ";")
+	major, _, _ := strings.Cut(media, "/")
+	word := strings.TrimPrefix(m.Extension(), ".")
+	switch {
+	case major == "image", major == "audio":
+		return []string{major, word}, media
+	case major == "video":
+		return []string{"movie", word}, media
+	case word != "" && major != "text":
+		return []string{word}, media
+	}
+	return short, media
+}
+
+// zipKinds are members that make a zip something else, the first one that is
+// there decides.
+var zipKinds = []struct {
+	member, word, media string
+	office              bool
+}{
+	{"word/document", "docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.document", true},
+	{"xl/workbook.bin", "xlsb", "application/vnd.ms-excel.sheet.binary.macroenabled.12", true},
+	{"xl/workbook", "xlsx", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", true},
+	{"ppt/presentation", "pptx", "application/vnd.openxmlformats-officedocument.presentationml.presentation", true},
+	{"visio/document", "vsdx", "application/vnd.ms-visio.drawing", true},
+	{"AndroidManifest.xml", "apk", "application/vnd.android.package-archive", false},
+	{"AppxManifest.xml", "appx", "application/appx", false},
+	{"META-INF/MANIFEST.MF", "jar", "application/java-archive", false},
+}
+
+// zipType tells office documents and programs from other zip files. The
+// directory at the end has the names, and so have the local headers.
+func zipType(data []byte, short []string, media string) ([]string, string) {
+	const edge = 64 << 10
+	head, tail := data[:min(len(data), edge)], data[max(0, len(data)-edge):]
+	has := func(s string) bool { return bytes.Contains(tail, []byte(s)) || bytes.Contains(head, []byte(s)) }
+	if kind, ok := strings.CutPrefix(string(head[min(30, len(head)):min(100, len(head))]), "mimetypeapplication/"); ok {
+		for mark, word := range map[string]string{"vnd.oasis.opendocument.text": "odt", "vnd.oasis.opendocument.spreadsheet": "ods",
+			"vnd.oasis.opendocument.presentation": "odp", "epub+zip": "epub"} {
+			if strings.HasPrefix(kind, mark) {
+				return append(short, word), "application/" + mark
+			}
+		}
+	}
+	office := has("[Content_Types].xml")
+	for _, k := range zipKinds {
+		if k.office && !office || !has(k.member) {
+			continue
+		}
+		if !k.office {
+			return append(short, k.word), k.media
+		}
+		if bytes.Contains(data, []byte("vbaProject.bin")) && strings.HasSuffix(k.word, "x") {
+			return []string{"doc", strings.TrimSuffix(k.word, "x") + "m"}, k.media
+		}
+		return []string{"doc", k.word}, k.media
+	}
+	return short, media
+}
+
+// alsoContainers adds the containers that data is as well: those with their
+// mark at a place of its own, and in data that is no container by itself those
+// that begin somewhere inside. A program with an archive in it stays a program,
+// so that no rule for the archive can let it through.
+func alsoContainers(short []string, data []byte) []string {
+	add := func(word string) {
+		if !sameReader(short, word) {
+			short = append(short, word)
+		}
+	}
+	if isTar(data) {
+		add("tar")
+	}
+	for _, s := range laterMarks {
+		if len(data) >= s.at+len(s.magic) && string(data[s.at:s.at+len(s.magic)]) == s.magic {
+			for _, w := range s.short {
+				add(w)
+			}
+		}
+	}
+	const footer = 512
+	if len(data) >= footer {
+		switch end := data[len(data)-footer:]; {
+		case bytes.HasPrefix(end, []byte("conectix")):
+			add("vhd")
+		case bytes.HasPrefix(end, []byte("koly")):
+			add("dmg")
+		case isDisk(data):
+			add("img")
+		}
+	}
+	if isContainer(short) {
+		return short
+	}
+	for _, h := range findEmbedded(data) {
+		add(h.kind)
+	}
+	return short
+}
+
+// isDisk recognises a disk image by its boot sector: a jump, a sane sector
+// size and the mark, or the partition table of a GPT disk.
+func isDisk(data []byte) bool {
+	if data[510] != 0x55 || data[511] != 0xaa {
+		return false
+	}
+	sector := binary.LittleEndian.Uint16(data[11:])
+	jump := data[0] == 0xeb || data[0] == 0xe9
+	gpt := len(data) >= 520 && string(data[512:520]) == "EFI PART"
+	return gpt || jump && sector >= 512 && sector&(sector-1) == 0
+}
+
+// isTar checks the header sum, which also the oldest format without a magic has.
+func isTar(data []byte) bool {
+	if len(data) < tarBlock || data[0] == 0 {
+		return false
+	}
+	return tarChecksum(data)
+}

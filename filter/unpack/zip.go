@@ -1,0 +1,415 @@
+package unpack
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"sort"
+)
+
+// A zip file (PKWARE APPNOTE) tells everything about a member twice: in the
+// central directory at the end and in a local header before the data. Readers
+// choose one or the other, look for the end record in different places and
+// care in different degree for junk around the archive. This reader takes
+// all of it: every end record with its directory, and every local header that
+// no directory knows.
+
+const (
+	zipLocal   = "PK\x03\x04"
+	zipCentral = "PK\x01\x02"
+	zipEnd     = "PK\x05\x06"
+	zipEnd64   = "PK\x06\x06"
+	zipLoc64   = "PK\x06\x07"
+
+	zipLocalLen   = 30
+	zipCentralLen = 46
+	zipEndLen     = 22
+
+	zipMaxEnds = 16 // end records that are followed
+)
+
+// zipHeader is what one header, local or central, says about a member.
+type zipHeader struct {
+	names  []string // as written, and from the Unicode path field
+	path   string   // Unicode path field
+	flags  uint16
+	method uint16
+	crc    uint32
+	packed int64 // -1 where a local header leaves it to the data descriptor
+	size   int64 // the same
+	strong uint16
+	mode   uint32 // Unix mode, 0 if unknown (central only)
+	dirBit bool   // DOS directory attribute (central only)
+	local  int64  // offset of the local header (central only)
+	end    int    // offset after the header
+}
+
+const (
+	zipFlagEncrypted  = 1 << 0
+	zipFlagDescriptor = 1 << 3
+	zipFlagMasked     = 1 << 13
+)
+
+// zipMember is one local header offset with all that refers to it.
+type zipMember struct {
+	offset  int
+	central []zipHeader
+}
+
+// readZip lists and decodes data as a zip file.
+func readZip(x *expander, data []byte) error {
+	z := &zipReader{x: x, data: data}
+	z.directories()
+	if err := z.listed(); err != nil {
+		return err
+	}
+	return z.unlisted()
+}
+
+type zipReader struct {
+	x       *expander
+	data    []byte
+	members []zipMember // in directories, by offset
+	index   map[int]int // offset -> members
+	dirs    int         // directories with entries
+	covered []zipSpan   // octets that belong to a member or a directory
+	over    bool        // a directory was cut at the budget
+}
+
+// zipSpan is a half-open range of offsets.
+type zipSpan struct{ from, to int }
+
+// directories follows the end records from the last to the first, except those
+// inside the members of a directory that was already read: they belong to a
+// zip stored in this one.
+func (z *zipReader) directories() {
+	z.index = make(map[int]int)
+	ends := 0
+	for pos := len(z.data); ; {
+		pos = bytes.LastIndex(z.data[:pos], []byte(zipEnd))
+		if pos < 0 {
+			break
+		}
+		if pos+zipEndLen > len(z.data) {
+			z.x.damage("zip: end record is cut")
+			continue
+		}
+		if at, ok := z.inside(pos); ok {
+			pos = at
+			continue
+		}
+		if ends++; ends > zipMaxEnds {
+			z.x.damage("zip: more than %d end records", zipMaxEnds)
+			break
+		}
+		z.directory(pos)
+	}
+	if ends == 0 {
+		z.x.damage("zip: no end record")
+	}
+	if z.dirs > 1 {
+		z.x.differ("zip has more than one central directory")
+	}
+	sort.Slice(z.members, func(i, j int) bool { return z.members[i].offset < z.members[j].offset })
+}
+
+// inside reports whether pos lies in what directories have claimed so far, and
+// where that begins.
+func (z *zipReader) inside(pos int) (from int, ok bool) {
+	for _, s := range z.covered {
+		if s.from <= pos && pos < s.to {
+			return s.from, true
+		}
+	}
+	return 0, false
+}
+
+// directory reads the directory that the end record at pos points to. Where
+// it is depends on the reader: at the offset given, or right before the end
+// record if something was put before the archive.
+func (z *zipReader) directory(pos int) {
+	le := binary.LittleEndian
+	end := z.data[pos:]
+	count, size, offset := int64(le.Uint16(end[10:])), int64(le.Uint32(end[12:])), int64(le.Uint32(end[16:]))
+	at := int64(pos)
+	if p64 := z.end64(pos); p64 >= 0 {
+		e := z.data[p64:]
+		count, size, offset = int64(le.Uint64(e[32:])), int64(le.Uint64(e[40:])), int64(le.Uint64(e[48:]))
+		at = int64(p64)
+	}
+	if le.Uint16(end[4:]) != 0 && le.Uint16(end[4:]) != 0xffff {
+		z.x.damage("zip: part of a set of several files")
+	}
+	before, absolute := at-size, offset
+	okBefore, okAbsolute := z.isCentral(before), z.isCentral(absolute)
+	switch {
+	case okBefore && okAbsolute && before != absolute:
+		z.x.differ("zip has two central directories")
+		z.entries(before, before-offset, count)
+		z.entries(absolute, 0, count)
+	case okBefore:
+		z.entries(before, before-offset, count)
+	case okAbsolute:
+		z.entries(absolute, 0, count)
+	case count != 0 || size != 0:
+		z.x.damage("zip: central directory is not where the end record says")
+	}
+}
+
+// end64 returns the offset of the zip64 end record for the end record at pos,
+// or -1.
+func (z *zipReader) end64(pos int) int {
+	const lenLoc, lenEnd = 20, 56
+	if pos < lenLoc || !bytes.HasPrefix(z.data[pos-lenLoc:], []byte(zipLoc64)) {
+		return -1
+	}
+	at := binary.LittleEndian.Uint64(z.data[pos-lenLoc+8:])
+	if at <= uint64(pos) && z.has(int64(at), zipEnd64) && int(at)+lenEnd <= len(z.data) {
+		return int(at)
+	}
+	// something before the archive moves it
+	if at := pos - lenLoc - lenEnd; at >= 0 && z.has(int64(at), zipEnd64) {
+		return at
+	}
+	z.x.damage("zip: zip64 end record not found")
+	return -1
+}
+
+func (z *zipReader) has(at int64, signature string) bool {
+	return at >= 0 && at <= int64(len(z.data)-len(signature)) && string(z.data[at:at+4]) == signature
+}
+
+func (z *zipReader) isCentral(at int64) bool { return z.has(at, zipCentral) }
+
+// entries reads the central directory at at. Offsets in it are shift too low.
+// It goes on as long as there are entries, whatever the count says.
+func (z *zipReader) entries(at, shift, count int64) {
+	start, n := int(at), int64(0)
+	pos := start
+	for z.isCentral(int64(pos)) {
+		h, err := parseZipCentral(z.data, pos)
+		if err != nil {
+			z.x.damage("zip: central directory: %v", err)
+			break
+		}
+		if len(z.members) > max(z.x.budget.entries, 0) {
+			z.over = true
+			break
+		}
+		if !z.has(h.local+shift, zipLocal) && z.has(h.local, zipLocal) {
+			h.local -= shift
+		}
+		h.local += shift
+		z.enter(h)
+		pos = h.end
+		n++
+	}
+	if n > 0 {
+		z.dirs++
+	}
+	if n&0xffff != count&0xffff && !z.over {
+		z.x.differ("zip: directory has %d entries, its end record says %d", n, count)
+	}
+	z.covered = append(z.covered, zipSpan{start, pos})
+}
+
+// enter notes one entry of a directory. Entries without a local header are
+// kept under negative offsets, each on its own.
+func (z *zipReader) enter(h zipHeader) {
+	offset := -1 - len(z.members)
+	if z.has(h.local, zipLocal) {
+		offset = int(h.local)
+		end := h.local + zipLocalLen + h.packed
+		z.covered = append(z.covered, zipSpan{offset, int(min(end, int64(len(z.data))))})
+	}
+	if i, ok := z.index[offset]; ok {
+		m := &z.members[i]
+		if len(m.central) < 8 {
+			m.central = append(m.central, h)
+		}
+		if !sameNames(m.central[0].names, h.names) {
+			z.x.differ("zip: two entries for one place: %q and %q", first(m.central[0].names), first(h.names))
+		}
+		return
+	}
+	z.index[offset] = len(z.members)
+	z.members = append(z.members, zipMember{offset: offset, central: []zipHeader{h}})
+}
+
+// listed gives the members of the directories and notes what they cover.
+func (z *zipReader) listed() error {
+	z.covered = z.covered[:0]
+	last := 0
+	for _, m := range z.members {
+		if m.offset < 0 {
+			z.x.damage("zip: no local header for %q", first(m.central[0].names))
+			if err := z.x.give(nameOnly(m.central[0])); err != nil {
+				return err
+			}
+			continue
+		}
+		if m.offset < last {
+			z.x.differ("zip: members overlap")
+		}
+		end, err := z.member(m)
+		if err != nil {
+			return err
+		}
+		z.covered = append(z.covered, zipSpan{m.offset, end})
+		last = max(last, end)
+	}
+	if z.over {
+		return ErrOverLimits
+	}
+	return nil
+}
+
+// unlisted gives the members that only their local headers know: there is no
+// directory, or it hides them.
+func (z *zipReader) unlisted() error {
+	next := 0 // in covered, which is sorted by from
+	for pos := 0; ; {
+		i := bytes.Index(z.data[pos:], []byte(zipLocal))
+		if i < 0 {
+			return nil
+		}
+		pos += i
+		for next < len(z.covered) && z.covered[next].to <= pos {
+			next++
+		}
+		if next < len(z.covered) && z.covered[next].from <= pos {
+			pos = z.covered[next].to
+			continue
+		}
+		if _, err := parseZipLocal(z.data, pos); err != nil {
+			pos += 4
+			continue
+		}
+		if z.dirs > 0 {
+			z.x.differ("zip: a member is not in the central directory")
+		}
+		end, err := z.member(zipMember{offset: pos})
+		if err != nil {
+			return err
+		}
+		pos = max(end, pos+4)
+	}
+}
+
+// nameOnly is a member of which there is only a directory entry.
+func nameOnly(h zipHeader) member {
+	return member{names: h.names, size: h.size, encrypted: h.flags&zipFlagEncrypted != 0, note: "no data in the archive"}
+}
+
+func first(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return names[0]
+}
+
+func sameNames(a, b []string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+var errZipHeader = errors.New("header is cut or broken")
+
+// parseZipCentral reads the directory entry at pos, which has its signature.
+func parseZipCentral(data []byte, pos int) (zipHeader, error) {
+	le := binary.LittleEndian
+	if pos+zipCentralLen > len(data) {
+		return zipHeader{}, errZipHeader
+	}
+	b := data[pos:]
+	nameLen, extraLen, commentLen := int(le.Uint16(b[28:])), int(le.Uint16(b[30:])), int(le.Uint16(b[32:]))
+	end := zipCentralLen + nameLen + extraLen + commentLen
+	if end > len(b) {
+		return zipHeader{}, errZipHeader
+	}
+	h := zipHeader{
+		flags: le.Uint16(b[8:]), method: le.Uint16(b[10:]), crc: le.Uint32(b[16:]),
+		packed: int64(le.Uint32(b[20:])), size: int64(le.Uint32(b[24:])),
+		local: int64(le.Uint32(b[42:])), end: pos + end,
+		dirBit: le.Uint32(b[38:])&0x10 != 0,
+	}
+	if host := b[5]; host == 3 || host == 19 { // Unix, OS X
+		h.mode = le.Uint32(b[38:]) >> 16
+	}
+	h.name(b[zipCentralLen:zipCentralLen+nameLen], b[zipCentralLen+nameLen:zipCentralLen+nameLen+extraLen], true)
+	return h, nil
+}
+
+// parseZipLocal reads the local header at pos, which has its signature.
+func parseZipLocal(data []byte, pos int) (zipHeader, error) {
+	le := binary.LittleEndian
+	if pos+zipLocalLen > len(data) {
+		return zipHeader{}, errZipHeader
+	}
+	b := data[pos:]
+	nameLen, extraLen := int(le.Uint16(b[26:])), int(le.Uint16(b[28:]))
+	end := zipLocalLen + nameLen + extraLen
+	if b[4] > 100 || end > len(b) {
+		return zipHeader{}, errZipHeader
+	}
+	h := zipHeader{
+		flags: le.Uint16(b[6:]), method: le.Uint16(b[8:]), crc: le.Uint32(b[14:]),
+		packed: int64(le.Uint32(b[18:])), size: int64(le.Uint32(b[22:])), end: pos + end,
+	}
+	h.name(b[zipLocalLen:zipLocalLen+nameLen], b[zipLocalLen+nameLen:end], false)
+	if h.flags&zipFlagDescriptor != 0 && h.packed == 0 {
+		h.packed, h.size = -1, -1
+	}
+	return h, nil
+}
+
+// name sets the names of h and what the extra fields say.
+func (h *zipHeader) name(raw, extra []byte, central bool) {
+	le := binary.LittleEndian
+	h.names = addName(nil, textName(raw))
+	for len(extra) >= 4 {
+		id, n := le.Uint16(extra), int(le.Uint16(extra[2:]))
+		if 4+n > len(extra) {
+			return
+		}
+		field := extra[4 : 4+n]
+		extra = extra[4+n:]
+		switch id {
+		case 0x7075: // Info-ZIP Unicode path: version, CRC of the name, name in UTF-8
+			if n > 5 {
+				h.path = textName(field[5:])
+				h.names = addName(h.names, h.path)
+			}
+		case 0x9901: // WinZip AES: version, vendor, strength, true method
+			if n >= 7 {
+				h.strong = le.Uint16(field[5:])
+			}
+		case 0x0001: // zip64: only the values that do not fit above, in order
+			h.wide(field, central)
+		}
+	}
+}
+
+// wide reads the zip64 field.
+func (h *zipHeader) wide(field []byte, central bool) {
+	next := func(v *int64) {
+		if *v == 0xffffffff && len(field) >= 8 {
+			if n := binary.LittleEndian.Uint64(field); n < 1<<62 {
+				*v = int64(n)
+			}
+			field = field[8:]
+		}
+	}
+	next(&h.size)
+	next(&h.packed)
+	if central {
+		next(&h.local)
+	}
+}

@@ -1,0 +1,347 @@
+package unpack
+
+import (
+	"bytes"
+	"compress/bzip2"
+	"compress/flate"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz/lzma"
+)
+
+// The compression methods of zip (APPNOTE 4.4.5) that are decoded.
+const (
+	zipStore     = 0
+	zipImplode   = 6
+	zipDeflate   = 8
+	zipDeflate64 = 9
+	zipBzip2     = 12
+	zipLZMA      = 14
+	zipZstdOld   = 20
+	zipZstd      = 93
+	zipXZ        = 95
+	zipAES       = 99 // WinZip: the true method is in an extra field
+)
+
+// member gives the member at m.offset and returns where its data ends, as far
+// as that can be told.
+func (z *zipReader) member(m zipMember) (end int, err error) {
+	local, err := parseZipLocal(z.data, m.offset)
+	if err != nil {
+		z.x.damage("zip: %v", err)
+		for _, h := range m.central {
+			if err := z.x.give(nameOnly(h)); err != nil {
+				return 0, err
+			}
+		}
+		return m.offset + 4, nil
+	}
+	if err := z.x.budget.Entry(); err != nil {
+		return 0, err
+	}
+	v := z.view(m, local)
+	if v.encrypted {
+		return v.skip(), z.locked(v)
+	}
+	if v.out.dir && v.packed <= 0 && v.size <= 0 {
+		return v.skip(), z.x.hand(v.out)
+	}
+	if v.out.dir {
+		z.x.differ("zip: directory %q has content", first(v.out.names))
+		v.out.dir = false
+	}
+	return z.open(v)
+}
+
+// zipView is the member that all headers together describe.
+type zipView struct {
+	out       member
+	start     int    // of the data
+	rest      []byte // from start to the end of the file
+	packed    int64  // the largest that a header says, -1 if none does
+	size      int64  // the same
+	methods   []uint16
+	sums      []uint32 // CRC-32 values that headers give
+	sizes     []int64
+	encrypted bool
+}
+
+// skip returns the end of the data by the headers.
+func (v *zipView) skip() int {
+	return v.start + int(min(max(v.packed, 0), int64(len(v.rest))))
+}
+
+// view joins the headers of m and notes where they differ.
+func (z *zipReader) view(m zipMember, local zipHeader) *zipView {
+	v := &zipView{start: local.end, rest: z.data[local.end:], packed: -1, size: -1}
+	for _, h := range append(m.central, local) {
+		z.join(v, h)
+	}
+	if len(m.central) > 0 {
+		c := m.central[0]
+		name := first(local.names)
+		if name != first(c.names) && local.flags&zipFlagMasked == 0 {
+			z.x.differ("zip: %q is called %q in its local header", first(c.names), name)
+		}
+		if local.packed >= 0 && (local.packed != c.packed || local.size != c.size) {
+			z.x.differ("zip: sizes of %q differ between directory and local header", first(c.names))
+		}
+		if local.method != c.method {
+			z.x.differ("zip: methods of %q differ between directory and local header", first(c.names))
+		}
+	}
+	v.out.size = max(v.size, 0)
+	return v
+}
+
+// join adds what one header says.
+func (z *zipReader) join(v *zipView, h zipHeader) {
+	for _, n := range h.names {
+		if i := strings.IndexByte(n, 0); i >= 0 {
+			z.x.differ("zip: name with a NUL: %q", n)
+		}
+		v.out.names = addName(v.out.names, n)
+	}
+	if h.path != "" && pathConflict(first(h.names), h.path) {
+		z.x.differ("zip: %q has the Unicode path %q", first(h.names), h.path)
+	}
+	v.packed, v.size = max(v.packed, h.packed), max(v.size, h.size)
+	if h.size >= 0 {
+		v.sizes = append(v.sizes, h.size)
+		v.sums = append(v.sums, h.crc)
+	}
+	v.encrypted = v.encrypted || h.flags&(zipFlagEncrypted|zipFlagMasked) != 0 || h.method == zipAES
+	if h.method == zipAES {
+		v.addMethod(h.strong)
+		v.addMethod(zipDeflate)
+		v.addMethod(zipStore)
+	} else {
+		v.addMethod(h.method)
+	}
+	v.out.dir = v.out.dir || h.dirBit || strings.HasSuffix(first(h.names), "/")
+	switch h.mode & 0o170000 {
+	case 0o120000:
+		v.out.link = true
+	case 0o010000, 0o020000, 0o060000, 0o140000:
+		v.out.special = true
+	}
+}
+
+func (v *zipView) addMethod(m uint16) {
+	for _, have := range v.methods {
+		if have == m {
+			return
+		}
+	}
+	v.methods = append(v.methods, m)
+}
+
+// pathConflict reports whether the Unicode path is another name, not the same
+// one with its letters written better.
+func pathConflict(name, path string) bool {
+	if isASCII(path) {
+		return name != path
+	}
+	return !strings.EqualFold(extension(name), extension(path))
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
+// extension returns what follows the last dot of the last path element.
+func extension(name string) string {
+	name = name[strings.LastIndexAny(name, `/\`)+1:]
+	if i := strings.LastIndexByte(name, '.'); i >= 0 {
+		return name[i+1:]
+	}
+	return ""
+}
+
+// locked gives a member that says it is encrypted. Some only say so, to be
+// left alone: if it decodes to the right checksum it was not.
+func (z *zipReader) locked(v *zipView) error {
+	for _, method := range v.methods {
+		if method == zipStore && v.packed != v.size {
+			continue
+		}
+		data, _, err := z.decode(v, method)
+		if errors.Is(err, ErrOverLimits) {
+			return err
+		}
+		if err == nil && len(data) > 0 && v.sumIs(crc32.ChecksumIEEE(data)) {
+			z.x.differ("zip: %q is called encrypted and is not", first(v.out.names))
+			v.out.data = data
+			return z.x.hand(v.out)
+		}
+	}
+	v.out.encrypted = true
+	return z.x.hand(v.out)
+}
+
+func (v *zipView) sumIs(sum uint32) bool {
+	for _, s := range v.sums {
+		if s == sum {
+			return true
+		}
+	}
+	return false
+}
+
+// open decodes and gives a member. If headers name several methods, each
+// result is given.
+func (z *zipReader) open(v *zipView) (end int, err error) {
+	end = v.skip()
+	for i, method := range v.methods {
+		data, used, err := z.decode(v, method)
+		name := first(v.out.names)
+		if used >= 0 && err == nil {
+			if v.packed >= 0 && int64(used) != v.packed {
+				z.x.differ("zip: data of %q does not end where the headers say", name)
+			}
+			end = v.start + used
+		}
+		if err == nil && len(v.sums) > 0 && !v.sumIs(crc32.ChecksumIEEE(data)) {
+			err = errors.New("checksum does not match")
+		}
+		v.out.data, v.out.note = data, ""
+		if err != nil {
+			v.out.note = err.Error()
+			z.x.fail(fmt.Sprintf("zip: %q", name), err)
+			if len(data) == 0 {
+				v.out.data = nil
+			}
+		} else {
+			for _, size := range v.sizes {
+				if size != int64(len(data)) {
+					z.x.differ("zip: %q has %d octets, a header says %d", name, len(data), size)
+				}
+			}
+		}
+		if i > 0 && v.out.data == nil {
+			continue
+		}
+		if herr := z.x.hand(v.out); herr != nil {
+			return end, herr
+		}
+		if errors.Is(err, ErrOverLimits) {
+			return end, err
+		}
+	}
+	return end, nil
+}
+
+// decode returns the content of v by one method. used is the length of the
+// compressed data if the method tells it, else -1.
+func (z *zipReader) decode(v *zipView, method uint16) (data []byte, used int, err error) {
+	in := v.rest
+	if v.packed >= 0 && v.packed < int64(len(in)) {
+		in = in[:v.packed]
+	}
+	switch method {
+	case zipStore:
+		if v.packed < 0 {
+			in = in[:descriptorAt(in)]
+		}
+		if v.packed > int64(len(in)) {
+			err = io.ErrUnexpectedEOF
+		}
+		if terr := z.x.budget.Take(int64(len(in))); terr != nil {
+			err = terr
+		}
+		return in, len(in), err
+	case zipDeflate:
+		// the stream ends itself: a wrong size in a header does not matter
+		br := bytes.NewReader(v.rest)
+		data, err = z.x.decode(flate.NewReader(br), v.size)
+		return data, len(v.rest) - br.Len(), err
+	case zipDeflate64:
+		br := bytes.NewReader(v.rest)
+		data, err = z.x.decode(newInflate64(br), v.size)
+		return data, len(v.rest) - br.Len(), err
+	}
+	r, err := zipDecoder(method, in, v.size)
+	if err != nil {
+		return nil, -1, err
+	}
+	if c, ok := r.(io.Closer); ok {
+		defer c.Close()
+	}
+	data, err = z.x.decode(r, v.size)
+	return data, -1, err
+}
+
+// descriptorAt returns the length of stored data that only its data
+// descriptor ends: signature, CRC-32, and the length twice.
+func descriptorAt(in []byte) int {
+	for pos := 0; ; {
+		i := bytes.Index(in[pos:], []byte("PK\x07\x08"))
+		if i < 0 {
+			break
+		}
+		pos += i
+		if pos+16 <= len(in) && binary.LittleEndian.Uint32(in[pos+8:]) == uint32(pos) {
+			return pos
+		}
+		pos += 4
+	}
+	for _, signature := range []string{zipLocal, zipCentral} {
+		if i := bytes.Index(in, []byte(signature)); i >= 0 {
+			in = in[:i]
+		}
+	}
+	return len(in)
+}
+
+// zipDecoder returns the decoder of the methods whose data does not tell its
+// own end.
+func zipDecoder(method uint16, in []byte, size int64) (io.Reader, error) {
+	switch method {
+	case zipBzip2:
+		return bzip2.NewReader(bytes.NewReader(in)), nil
+	case zipZstd, zipZstdOld:
+		d, err := newZstd(bytes.NewReader(in))
+		if err != nil {
+			return nil, err
+		}
+		return d.IOReadCloser(), nil
+	case zipXZ:
+		return newXZ(in)
+	case zipLZMA:
+		return zipLZMADecoder(in, size)
+	case zipImplode:
+		return nil, errUnsupported
+	}
+	return nil, fmt.Errorf("method %d: %w", method, errUnsupported)
+}
+
+// zipLZMADecoder turns the header of APPNOTE 5.8.8 into that of an LZMA file.
+func zipLZMADecoder(in []byte, size int64) (io.Reader, error) {
+	if len(in) < 9 || binary.LittleEndian.Uint16(in[2:]) != 5 {
+		return nil, errDamaged
+	}
+	header := make([]byte, 13)
+	copy(header, in[4:9])
+	if size < 0 {
+		size = -1
+	}
+	binary.LittleEndian.PutUint64(header[5:], uint64(size))
+	return lzma.ReaderConfig{DictCap: maxDictionary}.NewReader(io.MultiReader(bytes.NewReader(header), bytes.NewReader(in[9:])))
+}
+
+// newZstd returns a decoder with bounded memory that starts no goroutine.
+func newZstd(r io.Reader) (*zstd.Decoder, error) {
+	return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(maxDictionary), zstd.WithDecoderMaxMemory(1<<31))
+}

@@ -107,15 +107,15 @@ func TestFaults(t *testing.T) {
 		{name: "DATA 5xx", script: script(mailOk, rcptOk, "DATA: 554 5.5.1 no", rset), want: []string{"554 5.5.1 from MTA(HOP): 554 5.5.1 no"}},
 		{name: "DATA 250", script: script(mailOk, rcptOk, "DATA: 250 2.0.0 queued as LIE"), want: []string{"451 4.4.2 MTA(HOP): lost connection while sending DATA"}},
 		{name: "DATA cut", script: script(mailOk, rcptOk, "DATA: ", "cut"), want: []string{"451 4.4.2 MTA(HOP): lost connection while sending DATA"}},
-		{name: "550 at once, stops reading", script: script(mailOk, rcptOk, "DATA: 354 go\n550 5.7.1 no", "stuck"), size: 30 << 20, want: []string{"550 5.7.1 from MTA(HOP): 550 5.7.1 no"}},
+		{name: "550 at once, stops reading", script: script(mailOk, rcptOk, "DATA: 354 go\n550 5.7.1 no", "stuck"), size: 16 << 20, want: []string{"550 5.7.1 from MTA(HOP): 550 5.7.1 no"}},
 		{name: "550 at once, small message", script: script(mailOk, rcptOk, "DATA: 354 go\n550 5.7.1 no", "stuck"), want: []string{"550 5.7.1 from MTA(HOP): 550 5.7.1 no"}},
 		{name: "250 before the data", script: script(mailOk, rcptOk, "DATA: 354 go\n250 2.0.0 queued as LIE", "stuck"), want: []string{"451 4.4.2 MTA(HOP): lost connection while sending the message"}},
-		{name: "250 within the data", script: script(mailOk, rcptOk, dataOk, "eat 100000", "say 250 2.0.0 queued as LIE", "stuck"), size: 30 << 20,
+		{name: "250 within the data", script: script(mailOk, rcptOk, dataOk, "eat 100000", "say 250 2.0.0 queued as LIE", "stuck"), size: 16 << 20,
 			want: []string{"451 4.4.2 MTA(HOP): lost connection while sending the message"}},
-		{name: "550 within the data", script: script(mailOk, rcptOk, dataOk, "eat 100000", "say 550 5.7.1 no", "stuck"), size: 30 << 20, want: []string{"550 5.7.1 from MTA(HOP): 550 5.7.1 no"}},
-		{name: "550 within the data, then cut", script: script(mailOk, rcptOk, dataOk, "eat 100000", "say 550 5.7.1 no", "cut"), size: 30 << 20, want: []string{"550 5.7.1 from MTA(HOP): 550 5.7.1 no"}},
-		{name: "cut within the data", script: script(mailOk, rcptOk, dataOk, "eat 100000", "cut"), size: 30 << 20, want: []string{"451 4.4.2 MTA(HOP): lost connection while sending the message"}},
-		{name: "RST within the data", script: script(mailOk, rcptOk, dataOk, "eat 100000", "rst"), size: 30 << 20, want: []string{"451 4.4.2 MTA(HOP): lost connection while sending the message"}},
+		{name: "550 within the data", script: script(mailOk, rcptOk, dataOk, "eat 100000", "say 550 5.7.1 no", "stuck"), size: 16 << 20, want: []string{"550 5.7.1 from MTA(HOP): 550 5.7.1 no"}},
+		{name: "550 within the data, then cut", script: script(mailOk, rcptOk, dataOk, "eat 100000", "say 550 5.7.1 no", "cut"), size: 16 << 20, want: []string{"550 5.7.1 from MTA(HOP): 550 5.7.1 no"}},
+		{name: "cut within the data", script: script(mailOk, rcptOk, dataOk, "eat 100000", "cut"), size: 16 << 20, want: []string{"451 4.4.2 MTA(HOP): lost connection while sending the message"}},
+		{name: "RST within the data", script: script(mailOk, rcptOk, dataOk, "eat 100000", "rst"), size: 16 << 20, want: []string{"451 4.4.2 MTA(HOP): lost connection while sending the message"}},
 		{name: "dot 4xx", script: script(mailOk, rcptOk, dataOk, "DOT: 451 4.3.0 Error: queue file write error"), want: []string{"451 4.3.0 from MTA(HOP): 451 4.3.0 Error: queue file write error"}, arrived: 1},
 		{name: "dot 5xx", script: script(mailOk, rcptOk, dataOk, "DOT: 552 5.3.4 too big"), want: []string{"552 5.3.4 from MTA(HOP): 552 5.3.4 too big"}, arrived: 1},
 		{name: "dot 421", script: script(mailOk, rcptOk, dataOk, "DOT: 421 4.3.0 bye", "cut"), want: []string{"421 4.3.0 from MTA(HOP): 421 4.3.0 bye"}, arrived: 1},
@@ -171,7 +171,7 @@ func TestHangs(t *testing.T) {
 	} {
 		o := outgoing("a@x.test")
 		if tt.name == "message" {
-			o.Message = mail.NewMessage([]byte(strings.Repeat("0123456789abcdef\r\n", 2<<20)))
+			o.Message = mail.NewMessage([]byte(strings.Repeat("0123456789abcdef\r\n", 1<<20)))
 		}
 		t.Run("own timeout/"+tt.name, func(t *testing.T) {
 			t.Parallel()

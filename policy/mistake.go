@@ -58,9 +58,10 @@ func sortMistakes(ms []Mistake, files []string) {
 // nearest returns the known word that is most like word, or "" when none is
 // like it.
 func nearest(word string, known []string) string {
-	best, bestDist := "", max(1, len(word)/3)+1
+	best, bestDist := "", len(word)
 	for _, k := range known {
-		if d := distance(strings.ToLower(word), strings.ToLower(k)); d < bestDist {
+		d := distance(strings.ToLower(word), strings.ToLower(k))
+		if d < bestDist && d <= max(1, max(len(word), len(k))/3) {
 			best, bestDist = k, d
 		}
 	}

@@ -105,14 +105,14 @@ func (t *addressTable[T]) add(key string, rule T) error {
 	local, domain := foldAddress(mail.Address(key))
 	below, isBelow := strings.CutPrefix(key, ".")
 	switch {
+	case strings.Contains(key, "@") && domain == "":
+		put(&t.local, local)
+	case strings.Contains(key, "@"):
+		put(&t.full, local+"@"+domain)
 	case isBelow:
 		put(&t.below, foldDomain(below))
-	case !strings.Contains(key, "@"):
-		put(&t.domain, foldDomain(key))
-	case domain == "":
-		put(&t.local, local)
 	default:
-		put(&t.full, local+"@"+domain)
+		put(&t.domain, foldDomain(key))
 	}
 	return nil
 }

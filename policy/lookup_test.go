@@ -82,6 +82,11 @@ func TestFind(t *testing.T) {
 		{`a@b.test`, `"a"@b.test`, true},
 		{`"a@evil.test"@b.test`, `"a@evil.test"@b.test`, true},
 		{"evil.test", `"a@evil.test"@b.test`, false},
+		// not RFC 5321, but seen
+		{".a@b.test", ".a@b.test", true},
+		{".a@b.test", "x@x.a@b.test", false},
+		{`""@b.test`, `""@b.test`, true},
+		{`""@b.test`, "+x@b.test", false},
 		{"a@evil.test", `"a@evil.test"`, false},
 		// both spellings of an international domain
 		{"bücher.test", "a@xn--bcher-kva.test", true},
@@ -207,7 +212,7 @@ func FuzzAddressKeys(f *testing.F) {
 		if table.add(key, key) == nil && !strings.HasPrefix(key, "/") {
 			probe := mail.Address(key)
 			switch local, domain := probe.Split(); {
-			case strings.HasPrefix(key, "."):
+			case strings.HasPrefix(key, ".") && !strings.Contains(key, "@"):
 				probe = mail.Address("any@x" + key)
 				if key == "." {
 					probe = "any@x"

@@ -71,14 +71,14 @@ func (n *Networks) Match(a netip.Addr) (entry string, ok bool) {
 	if n == nil || !a.IsValid() {
 		return "", false
 	}
-	a = a.Unmap().WithZone("")
+	a = a.Unmap()
 	bits := n.bits6
 	if a.Is4() {
 		bits = n.bits4
 	}
 	best := len(n.entries)
 	for _, b := range bits {
-		p, _ := a.Prefix(b) // b came from a prefix of this family
+		p, _ := a.Prefix(b) // without the zone; b came from a prefix of this family
 		if i, ok := n.first[p]; ok && i < best {
 			best = i
 		}

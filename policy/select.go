@@ -108,9 +108,10 @@ func (s *selector) complete(a mail.Address) mail.Address {
 }
 
 // Select finds the banks that apply to a message and the settings of each
-// recipient. Banks and rules are laid over the base in this order, the later
-// one wins: listener, client, banks named by the request, MYUSERS, sender
-// rules, recipient rules. A bank is not loaded twice in a row.
+// recipient; c must come from [Load] or [Parse]. Banks and rules are laid over
+// the base in this order, the later one wins: listener, client, banks named by
+// the request, MYUSERS, sender rules, recipient rules. A bank is not loaded
+// twice in a row.
 //
 // Select fails only when a lookup outside the configuration fails and
 // on_error is tempfail: the message must then be answered with 451. With

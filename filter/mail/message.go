@@ -8,11 +8,15 @@ import (
 
 // Message is the bytes of one message as they came: lines end in CRLF, there
 // is no bare LF, dot-stuffing is removed. It is read-only, and safe for
-// concurrent readers until Close.
+// concurrent readers until Close; who may still read then says so by Hold.
 type Message struct {
 	data []byte
 	file *os.File
 	free func()
+
+	mu      sync.Mutex // guards what follows
+	holders int
+	closed  bool
 
 	once    sync.Once
 	header  Header
@@ -59,9 +63,35 @@ func (m *Message) Body() []byte {
 	return bytes.TrimPrefix(m.Rest(), crlf)
 }
 
-// Close releases memory and file. Close of a nil message is allowed.
+// Hold keeps memory and file alive, even beyond Close, until release is called
+// for the first time. It is for readers that the owner of the message cannot
+// wait for; they must hold before the owner closes.
+func (m *Message) Hold() (release func()) {
+	m.mu.Lock()
+	m.holders++
+	m.mu.Unlock()
+	return sync.OnceFunc(func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.holders--
+		m.freeUnused()
+	})
+}
+
+// Close releases memory and file as soon as nobody holds them. Further calls,
+// and Close of a nil message, do nothing.
 func (m *Message) Close() {
-	if m == nil || m.free == nil {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	m.freeUnused()
+}
+
+func (m *Message) freeUnused() {
+	if !m.closed || m.holders > 0 || m.free == nil {
 		return
 	}
 	m.free()

@@ -1,0 +1,212 @@
+// Package check looks at a message and reports what it finds. A check decides
+// nothing and changes nothing.
+//
+// Each kind of check is one file that registers itself and brings its own
+// options; [Kinds] lists them for the configuration, [New] builds one, and
+// [Run] runs those that a message needs. Start with [Check] and [Result].
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"postern/filter/mail"
+)
+
+// Check examines one message. An error means that the answer is not complete;
+// the findings until then count all the same. A Finding that concerns all
+// recipients says so (mail.AllRcpts).
+//
+// A check should end when ctx does. If it does not, Run goes on without it, and
+// the check may go on reading in until it ends.
+type Check interface {
+	Check(ctx context.Context, in *Input) ([]mail.Finding, error)
+}
+
+// Scanner is implemented by checks that look for viruses with a real scanner:
+// if Scanner returns true, a complete answer means that mail was scanned.
+type Scanner interface {
+	Scanner() bool
+}
+
+// Input is what a check may look at. It is read-only.
+type Input struct {
+	Tx *mail.Transaction
+}
+
+// Options are the settings of one check: a pointer to a struct with yaml tags.
+// If it has a method Validate() error, the configuration calls it.
+type Options interface {
+	// New builds the check. It opens nothing that would need closing.
+	New() (Check, error)
+}
+
+// Named is a check with its place in the configuration.
+type Named struct {
+	Name       string // key of the engine, for example "clamav"
+	Check      Check
+	Categories []mail.Category // what it can find; it is not needed where all of them are bypassed
+}
+
+// Result is what became of one check.
+type Result struct {
+	Check    string
+	Findings []mail.Finding // with an Unchecked one if there is an error
+	Err      error
+	Took     time.Duration
+	Scanned  bool // a virus scanner gave its complete answer
+}
+
+type kind struct {
+	options    func() Options
+	categories []mail.Category
+}
+
+// kinds is written by init functions only.
+var kinds = map[string]kind{}
+
+func register(name string, options func() Options, categories ...mail.Category) {
+	kinds[name] = kind{options, categories}
+}
+
+// Kinds returns, for each kind of check, a function that gives its options
+// filled with their defaults.
+func Kinds() map[string]func() Options {
+	out := make(map[string]func() Options, len(kinds))
+	for name, k := range kinds {
+		out[name] = k.options
+	}
+	return out
+}
+
+// New builds the check of that kind from options that came from [Kinds].
+func New(name string, options any) (Named, error) {
+	k, ok := kinds[name]
+	if !ok {
+		return Named{}, fmt.Errorf("no check of kind %q", name)
+	}
+	o, ok := options.(Options)
+	if !ok {
+		return Named{}, fmt.Errorf("%T are no options of a check", options)
+	}
+	c, err := o.New()
+	if err != nil {
+		return Named{}, err
+	}
+	return Named{Name: name, Check: c, Categories: slices.Clone(k.categories)}, nil
+}
+
+var (
+	errDeadline = errors.New("no answer within the deadline")
+	errNoAnswer = errors.New("ended without an answer")
+)
+
+// Run runs all checks at once and returns their results in the same order, at
+// the latest when ctx ends. A check that fails, panics or has not answered by
+// then gives the finding UNCHECKED: silence is never clean.
+//
+// The message stays readable for checks that overrun, also after the caller
+// has closed it.
+func Run(ctx context.Context, checks []Named, in *Input) []Result {
+	type answer struct {
+		i int
+		r Result
+	}
+	// with room for all, so that late ones can end
+	answers := make(chan answer, len(checks))
+	// the caller goes on using its transaction when a check overruns
+	tx := *in.Tx
+	shared := *in
+	shared.Tx = &tx
+	start := time.Now()
+	for i, c := range checks {
+		release := tx.Message.Hold()
+		go func() {
+			defer release()
+			runOne(ctx, c, &shared, start, func(r Result) { answers <- answer{i, r} })
+		}()
+	}
+	results := make([]Result, len(checks))
+	for range checks {
+		var a answer
+		select {
+		case a = <-answers:
+		case <-ctx.Done():
+			select {
+			case a = <-answers: // just in time
+			default:
+				return withMissing(results, checks, time.Since(start))
+			}
+		}
+		results[a.i] = a.r
+	}
+	return results
+}
+
+// runOne calls done exactly once, whatever the check does.
+func runOne(ctx context.Context, c Named, in *Input, start time.Time, done func(Result)) {
+	r := Result{Check: c.Name, Err: errNoAnswer}
+	defer func() {
+		if v := recover(); v != nil {
+			r.Err = fmt.Errorf("panic: %v in %s", v, panicPlace())
+		}
+		r.Took = time.Since(start)
+		done(finish(r, c))
+	}()
+	r.Findings, r.Err = c.Check.Check(ctx, in)
+}
+
+// finish makes an error a finding and says whether mail was scanned.
+func finish(r Result, c Named) Result {
+	for i := range r.Findings {
+		if r.Findings[i].Check == "" {
+			r.Findings[i].Check = c.Name
+		}
+	}
+	s, ok := c.Check.(Scanner)
+	r.Scanned = ok && s.Scanner() && r.Err == nil
+	for _, f := range r.Findings {
+		if f.Category == mail.Unchecked {
+			r.Scanned = false
+		}
+	}
+	if r.Err != nil {
+		r.Findings = append(r.Findings, mail.Finding{
+			Category: mail.Unchecked, Minor: mail.CheckFailed, Check: c.Name, Detail: r.Err.Error(), Rcpt: mail.AllRcpts,
+		})
+	}
+	return r
+}
+
+func withMissing(results []Result, checks []Named, took time.Duration) []Result {
+	for i, c := range checks {
+		if results[i].Check == "" {
+			results[i] = finish(Result{Check: c.Name, Err: errDeadline, Took: took}, c)
+		}
+	}
+	return results
+}
+
+// panicPlace returns the function and line that panicked.
+func panicPlace() string {
+	pc := make([]uintptr, 32)
+	frames := runtime.CallersFrames(pc[:runtime.Callers(1, pc)])
+	panicked := false
+	for {
+		f, more := frames.Next()
+		switch {
+		case f.Function == "runtime.gopanic":
+			panicked = true
+		case panicked && !strings.HasPrefix(f.Function, "runtime."):
+			return fmt.Sprintf("%s:%d", f.Function, f.Line)
+		}
+		if !more {
+			return "unknown place"
+		}
+	}
+}

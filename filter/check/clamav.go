@@ -1,0 +1,329 @@
+package check
+
+// The client of clamd. Only a complete "OK" counts as clean; everything that
+// is not understood in full is an error.
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"os"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"postern/filter/mail"
+)
+
+func init() {
+	register("clamav", func() Options {
+		return &ClamAVOptions{Address: []string{"unix:/run/clamav/clamd.ctl"}, Timeout: time.Minute}
+	}, mail.Infected)
+}
+
+// ClamAVOptions are the options of the check "clamav". Set AlertExceedsMax in
+// clamd.conf: without it clamd calls what is beyond its own limits OK.
+type ClamAVOptions struct {
+	// Servers: unix:/path of clamd's socket or tcp:host:port. When one fails
+	// the next is asked.
+	Address []string `yaml:"address"`
+	// Longest time for the answer of one server.
+	Timeout time.Duration `yaml:"timeout"`
+}
+
+// Validate says what is wrong with the options.
+func (o *ClamAVOptions) Validate() error {
+	if len(o.Address) == 0 {
+		return errors.New("address: want unix:/path or tcp:host:port")
+	}
+	for _, a := range o.Address {
+		if _, _, err := splitAddress(a); err != nil {
+			return fmt.Errorf("address: %w", err)
+		}
+	}
+	if o.Timeout <= 0 {
+		return errors.New("timeout: must be more than 0")
+	}
+	return nil
+}
+
+// New returns the check.
+func (o *ClamAVOptions) New() (Check, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	c := &clamAV{timeout: o.Timeout}
+	for _, a := range o.Address {
+		network, address, _ := splitAddress(a)
+		c.servers = append(c.servers, &clamd{network: network, address: address})
+	}
+	return c, nil
+}
+
+// splitAddress reads unix:/path, /path or tcp:host:port.
+func splitAddress(s string) (network, address string, err error) {
+	if path := strings.TrimPrefix(s, "unix:"); strings.HasPrefix(path, "/") {
+		return "unix", path, nil
+	}
+	if address, ok := strings.CutPrefix(s, "tcp:"); ok {
+		host, port, err := net.SplitHostPort(address)
+		if n, perr := strconv.ParseUint(port, 10, 16); err == nil && perr == nil && n != 0 && host != "" {
+			return "tcp", address, nil
+		}
+	}
+	return "", "", fmt.Errorf("want unix:/path or tcp:host:port, not %q", s)
+}
+
+type clamAV struct {
+	servers []*clamd
+	timeout time.Duration
+}
+
+// Scanner says that this is a virus scanner.
+func (*clamAV) Scanner() bool { return true }
+
+// Check asks the servers until one gives a complete answer. Each gets its share
+// of the time that is left, so that one that hangs leaves some to the next.
+func (c *clamAV) Check(ctx context.Context, in *Input) ([]mail.Finding, error) {
+	var failed []string
+	servers := c.order()
+	for i, s := range servers {
+		timeout := c.timeout
+		if end, ok := ctx.Deadline(); ok {
+			timeout = min(timeout, time.Until(end)/time.Duration(len(servers)-i))
+		}
+		findings, err := s.scan(ctx, timeout, in.Tx.Message)
+		if err == nil || len(findings) > 0 {
+			return findings, err
+		}
+		failed = append(failed, err.Error())
+		if ctx.Err() != nil {
+			break
+		}
+		s.failed.Store(time.Now().UnixNano())
+	}
+	return nil, errors.New(strings.Join(failed, "; "))
+}
+
+// restAfterFailure is how long a server that failed is asked after the others.
+const restAfterFailure = 30 * time.Second
+
+func (c *clamAV) order() []*clamd {
+	var good, bad []*clamd
+	for _, s := range c.servers {
+		if time.Since(time.Unix(0, s.failed.Load())) < restAfterFailure {
+			bad = append(bad, s)
+		} else {
+			good = append(good, s)
+		}
+	}
+	return append(good, bad...)
+}
+
+// clamd is one server.
+type clamd struct {
+	network, address string
+	failed           atomic.Int64 // when it failed last, Unix nanoseconds
+	noFD             atomic.Bool  // it does not take our descriptors (AppArmor, another root)
+}
+
+func (s *clamd) scan(ctx context.Context, timeout time.Duration, m *mail.Message) ([]mail.Finding, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if m.Size() > math.MaxUint32 {
+		return overLimits("larger than clamd can be told of"), nil
+	}
+	var reply []byte
+	var err error
+	if s.network == "unix" && !s.noFD.Load() {
+		var findings []mail.Finding
+		if reply, err = s.dialogue(ctx, m, sendFile); err == nil {
+			if findings, err = parseReply(reply); err == nil || len(findings) > 0 {
+				return findings, s.wrap(err)
+			}
+		}
+		if ctx.Err() != nil || errors.Is(err, errDial) {
+			return nil, s.wrap(err)
+		}
+		// perhaps it may not read our descriptor: it can always have the bytes
+	}
+	if reply, err = s.dialogue(ctx, m, sendStream); err != nil {
+		return nil, s.wrap(err)
+	}
+	findings, err := parseReply(reply)
+	if err == nil {
+		s.noFD.Store(true)
+	}
+	return findings, s.wrap(err)
+}
+
+func (s *clamd) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("clamd %s:%s: %w", s.network, s.address, err)
+}
+
+const (
+	dialTimeout = 5 * time.Second
+	maxReply    = 64 << 10
+)
+
+var errDial = errors.New("no connection")
+
+// dialogue sends one message and returns all that comes back until the server
+// closes the connection. An error while sending counts only if nothing comes
+// back: clamd answers and closes as soon as a message is too large for it.
+func (s *clamd) dialogue(ctx context.Context, m *mail.Message, send func(net.Conn, *mail.Message) error) ([]byte, error) {
+	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, s.network, s.address)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errDial, err)
+	}
+	defer conn.Close()
+	if end, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(end); err != nil {
+			return nil, err
+		}
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	sendErr := send(conn, m)
+	reply, err := io.ReadAll(io.LimitReader(conn, maxReply+1))
+	switch {
+	case len(reply) > maxReply:
+		return nil, errors.New("the answer is too long")
+	case len(reply) > 0 && bytes.HasSuffix(reply, nul):
+		// complete, even if the connection was reset after it
+		return reply, nil
+	case sendErr != nil:
+		return nil, fmt.Errorf("sending the message: %w", sendErr)
+	case err != nil:
+		return nil, fmt.Errorf("waiting for the answer: %w", err)
+	}
+	return reply, nil
+}
+
+// sendStream sends the message as one chunk.
+func sendStream(conn net.Conn, m *mail.Message) error {
+	b := net.Buffers{[]byte("zINSTREAM\x00"), binary.BigEndian.AppendUint32(nil, uint32(m.Size())), m.Bytes(), make([]byte, 4)}
+	if m.Size() == 0 {
+		b = net.Buffers{b[0], b[3]} // an empty chunk is the end already
+	}
+	_, err := b.WriteTo(conn)
+	return err
+}
+
+// sendFile passes a descriptor of the message.
+func sendFile(conn net.Conn, m *mail.Message) error {
+	f, err := descriptor(m)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := conn.Write([]byte("zFILDES\x00")); err != nil {
+		return err
+	}
+	// the descriptor travels with one octet that has no meaning
+	_, _, err = conn.(*net.UnixConn).WriteMsgUnix([]byte{0}, syscall.UnixRights(int(f.Fd())), nil)
+	return err
+}
+
+// descriptor returns a file with the message and a read position of its own.
+func descriptor(m *mail.Message) (*os.File, error) {
+	if f := m.File(); f != nil {
+		return os.Open("/proc/self/fd/" + strconv.Itoa(int(f.Fd())))
+	}
+	number, ok := memfdCreate[runtime.GOARCH]
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	name := []byte("postern\x00")
+	const closeOnExec = 1 // MFD_CLOEXEC
+	fd, _, errno := syscall.Syscall(number, uintptr(unsafe.Pointer(&name[0])), closeOnExec, 0)
+	if errno != 0 {
+		return nil, os.NewSyscallError("memfd_create", errno)
+	}
+	f := os.NewFile(fd, "memfd")
+	if _, err := f.WriteAt(m.Bytes(), 0); err != nil { // the position stays 0
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// memfdCreate is the number of the system call, which package syscall lacks.
+var memfdCreate = map[string]uintptr{
+	"386": 356, "amd64": 319, "arm": 385, "arm64": 279, "loong64": 279, "ppc64le": 360, "riscv64": 279, "s390x": 350,
+}
+
+var (
+	nul       = []byte{0}
+	replyLine = regexp.MustCompile(`^(?:stream|fd\[\d+\]): (.+)$`)
+	// words of clamd about one message that exceeds a limit of its own: to
+	// try again later would not help
+	limitReached = regexp.MustCompile(`(?i)\blimit (exceeded|reached)\b`)
+)
+
+// parseReply reads a whole reply: lines that end in NUL. There are findings
+// and an error when a virus was found and more came that was not understood.
+func parseReply(reply []byte) ([]mail.Finding, error) {
+	if len(reply) == 0 {
+		return nil, errors.New("empty answer")
+	}
+	if !bytes.HasSuffix(reply, nul) {
+		return nil, fmt.Errorf("incomplete answer %q", clip(reply))
+	}
+	lines := bytes.Split(reply[:len(reply)-1], nul)
+	var findings []mail.Finding
+	var err error
+	clean := 0
+	for _, l := range lines {
+		var result []byte
+		if m := replyLine.FindSubmatch(l); m != nil {
+			result = m[1]
+		}
+		name, found := bytes.CutSuffix(result, []byte(" FOUND"))
+		switch {
+		case string(result) == "OK":
+			clean++
+		case found && len(bytes.TrimSpace(name)) > 0:
+			findings = append(findings, finding(string(name)))
+		case bytes.HasSuffix(l, []byte(" ERROR")) && limitReached.Match(l):
+			findings = append(findings, overLimits(string(clip(l)))...)
+		default:
+			err = fmt.Errorf("answer %q", clip(l))
+		}
+	}
+	if err == nil && clean > 0 && len(lines) > 1 {
+		err = fmt.Errorf("contradictory answer %q", clip(reply))
+	}
+	return findings, err
+}
+
+// finding sorts the name that clamd gives: some are not of viruses.
+func finding(name string) mail.Finding {
+	f := mail.Finding{Category: mail.Infected, Check: "clamav", Name: name, Rcpt: mail.AllRcpts}
+	switch {
+	case strings.HasPrefix(name, "Heuristics.Limits.Exceeded"):
+		f.Category, f.Minor = mail.Unchecked, mail.OverLimits
+	case strings.HasPrefix(name, "Heuristics.Encrypted."):
+		f.Category, f.Minor = mail.Unchecked, mail.Encrypted
+	}
+	return f
+}
+
+func overLimits(detail string) []mail.Finding {
+	return []mail.Finding{{Category: mail.Unchecked, Minor: mail.OverLimits, Check: "clamav", Detail: detail, Rcpt: mail.AllRcpts}}
+}
+
+func clip(b []byte) []byte { return b[:min(len(b), 200)] }

@@ -98,5 +98,13 @@ func (b *Budget) over(why string) error {
 	return b.spent
 }
 
+// note records that a limit was met which ends only one branch of the work,
+// such as nesting.
+func (b *Budget) note(why string) {
+	if b.why == "" {
+		b.why = why
+	}
+}
+
 // Spent says which limit was reached, or returns the empty string.
 func (b *Budget) Spent() string { return b.why }

@@ -1,0 +1,310 @@
+package unpack
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+
+	"postern/filter/mail"
+)
+
+// This file looks into the decoded content of a part: its type, containers,
+// and what hides in text. What is found goes the same way again.
+
+// leaf decodes a part that is neither multipart nor message.
+func (w *walker) leaf(p *mail.Part, body []byte, encs []string) {
+	list := w.decode(p, body, encs)
+	w.fill(p, list[0])
+	w.content(p)
+	for i, d := range list[1:] {
+		w.doubt(p, "transfer encoding: readers decode different content")
+		if slices.ContainsFunc(list[:i+1], func(o decoded) bool { return bytes.HasPrefix(o.data, d.data) }) {
+			continue
+		}
+		q := w.detached(p)
+		q.Media = p.Media
+		q.Flags |= mail.PartAmbiguous
+		w.note(q, "another reading of %s: transfer encoding", p.Place)
+		w.fill(q, d)
+		w.content(q)
+		if !rawText(q) {
+			p.Children = append(p.Children, q)
+		}
+	}
+}
+
+func (w *walker) fill(p *mail.Part, d decoded) {
+	p.Data, p.Size, p.How = d.data, int64(len(d.data)), d.how
+	p.AddName(d.name)
+}
+
+// content types p.Data and looks for what is inside.
+func (w *walker) content(p *mail.Part) {
+	if w.budget.Check() != nil {
+		return
+	}
+	w.guard(p, func() {
+		p.Types, p.Detected = fileTypes(p.Data, namesOf(p))
+		if !isContainer(p.Types) && !w.mayHide(p) {
+			return
+		}
+		if w.nesting >= w.budget.limits.Nesting {
+			if isContainer(p.Types) {
+				w.budget.note("nesting of archives")
+				p.Flags |= mail.PartUndecipherable
+			}
+			return
+		}
+		w.nesting++
+		defer func() { w.nesting-- }()
+		if isContainer(p.Types) {
+			w.container(p)
+		}
+		if w.mayHide(p) {
+			w.embedded(p)
+			w.attachedMail(p)
+		}
+	})
+}
+
+// namesOf returns the names of p; those of its parent when p is another
+// reading of it.
+func namesOf(p *mail.Part) []string {
+	if len(p.Names) == 0 && p.Parent != nil && p.Flags.Is(mail.PartAmbiguous) {
+		return p.Parent.Names
+	}
+	return p.Names
+}
+
+// mayHide reports whether p could be text, as opposed to known binary data.
+func (w *walker) mayHide(p *mail.Part) bool {
+	for _, prefix := range []string{"image/", "audio/", "video/", "font/", "application/pdf"} {
+		if strings.HasPrefix(p.Detected, prefix) && p.Detected != "image/svg+xml" {
+			return false
+		}
+	}
+	return true
+}
+
+// container opens an archive.
+func (w *walker) container(p *mail.Part) {
+	out, err := expand(p.Data, p.Types, w.budget, func(m member) error {
+		w.member(p, m)
+		return w.budget.Check()
+	})
+	if err != nil || out.overLimits {
+		p.Flags |= mail.PartUndecipherable
+		w.budget.note("container")
+	}
+	if out.encrypted {
+		p.Flags |= mail.PartEncrypted | mail.PartUndecipherable
+	}
+	if out.damaged {
+		p.Flags |= mail.PartUndecipherable
+		w.note(p, "%s", out.reason)
+	}
+	if out.disagreement != "" {
+		w.doubt(p, "%s", out.disagreement)
+	}
+}
+
+// member adds one file of the container p. Its data is only lent to us unless
+// it lies in p.Data.
+func (w *walker) member(p *mail.Part, m member) {
+	c := w.child(p)
+	c.Size, c.How = m.size, p.Types[len(p.Types)-1]
+	for _, name := range m.names[:min(len(m.names), maxNames)] {
+		c.AddName(name)
+	}
+	c.Flags = memberFlags(m)
+	if m.note != "" {
+		w.note(c, "%s", m.note)
+	}
+	if slices.ContainsFunc(m.names, func(n string) bool { return isMacros(n) }) {
+		p.AddFact("macros")
+	}
+	if len(m.data) == 0 {
+		return
+	}
+	c.Data = m.data
+	lies := within(p.Data, m.data)
+	keep := lies || w.kept+int64(len(m.data)) <= maxKept
+	if keep && !lies {
+		// before anything inside refers to it
+		c.Data = bytes.Clone(m.data)
+		w.kept += int64(len(m.data))
+	}
+	w.content(c)
+	if !keep {
+		for q := range c.All() {
+			q.Data = nil
+		}
+	}
+}
+
+// isMacros reports whether a member of a document holds its macros.
+func isMacros(name string) bool {
+	name = strings.ToLower(name)
+	return strings.HasSuffix(name, "vbaproject.bin") || strings.HasSuffix(name, "/vba") || strings.HasSuffix(name, "/_vba_project_cur")
+}
+
+func memberFlags(m member) (f mail.PartFlags) {
+	if m.encrypted {
+		f |= mail.PartEncrypted | mail.PartUndecipherable
+	}
+	if m.dir {
+		f |= mail.PartDirectory
+	}
+	if m.link {
+		f |= mail.PartLink
+	}
+	if m.special {
+		f |= mail.PartSpecial
+	}
+	return f
+}
+
+// within reports whether part is a slice of whole. It may say no to one that
+// was cut with a capacity of its own.
+func within(whole, part []byte) bool {
+	off := cap(whole) - cap(part)
+	return off >= 0 && off < len(whole) && len(part) > 0 && &whole[off] == &part[0]
+}
+
+// embedded looks for files that stand in a text.
+func (w *walker) embedded(p *mail.Part) {
+	var found []hidden
+	if bytes.Contains(p.Data, []byte("begin")) {
+		if p.How != "uuencode" {
+			found = append(found, findUU(p.Data)...)
+		}
+		found = append(found, findYEnc(p.Data)...)
+	}
+	if bytes.Contains(p.Data, []byte(hqxMark)) {
+		found = append(found, findBinHex(p.Data)...)
+	}
+	if f, ok := wholeBase64(p.Data); ok {
+		found = append(found, f)
+	}
+	if isHTML(p) {
+		found = append(found, w.html(p)...)
+	}
+	for _, f := range found {
+		if w.budget.Entry() != nil || w.budget.Take(int64(len(f.data))) != nil {
+			return
+		}
+		c := w.child(p)
+		c.AddName(f.name)
+		c.Data, c.Size, c.How = f.data, int64(len(f.data)), f.how
+		w.content(c)
+	}
+}
+
+// wholeBase64 decodes data that is nothing but base64 although it was not
+// declared, such as what was encoded twice.
+func wholeBase64(data []byte) (hidden, bool) {
+	line := bytes.TrimSpace(data[:min(len(data), 64)])
+	if i := bytes.IndexByte(line, '\n'); i >= 0 {
+		line = bytes.TrimSpace(line[:i])
+	}
+	if len(data) < 64 || len(line) < 32 || bytes.ContainsAny(line, " \t") || !isBase64Line(line) {
+		return hidden{}, false
+	}
+	out, ok := strictBase64(data)
+	return hidden{data: out, how: "base64"}, ok
+}
+
+// attachedMail reads a part that is a message without being declared as one.
+// Text shown in place is left alone: people quote headers.
+func (w *walker) attachedMail(p *mail.Part) {
+	if len(p.Names) == 0 && (len(p.Media) == 0 || strings.HasPrefix(p.Media[0], "text/")) && isIdentity(p.How) {
+		return
+	}
+	if !looksLikeMail(p.Data) {
+		return
+	}
+	w.entity(w.child(p), p.Data, textPlain)
+}
+
+func isHTML(p *mail.Part) bool {
+	return slices.Contains(p.Types, "html") || slices.Contains(p.Media, "text/html") || strings.HasPrefix(p.Detected, "text/html") ||
+		p.Detected == "image/svg+xml"
+}
+
+// maxHTML bounds the text that is searched for scripts.
+const maxHTML = 4 << 20
+
+// html decodes data: URIs and notes the ways in which a page puts a file
+// together that no filter sees (HTML smuggling).
+func (w *walker) html(p *mail.Part) []hidden {
+	text := lowerASCII(p.Data[:min(len(p.Data), maxHTML)])
+	has := func(s string) bool { return bytes.Contains(text, []byte(s)) }
+	if has("mssaveoropenblob") || has("mssaveblob") ||
+		(has("new blob") || has("new file(") || has("atob(")) && (has("createobjecturl") || has("download")) {
+		p.AddFact("html-smuggling")
+	}
+	var out []hidden
+	const mark = ";base64,"
+	for at := 0; len(out) < maxHidden; {
+		i := bytes.Index(text[at:], []byte(mark))
+		if i < 0 {
+			break
+		}
+		i += at
+		at = i + len(mark)
+		j := bytes.LastIndex(text[max(0, i-256):i], []byte("data:"))
+		if j < 0 {
+			continue
+		}
+		end := at
+		for end < len(text) && strings.IndexByte("\"'<>)\\ ", text[end]) < 0 {
+			end++
+		}
+		name := downloadName(p.Data[max(0, i-1024):i], p.Data[end:min(len(p.Data), end+1024)])
+		p.AddFact("data-uri")
+		if name != "" || downloads(text[end:min(len(text), end+256)]) || downloads(text[max(0, i-256):i]) {
+			p.AddFact("html-smuggling")
+		}
+		out = append(out, hidden{name: name, data: looseBase64(bytes.ReplaceAll(p.Data[at:end], []byte("%2B"), []byte("+"))), how: "data-uri"})
+		at = end
+	}
+	return out
+}
+
+// downloads reports whether a piece of a tag has the download attribute.
+func downloads(b []byte) bool { return bytes.Contains(b, []byte("download")) }
+
+// downloadName returns the value of the download attribute in the tag that
+// begins in before and ends in after.
+func downloadName(before, after []byte) string {
+	if i := bytes.LastIndexByte(before, '<'); i >= 0 {
+		before = before[i:]
+	}
+	if i := bytes.IndexByte(after, '>'); i >= 0 {
+		after = after[:i]
+	}
+	for _, b := range [][]byte{after, before} {
+		i := bytes.Index(lowerASCII(b), []byte("download="))
+		if i < 0 {
+			continue
+		}
+		v := string(b[i+len("download="):])
+		if v != "" && (v[0] == '"' || v[0] == '\'') {
+			v, _, _ = strings.Cut(v[1:], v[:1])
+		} else if j := strings.IndexAny(v, " \t\r\n>"); j >= 0 {
+			v = v[:j]
+		}
+		return v
+	}
+	return ""
+}
+
+func lowerASCII(b []byte) []byte {
+	out := bytes.Clone(b)
+	for i, c := range out {
+		if 'A' <= c && c <= 'Z' {
+			out[i] = c | 0x20
+		}
+	}
+	return out
+}

@@ -1,0 +1,316 @@
+package unpack
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"postern/filter/mail"
+)
+
+// This file decodes base64 and quoted-printable. Data as RFC 2045 wants it has
+// one reading and a fast path. Of broken base64 readers make different things:
+// then all of them are tried.
+
+// decoded is what one reading of a transfer encoding yields.
+type decoded struct {
+	data []byte
+	how  string
+	name string // uuencode brings its own
+}
+
+// decode returns the results of all encodings that readers may see in body,
+// without those that are equal; never none. More than one is a doubt about p.
+func (w *walker) decode(p *mail.Part, body []byte, encs []string) []decoded {
+	var out []decoded
+	add := func(d decoded) {
+		for _, o := range out {
+			if bytes.Equal(bytes.TrimRight(o.data, "\r\n"), bytes.TrimRight(d.data, "\r\n")) {
+				return
+			}
+		}
+		out = append(out, d)
+	}
+	for _, e := range encs {
+		if !isIdentity(e) && w.budget.Take(int64(len(body))) != nil {
+			break
+		}
+		switch e {
+		case "base64":
+			for _, data := range decodeBase64(body) {
+				add(decoded{data: data, how: e})
+			}
+		case "quoted-printable":
+			for _, data := range decodeQP(body) {
+				add(decoded{data: data, how: e})
+			}
+		case "uuencode":
+			files := findUU(body)
+			for _, f := range files {
+				add(decoded{data: f.data, how: e, name: f.name})
+			}
+			if len(files) == 0 {
+				add(decoded{data: body, how: "7bit"})
+			}
+		default:
+			add(decoded{data: body, how: "7bit"})
+		}
+	}
+	if len(out) == 0 {
+		return []decoded{{data: body, how: "7bit"}}
+	}
+	return out
+}
+
+const (
+	b64Bad = 0x80 // no character of the alphabet
+	b64Pad = 0x81 // "="
+	b64WS  = 0x82 // blanks and line ends
+)
+
+// b64 maps a character to its six bits or one of the marks; b64url also takes
+// the URL-safe alphabet of RFC 4648 section 5.
+var b64, b64url [256]byte
+
+// b64at are the six bits shifted to the place of the character in its group
+// of four; the high bit marks what is not in the alphabet.
+var b64at [4][256]uint32
+
+const b64atBad = 1 << 31
+
+func init() {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	for i := range b64 {
+		b64[i] = b64Bad
+		for j := range b64at {
+			b64at[j][i] = b64atBad
+		}
+	}
+	for _, c := range []byte(" \t\r\n") {
+		b64[c] = b64WS
+	}
+	b64['='] = b64Pad
+	for i, c := range []byte(alphabet) {
+		b64[c] = byte(i)
+		for j := range b64at {
+			b64at[j][c] = uint32(i) << (26 - 6*j)
+		}
+	}
+	b64url = b64
+	b64url['-'], b64url['_'] = 62, 63
+}
+
+// decodeBase64 returns what readers make of src, the fullest reading first.
+func decodeBase64(src []byte) [][]byte {
+	if out, ok := strictBase64(src); ok {
+		return [][]byte{out}
+	}
+	return [][]byte{
+		looseBase64(src),                                     // skips junk, goes on after padding
+		sloppyBase64(src, &b64, false, false),                // the same without the URL-safe alphabet
+		sloppyBase64(src, &b64, true, false),                 // ends at the padding
+		sloppyBase64(src, &b64, true, true),                  // ends at the first junk
+		sloppyBase64(onlyBase64(src), &b64url, false, false), // leaves out lines that hold other text
+	}
+}
+
+// looseBase64 is the reading that gets most out of src.
+func looseBase64(src []byte) []byte { return sloppyBase64(src, &b64url, false, false) }
+
+// strictBase64 decodes src if all readers agree about it: characters of the
+// alphabet, blanks and line ends, and padding at most at the end. Missing
+// padding changes nothing.
+func strictBase64(src []byte) ([]byte, bool) {
+	// eight octets are written at a time, of which six count
+	dst := make([]byte, len(src)/4*3+16)
+	n, i := 0, 0
+	for {
+		for i+8 <= len(src) {
+			s := src[i : i+8 : i+8]
+			a := b64at[0][s[0]] | b64at[1][s[1]] | b64at[2][s[2]] | b64at[3][s[3]]
+			b := b64at[0][s[4]] | b64at[1][s[5]] | b64at[2][s[6]] | b64at[3][s[7]]
+			if (a|b)&b64atBad != 0 {
+				break
+			}
+			binary.BigEndian.PutUint64(dst[n:], uint64(a)<<32|uint64(b)<<8)
+			i += 8
+			n += 6
+		}
+		// one group by hand: line ends inside it, padding or the end
+		var group uint32
+		have := 0
+		for i < len(src) && have < 4 {
+			switch v := b64[src[i]]; {
+			case v < 64:
+				group = group<<6 | uint32(v)
+				have++
+			case v == b64Pad:
+				return finishBase64(dst, n, group, have), onlyPadding(src[i:])
+			case v == b64Bad:
+				return nil, false
+			}
+			i++
+		}
+		if have < 4 {
+			return finishBase64(dst, n, group, have), true
+		}
+		dst[n], dst[n+1], dst[n+2] = byte(group>>16), byte(group>>8), byte(group)
+		n += 3
+	}
+}
+
+// finishBase64 writes the octets of an incomplete group.
+func finishBase64(dst []byte, n int, group uint32, have int) []byte {
+	switch have {
+	case 2:
+		dst[n] = byte(group >> 4)
+		n++
+	case 3:
+		dst[n], dst[n+1] = byte(group>>10), byte(group>>2)
+		n += 2
+	}
+	return dst[:n:n]
+}
+
+func onlyPadding(b []byte) bool {
+	for _, c := range b {
+		if v := b64[c]; v != b64Pad && v != b64WS {
+			return false
+		}
+	}
+	return true
+}
+
+// sloppyBase64 decodes whatever there is. Junk is skipped or, if junkEnds,
+// ends the data. Padding ends a group; if padEnds and it is not the very
+// first, it ends the data.
+func sloppyBase64(src []byte, table *[256]byte, padEnds, junkEnds bool) []byte {
+	dst := make([]byte, len(src)/4*3+16)
+	n, have := 0, 0
+	var group uint32
+	for _, c := range src {
+		v := table[c]
+		switch {
+		case v < 64:
+			group = group<<6 | uint32(v)
+			if have++; have == 4 {
+				dst[n], dst[n+1], dst[n+2] = byte(group>>16), byte(group>>8), byte(group)
+				n += 3
+				group, have = 0, 0
+			}
+		case v == b64Pad:
+			n = len(finishBase64(dst, n, group, have))
+			group, have = 0, 0
+			if padEnds && n > 0 {
+				return dst[:n:n]
+			}
+		case v == b64Bad && junkEnds && n+have > 0:
+			return finishBase64(dst, n, group, have)
+		}
+	}
+	return finishBase64(dst, n, group, have)
+}
+
+// onlyBase64 keeps the lines that hold nothing but base64.
+func onlyBase64(src []byte) []byte {
+	out := make([]byte, 0, len(src))
+	for len(src) > 0 {
+		line := src
+		if i := bytes.IndexByte(src, '\n'); i >= 0 {
+			line = src[:i+1]
+		}
+		src = src[len(line):]
+		if isBase64Line(bytes.TrimSpace(line)) {
+			out = append(out, line...)
+		}
+	}
+	return out
+}
+
+func isBase64Line(line []byte) bool {
+	for _, c := range line {
+		if v := b64url[c]; v >= 64 && v != b64Pad {
+			return false
+		}
+	}
+	return true
+}
+
+// decodeQP returns the readings of quoted-printable: blanks after the "=" of a
+// soft line break are taken off (RFC 2045 section 6.7, rule 3) or not. Other
+// errors stay as they are in all readers.
+func decodeQP(src []byte) [][]byte {
+	if bytes.IndexByte(src, '=') < 0 {
+		return [][]byte{src}
+	}
+	dst := make([]byte, 0, len(src))
+	var literal []byte // the second reading, from the first soft break with blanks on
+	rest := src
+	for {
+		i := bytes.IndexByte(rest, '=')
+		if i < 0 {
+			break
+		}
+		dst = append(dst, rest[:i]...)
+		if literal != nil {
+			literal = append(literal, rest[:i]...)
+		}
+		rest = rest[i:]
+		out, n, blanks := escapeQP(rest)
+		if blanks && literal == nil {
+			literal = append(make([]byte, 0, len(src)), dst...)
+		}
+		dst = append(dst, out...)
+		if blanks {
+			literal = append(literal, rest[:n]...)
+		} else if literal != nil {
+			literal = append(literal, out...)
+		}
+		rest = rest[n:]
+	}
+	dst = append(dst, rest...)
+	if literal == nil {
+		return [][]byte{dst}
+	}
+	return [][]byte{dst, append(literal, rest...)}
+}
+
+// escapeQP decodes what begins with the "=" at the start of s, n octets.
+// blanks says that it is a soft break with blanks before the line end.
+func escapeQP(s []byte) (out []byte, n int, blanks bool) {
+	if len(s) >= 3 {
+		if h, l := hexDigit(s[1]), hexDigit(s[2]); h >= 0 && l >= 0 {
+			return qpOctets[h<<4|l : h<<4|l+1], 3, false
+		}
+	}
+	i := 1
+	for i < len(s) && (s[i] == ' ' || s[i] == '\t') && i < 80 {
+		i++
+	}
+	blanks = i > 1
+	switch {
+	case i == len(s):
+		return nil, i, false
+	case s[i] == '\n':
+		return nil, i + 1, blanks
+	case s[i] == '\r':
+		for i < len(s) && s[i] == '\r' && i < 80 {
+			i++
+		}
+		if i < len(s) && s[i] == '\n' {
+			return nil, i + 1, blanks
+		}
+		if i == len(s) {
+			return nil, i, false
+		}
+	}
+	return s[:1], 1, false
+}
+
+// qpOctets holds every octet at its own value, to be sliced.
+var qpOctets = func() []byte {
+	out := make([]byte, 256)
+	for i := range out {
+		out[i] = byte(i)
+	}
+	return out
+}()

@@ -1,0 +1,179 @@
+package unpack
+
+import (
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestEvasionEncoding(t *testing.T) {
+	t.Parallel()
+	runTricks(t, encodingTricks())
+}
+
+func encodingTricks() []trick {
+	return append(encodingNameTricks(), encodedDataTricks()...)
+}
+
+// encodingNameTricks play with the Content-Transfer-Encoding field.
+func encodingNameTricks() []trick {
+	data := wrap64(payload)
+	cte := func(value string) string { return withCTE("Content-Transfer-Encoding: "+value, data) }
+	two := func(a, b string) string {
+		return withCTE("Content-Transfer-Encoding: "+a+"\r\nContent-Transfer-Encoding: "+b, data)
+	}
+	return []trick{
+		{"B01", "base64, then 7bit", ambiguous, two("base64", "7bit")},
+		{"B02", "7bit, then base64", ambiguous, two("7bit", "base64")},
+		{"B03", "quoted-printable, then base64", ambiguous, two("quoted-printable", "base64")},
+		{"B03b", "base64 twice", plainly, two("base64", "base64")},
+		{"B04", "in quotes", ambiguous, cte(`"base64"`)},
+		{"B05", "comment after", found, cte("base64 (x)")},
+		{"B06", "comment before", found, cte("(x) base64")},
+		{"B07", "semicolon after", found, cte("base64;")},
+		{"B08", "tab and mixed case", plainly, cte("\tBaSe64")},
+		{"B09", "folded", plainly, cte("\r\n base64")},
+		{"B10", "blank before the colon", ambiguous, withCTE("Content-Transfer-Encoding : base64", data)},
+		{"B11", "x-base64", ambiguous, cte("x-base64")},
+		{"B12", "base64 7bit", ambiguous, cte("base64 7bit")},
+		{"B13", "8bit base64", ambiguous, cte("8bit base64")},
+		{"B14", "encoded-word", found, cte("=?us-ascii?Q?base64?=")},
+		{"B27", "upper case", plainly, cte("BASE64")},
+		{"B28", "quoted/printable", ambiguous, withCTE("Content-Transfer-Encoding: quoted/printable", quotedPrintable(payload, "=%02X"))},
+		{"B29", "field name misspelt by NUL", ambiguous, withCTE("Content-Transfer\x00-Encoding: base64", data)},
+		{"B37", "none for a binary type", found, withPart(octet + "\r\n" + data)},
+	}
+}
+
+// encodedDataTricks play with the encoded octets.
+func encodedDataTricks() []trick {
+	data := wrap64(payload)
+	b64 := func(body string) string { return withCTE("Content-Transfer-Encoding: base64", body) }
+	qp := func(body string) string { return withCTE("Content-Transfer-Encoding: quoted-printable", body) }
+	lines := strings.Split(strings.TrimSpace(data), "\r\n")
+	var apart, single strings.Builder
+	for i := 0; i < len(payload); i += 40 {
+		apart.WriteString(base64.StdEncoding.EncodeToString(payload[i:min(i+40, len(payload))]) + "\r\n")
+	}
+	for _, c := range base64.StdEncoding.EncodeToString(payload) {
+		single.WriteString(string(c) + "\r\n")
+	}
+	text := func(body string) string { return withPart("Content-Type: text/plain\r\n\r\nsee below\r\n\r\n" + body) }
+	return []trick{
+		{"B15", "padding in the middle", ambiguous, b64(apart.String())},
+		{"B16", "padding first", found, b64("====\r\n" + data)},
+		{"B17", "a line of text first", ambiguous, b64("Hello, this is text.\r\n" + data)},
+		{"B18", "a comment line in the middle", ambiguous, b64(lines[0] + "\r\n# x\r\n" + strings.Join(lines[1:], "\r\n") + "\r\n")},
+		{"B19", "one character a line", plainly, b64(single.String())},
+		{"B20", "empty line after each", plainly, b64(strings.ReplaceAll(data, "\r\n", "\r\n\r\n"))},
+		{"B21", "URL-safe alphabet", ambiguous, b64(strings.NewReplacer("+", "-", "/", "_").Replace(data) + "-_\r\n")},
+		{"B22", "no padding", plainly, b64(strings.ReplaceAll(data, "=", ""))},
+		{"B23", "text after the data", found, b64(data + "\r\nThat was it!\r\n")},
+		{"B24", "8-bit octets strewn in", ambiguous, b64(strings.ReplaceAll(data, "A", "\xe4A"))},
+		{"B25", "lower-case hex", plainly, qp(quotedPrintable(payload, "=%02x"))},
+		{"B26", "soft breaks with blanks", ambiguous, qp(strings.ReplaceAll(quotedPrintable(payload, "=%02X"), "=\r\n", "= \t\r\n"))},
+		{"B30", "uuencode", found, withCTE("Content-Transfer-Encoding: uuencode", uuencode("evil.exe"))},
+		{"B31", "uuencode in text", plainly, text(uuencode("evil.exe"))},
+		{"B32", "uuencode without MIME", plainly, mailHead + "\r\nsee below\r\n\r\n" + uuencode("evil.exe")},
+		{"B31b", "uuencode in the preamble", found, withBody(uuencode("evil.exe") + mixedBody("real", "Content-Type: text/plain\r\n\r\nx\r\n"))},
+		{"B31c", "uuencode in the epilogue", found, withBody(mixedBody("real", "Content-Type: text/plain\r\n\r\nx\r\n") + uuencode("evil.exe"))},
+		{"B31d", "begin-base64", plainly, text("begin-base64 644 evil.exe\r\n" + data + "====\r\n")},
+		{"B33", "yEnc in text", found, text(yenc("evil.exe"))},
+		{"B34", "BinHex", found, withPart("Content-Type: application/mac-binhex40\r\n\r\n" + binhex("evil.exe"))},
+		{"B35", "raw octets", found, withPart(octet + "Content-Transfer-Encoding: binary\r\n\r\n" + string(payload) + "\r\n")},
+		{"B36", "no multipart", plainly, mimeHead + evilPart()},
+		{"B38", "base64 twice over", found, b64(wrap64([]byte(data)))},
+		{"B39", "TNEF", found, withPart("Content-Type: application/ms-tnef; name=winmail.dat\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(tnef("evil.exe", payload)))},
+		{"B40", "TNEF in TNEF", found, withPart("Content-Type: application/ms-tnef; name=winmail.dat\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(tnef("winmail.dat", tnef("evil.exe", payload))))},
+		{"B41", "data: URI with download attribute", found, withPart("Content-Type: text/html\r\n\r\n<html><a download=\"evil.exe\" href=\"data:application/octet-stream;base64," + base64.StdEncoding.EncodeToString(payload) + "\">x</a></html>\r\n")},
+		{"B42", "HTML smuggling", fact, withPart("Content-Type: text/html\r\n\r\n<html><script>var b=new Blob([x]);a.href=URL.createObjectURL(b);a.download='evil.exe'</script></html>\r\n")},
+	}
+}
+
+func uuencode(name string) string {
+	var out strings.Builder
+	out.WriteString("begin 644 " + name + "\r\n")
+	char := func(b byte) byte {
+		if b == 0 {
+			return '`'
+		}
+		return b + ' '
+	}
+	for i := 0; i < len(payload); i += 45 {
+		line := payload[i:min(i+45, len(payload))]
+		out.WriteByte(char(byte(len(line))))
+		for j := 0; j < len(line); j += 3 {
+			var g [3]byte
+			copy(g[:], line[j:])
+			out.Write([]byte{char(g[0] >> 2), char(g[0]<<4&0x30 | g[1]>>4), char(g[1]<<2&0x3c | g[2]>>6), char(g[2] & 0x3f)})
+		}
+		out.WriteString("\r\n")
+	}
+	return out.String() + "`\r\nend\r\n"
+}
+
+func yenc(name string) string {
+	var out strings.Builder
+	fmt.Fprintf(&out, "=ybegin line=128 size=%d name=%s\r\n", len(payload), name)
+	for i, c := range payload {
+		c += 42
+		if c == 0 || c == '\r' || c == '\n' || c == '=' {
+			out.WriteByte('=')
+			c += 64
+		}
+		out.WriteByte(c)
+		if i%128 == 127 {
+			out.WriteString("\r\n")
+		}
+	}
+	fmt.Fprintf(&out, "\r\n=yend size=%d\r\n", len(payload))
+	return out.String()
+}
+
+func binhex(name string) string {
+	raw := append([]byte{byte(len(name))}, name...)
+	raw = append(raw, 0)
+	raw = append(raw, "APPLxxxx\x00\x00"...)
+	raw = append(raw, 0, 0, byte(len(payload)>>8), byte(len(payload)), 0, 0, 0, 0, 0, 0)
+	raw = append(append(raw, payload...), 0, 0, 0, 0)
+	var packed []byte
+	for _, c := range raw {
+		if packed = append(packed, c); c == 0x90 {
+			packed = append(packed, 0)
+		}
+	}
+	var out strings.Builder
+	out.WriteString("(This file must be converted with BinHex 4.0)\r\n\r\n:")
+	bits, acc, col := 0, uint32(0), 1
+	for _, c := range append(packed, 0, 0) {
+		acc = acc<<8 | uint32(c)
+		for bits += 8; bits >= 6; bits -= 6 {
+			out.WriteByte(hqxAlphabet[acc>>(bits-6)&63])
+			if col++; col%64 == 0 {
+				out.WriteString("\r\n")
+			}
+		}
+	}
+	return out.String() + ":\r\n"
+}
+
+// tnef is a winmail.dat with one attachment.
+func tnef(name string, data []byte) []byte {
+	out := []byte{0x78, 0x9f, 0x3e, 0x22, 1, 0}
+	attr := func(level byte, id uint32, v []byte) {
+		out = append(out, level, byte(id), byte(id>>8), byte(id>>16), byte(id>>24))
+		n := len(v)
+		out = append(out, byte(n), byte(n>>8), byte(n>>16), byte(n>>24))
+		sum := 0
+		for _, c := range v {
+			sum += int(c)
+		}
+		out = append(append(out, v...), byte(sum), byte(sum>>8))
+	}
+	attr(1, 0x00089006, []byte{0, 0, 1, 0})
+	attr(2, 0x00069002, make([]byte, 14))
+	attr(2, 0x00018010, append([]byte(name), 0))
+	attr(2, 0x0006800f, data)
+	return out
+}

@@ -1,0 +1,313 @@
+package unpack
+
+import (
+	"bytes"
+)
+
+// This file finds the header block of a part and the Content-* fields in it.
+// Readers of mail differ in where a damaged header ends and in which damaged
+// lines still are fields: head keeps what each of them needs.
+
+// field is one field whose name begins with "Content-".
+type field struct {
+	at    int    // offset of the field in the part
+	name  string // lower case, without blanks: "content-type"
+	value string // folds are kept as "\n" with the blanks after it
+	odd   bool   // some readers do not take this line for that field
+}
+
+// head is one reading of the header of a part.
+type head struct {
+	fields []field
+	body   []byte
+	// weird says that the header holds bare CR, which some readers take for
+	// an end of line.
+	weird bool
+	over  bool // longer than the limits: the rest was not parsed
+}
+
+// scanHead parses the header at the start of data. The first head is the
+// reading that skips damaged lines. The others, few and seldom there, end the
+// header at a line that is no field or at one of blanks only.
+func scanHead(data []byte, l Limits) []head {
+	s := headScan{data: data, limits: l, junk: -1, blank: -1, lateJunk: -1}
+	s.run()
+	heads := []head{s.head}
+	if s.junk >= 0 && s.named == 0 {
+		// no field before the first line that is none: all is body
+		heads[0] = s.cut(s.junk)
+		if len(s.fields) > 0 {
+			heads = append(heads, s.head)
+		}
+		return heads
+	}
+	done := map[int]bool{-1: true}
+	for _, at := range []int{s.junk, s.lateJunk, s.blank} {
+		if !done[at] {
+			done[at] = true
+			heads = append(heads, s.cut(at))
+		}
+	}
+	return heads
+}
+
+type headScan struct {
+	head
+	data   []byte
+	limits Limits
+
+	named    int // valid fields, of any name
+	junk     int // offset of the first line that is no field
+	lateJunk int // the same after the last Content-* field
+	blank    int // offset of the first line of blanks only
+}
+
+func (s *headScan) cut(at int) head {
+	h := head{body: s.data[at:], weird: s.weird, over: s.over}
+	for _, f := range s.fields {
+		if f.at < at {
+			h.fields = append(h.fields, f)
+		}
+	}
+	return h
+}
+
+func (s *headScan) run() {
+	pos := 0
+	bom := bytes.HasPrefix(s.data, utf8BOM)
+	if bom {
+		pos = len(utf8BOM)
+	}
+	if rest := s.data[pos:]; bytes.HasPrefix(rest, []byte("From ")) || bytes.HasPrefix(rest, []byte(">From ")) {
+		pos = s.lineEnd(pos) // mailbox separator: all readers skip it here
+	}
+	for n := 0; pos < len(s.data); n++ {
+		if pos > s.limits.Header || n >= s.limits.Fields {
+			s.over = true
+			break
+		}
+		end := s.lineEnd(pos)
+		line := trimEOL(s.data[pos:end])
+		if end-pos-len(line) > 2 {
+			s.weird = true
+		}
+		if len(line) == 0 {
+			pos = end
+			break
+		}
+		if line[0] == ' ' || line[0] == '\t' {
+			s.stray(pos, line)
+			pos = end
+			continue
+		}
+		if bytes.IndexByte(line, '\r') >= 0 {
+			s.weird = true
+		}
+		end = s.fieldEnd(end)
+		s.field(pos, line, end, bom && n == 0)
+		pos = end
+	}
+	s.body = s.data[pos:]
+}
+
+// lineEnd returns the offset after the line that begins at pos.
+func (s *headScan) lineEnd(pos int) int {
+	if i := bytes.IndexByte(s.data[pos:], '\n'); i >= 0 {
+		return pos + i + 1
+	}
+	return len(s.data)
+}
+
+// fieldEnd returns the end of a field whose first line ends at end. A line of
+// blanks only does not continue it, so that it is seen for what it is.
+func (s *headScan) fieldEnd(end int) int {
+	for end < len(s.data) && end <= s.limits.Header && (s.data[end] == ' ' || s.data[end] == '\t') {
+		next := s.lineEnd(end)
+		line := trimEOL(s.data[end:next])
+		if blank(line) {
+			break
+		}
+		if next-end-len(line) > 2 || bytes.IndexByte(line, '\r') >= 0 {
+			s.weird = true
+		}
+		end = next
+	}
+	return end
+}
+
+// stray takes a line that begins with a blank and continues no field.
+func (s *headScan) stray(at int, line []byte) {
+	if blank(line) {
+		if s.blank < 0 {
+			s.blank = at
+		}
+		return
+	}
+	if s.blank < 0 { // else it continues the field before the blank line
+		s.noField(at)
+	}
+}
+
+func (s *headScan) noField(at int) {
+	if s.junk < 0 {
+		s.junk = at
+	}
+	if s.lateJunk < 0 {
+		s.lateJunk = at
+	}
+}
+
+// field takes the field of data[at:end] whose first line is line.
+func (s *headScan) field(at int, line []byte, end int, bom bool) {
+	colon := bytes.IndexByte(line, ':')
+	if colon > 0 && validName(line[:colon]) {
+		s.named++
+		if colon >= len("content-") && line[0]|0x20 == 'c' && bytes.EqualFold(line[:len("content-")], []byte("content-")) {
+			s.lateJunk = -1
+			s.add(at, line[:colon], s.data[at+colon+1:end], bom)
+		}
+		return
+	}
+	// "Content-Type :", a name folded in the middle, blanks, NUL or 8-bit in it
+	whole := s.data[at:end]
+	colon = bytes.IndexByte(whole[:min(len(whole), 200)], ':')
+	if colon <= 0 {
+		s.noField(at)
+		return
+	}
+	name := cleanName(whole[:colon])
+	if blanks := bytes.TrimRight(whole[:colon], " \t"); !validName(blanks) {
+		s.noField(at)
+	} else {
+		s.named++
+	}
+	if bytes.HasPrefix(name, []byte("content-")) {
+		s.lateJunk = -1
+		s.add(at, name, whole[colon+1:], true)
+	}
+}
+
+// maxField bounds what is parsed of one field.
+const maxField = 256 << 10
+
+func (s *headScan) add(at int, name, value []byte, odd bool) {
+	if len(value) > maxField {
+		s.over = true
+		value = value[:maxField]
+	}
+	s.fields = append(s.fields, field{
+		at:    at,
+		name:  string(bytes.ToLower(name)),
+		value: string(bytes.TrimSpace(bytes.ReplaceAll(value, []byte("\r"), nil))),
+		odd:   odd,
+	})
+}
+
+// all returns the fields of that name.
+func (h *head) all(name string) []field {
+	var out []field
+	for _, f := range h.fields {
+		if f.name == name {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+var utf8BOM = []byte("\xef\xbb\xbf")
+
+// validName is RFC 5322 section 2.2: printable US-ASCII without the colon.
+func validName(b []byte) bool {
+	for _, c := range b {
+		if c <= ' ' || c >= 0x7f {
+			return false
+		}
+	}
+	return len(b) > 0
+}
+
+// cleanName drops all that cannot stand in a field name.
+func cleanName(b []byte) []byte {
+	out := make([]byte, 0, len(b))
+	for _, c := range b {
+		if c > ' ' && c < 0x7f {
+			out = append(out, c)
+		}
+	}
+	return bytes.ToLower(out)
+}
+
+// trimEOL removes the end of line, CR CR LF included.
+func trimEOL(line []byte) []byte {
+	n := len(line)
+	if n > 0 && line[n-1] == '\n' {
+		n--
+	}
+	for n > 0 && line[n-1] == '\r' {
+		n--
+	}
+	return line[:n]
+}
+
+// blank reports whether b holds nothing but blanks and line ends.
+func blank(b []byte) bool {
+	for _, c := range b {
+		if c != ' ' && c != '\t' && c != '\r' && c != '\n' {
+			return false
+		}
+	}
+	return true
+}
+
+// headerNames are fields that tell a mail from other text.
+var headerNames = [][]byte{
+	[]byte("from"), []byte("to"), []byte("cc"), []byte("subject"), []byte("date"), []byte("received"),
+	[]byte("message-id"), []byte("mime-version"), []byte("content-type"), []byte("return-path"),
+	[]byte("reply-to"), []byte("sender"), []byte("delivered-to"), []byte("x-mailer"),
+	[]byte("content-transfer-encoding"), []byte("content-disposition"), []byte("dkim-signature"),
+}
+
+// looksLikeMail reports whether data begins with the header of a message: at
+// least two well-known fields among the first lines, and only fields.
+func looksLikeMail(data []byte) bool {
+	data = bytes.TrimPrefix(data, utf8BOM)
+	known := 0
+	for n := 0; n < 60 && len(data) > 0; n++ {
+		i := bytes.IndexByte(data[:min(len(data), 8192)], '\n')
+		line := data
+		if i >= 0 {
+			line = data[:i]
+			data = data[i+1:]
+		} else {
+			data = nil
+		}
+		line = trimEOL(line)
+		if len(line) == 0 {
+			// a blank line at the very top is seen in files saved by hand
+			if n > 1 {
+				break
+			}
+			continue
+		}
+		if line[0] == ' ' || line[0] == '\t' {
+			continue
+		}
+		colon := bytes.IndexByte(line, ':')
+		if colon <= 0 || !validName(bytes.TrimRight(line[:colon], " \t")) {
+			if n == 0 && (bytes.HasPrefix(line, []byte("From ")) || bytes.HasPrefix(line, []byte(">From "))) {
+				continue
+			}
+			break
+		}
+		name := bytes.ToLower(bytes.TrimRight(line[:colon], " \t"))
+		for _, k := range headerNames {
+			if bytes.Equal(name, k) {
+				known++
+			}
+		}
+		if known >= 2 {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,405 @@
+package unpack
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+
+	"postern/filter/mail"
+)
+
+// This file walks the MIME structure. An entity, the message or a part of it,
+// has one reading if it is written as it should be. If it is not, every way in
+// which some reader of mail would understand it is walked too, and what the
+// readings extract is compared.
+
+const (
+	textPlain = "text/plain"
+	rfc822    = "message/rfc822"
+)
+
+type kind uint8
+
+const (
+	leaf kind = iota
+	multipart
+	message
+)
+
+// reading is one way to understand an entity.
+type reading struct {
+	head     *head
+	kind     kind
+	boundary string
+	digest   bool   // multipart/digest: parts are messages by default
+	why      string // what is odd about it
+}
+
+// maxAlternatives bounds the readings of one entity.
+const maxAlternatives = 16
+
+// entity reads header and body of one part into p. def is the media type of a
+// part that has none.
+func (w *walker) entity(p *mail.Part, data []byte, def string) {
+	p.Size = int64(len(data))
+	if w.budget.Part() != nil {
+		return
+	}
+	if w.depth >= w.budget.limits.Depth {
+		w.budget.note("nesting of MIME parts")
+		p.Flags |= mail.PartUndecipherable
+		return
+	}
+	w.depth++
+	defer func() { w.depth-- }()
+
+	heads := scanHead(data, w.budget.limits)
+	if heads[0].over {
+		w.budget.note("header")
+	}
+	w.describe(p, &heads[0], def)
+	readings := w.readings(p, heads, def)
+	w.read(p, readings[0])
+	if len(readings) > 1 {
+		w.others(p, readings[1:])
+	}
+	if p.Data == nil && p.Leaf() {
+		w.fallback(p, readings)
+	}
+	for i := range heads {
+		if heads[i].weird {
+			w.bareCR(p, data, def)
+			break
+		}
+	}
+}
+
+// readings lists the ways to understand the entity, the most probable first.
+func (w *walker) readings(p *mail.Part, heads []head, def string) []reading {
+	var out []reading
+	add := func(r reading) {
+		for _, o := range out {
+			if o.head == r.head && o.kind == r.kind && o.boundary == r.boundary {
+				return
+			}
+		}
+		if len(out) == maxAlternatives {
+			w.doubt(p, "more readings than can be tried")
+			return
+		}
+		out = append(out, r)
+	}
+	for i := range heads {
+		h := &heads[i]
+		why := ""
+		if i > 0 {
+			why = "damaged header"
+		}
+		types := h.all("content-type")
+		certain := false
+		for _, f := range types {
+			word, clean, params := parseValue(f.value)
+			r := reading{head: h, kind: kindOf(word), digest: word == "multipart/digest", why: why}
+			if why == "" {
+				r.why = "Content-Type"
+			}
+			certain = certain || clean && !f.odd
+			if r.kind != multipart {
+				add(r)
+			}
+			for _, b := range boundaries(params) {
+				if r.kind != multipart && clean && len(delimiters(h.body, b)) == 0 {
+					continue // a left-over of some editor
+				}
+				m := r
+				m.kind, m.boundary = multipart, b
+				add(m)
+			}
+			add(r)
+		}
+		if !certain {
+			add(reading{head: h, kind: kindOf(def), why: why})
+		}
+	}
+	return dropBare(out)
+}
+
+// dropBare removes multiparts without a boundary when the same head has one
+// with: they would only be guessed at.
+func dropBare(list []reading) []reading {
+	return slices.DeleteFunc(list, func(r reading) bool {
+		return r.kind == multipart && r.boundary == "" && slices.ContainsFunc(list, func(o reading) bool {
+			return o.head == r.head && o.kind == multipart && o.boundary != ""
+		})
+	})
+}
+
+func kindOf(media string) kind {
+	switch {
+	case strings.HasPrefix(media, "multipart/") || media == "multipart":
+		return multipart
+	case media == "message/delivery-status", media == "message/global-delivery-status", media == "message/disposition-notification",
+		media == "message/global-disposition-notification", media == "message/feedback-report", media == "message/tracking-status",
+		media == "message/external-body", media == "message/global-headers":
+		return leaf
+	case strings.HasPrefix(media, "message/"):
+		return message
+	}
+	return leaf
+}
+
+// boundaries returns all readings of the boundary parameter that are not
+// empty.
+func boundaries(params []param) []string {
+	readings, spelled := lookup(params, "boundary")
+	var out []string
+	for _, b := range append(readings, spelled...) {
+		out = append(out, b)
+		if t := strings.TrimSpace(b); t != b {
+			out = append(out, t)
+		}
+		if t := strings.TrimSpace(stripComments(b)); t != b {
+			out = append(out, t)
+		}
+	}
+	return slices.DeleteFunc(dedupe(out), func(s string) bool { return s == "" })
+}
+
+// read extracts what one reading sees in the entity into p.
+func (w *walker) read(p *mail.Part, r reading) {
+	switch r.kind {
+	case multipart:
+		w.multipart(p, r)
+	case message:
+		w.message(p, r)
+	default:
+		w.leaf(p, r.head.body, encodings(r.head))
+	}
+}
+
+// others walks the further readings of an entity whose first is in p, adds
+// what is new in them and compares.
+func (w *walker) others(p *mail.Part, list []reading) {
+	first := contentsOf(p)
+	seen := first.clone()
+	for _, r := range list {
+		if w.budget.Take(int64(len(r.head.body))) != nil {
+			return
+		}
+		q := w.detached(p)
+		q.Names, q.Media = nil, p.Media
+		q.Size = int64(len(r.head.body))
+		w.read(q, r)
+		w.merge(p, q, first, seen, r.why)
+	}
+}
+
+// merge adds q, another reading of p, to its children if there is something
+// new in it, and marks p when the readings differ.
+func (w *walker) merge(p, q *mail.Part, first, seen contents, why string) {
+	got := contentsOf(q)
+	if !first.differs(got) {
+		return
+	}
+	w.doubt(p, "readings differ: %s", why)
+	if seen.add(got) && !rawText(q) {
+		q.Flags |= mail.PartAmbiguous
+		w.note(q, "another reading of %s: %s", p.Place, why)
+		p.Children = append(p.Children, q)
+	}
+}
+
+// rawText reports whether q is only a piece of the message as it stands there.
+func rawText(q *mail.Part) bool { return q.Leaf() && isIdentity(q.How) }
+
+// fallback is for a multipart in which no reading found a delimiter: the
+// boundary is guessed from the body. Without a guess the body is one part.
+func (w *walker) fallback(p *mail.Part, list []reading) {
+	i := slices.IndexFunc(list, func(r reading) bool { return r.kind == multipart })
+	if i < 0 {
+		return
+	}
+	r := list[i]
+	none := contentsOf(p)
+	seen := none.clone()
+	for _, b := range guessBoundaries(r.head.body) {
+		if w.budget.Take(int64(len(r.head.body))) != nil {
+			return
+		}
+		q := w.detached(p)
+		g := r
+		g.boundary = b
+		w.read(q, g)
+		w.merge(p, q, none, seen, "boundary is missing or does not occur")
+	}
+	if p.Leaf() && p.Data == nil {
+		w.leaf(p, r.head.body, encodings(r.head))
+	}
+}
+
+// bareCR walks the entity once more as those see it who take CR for an end of
+// line.
+func (w *walker) bareCR(p *mail.Part, data []byte, def string) {
+	if w.budget.Take(2*int64(len(data))) != nil {
+		return
+	}
+	first := contentsOf(p)
+	q := w.detached(p)
+	w.entity(q, replaceBareCR(data), def)
+	w.merge(p, q, first, first.clone(), "bare CR")
+}
+
+func replaceBareCR(data []byte) []byte {
+	out := make([]byte, 0, len(data)+64)
+	for {
+		i := bytes.IndexByte(data, '\r')
+		if i < 0 {
+			return append(out, data...)
+		}
+		out = append(append(out, data[:i]...), '\r', '\n')
+		data = data[i+1:]
+		if len(data) > 0 && data[0] == '\n' {
+			data = data[1:]
+		}
+	}
+}
+
+// message walks an attached message. It must not be encoded (RFC 2046 section
+// 5.2.1), but some readers decode it.
+func (w *walker) message(p *mail.Part, r reading) {
+	if slices.Contains(p.Media, "message/partial") {
+		p.AddFact("partial")
+	}
+	texts := w.decode(p, r.head.body, encodings(r.head))
+	if !isIdentity(texts[0].how) && looksLikeMail(r.head.body) {
+		texts = append([]decoded{{data: r.head.body, how: "7bit"}}, texts...)
+	}
+	p.How, p.Size = texts[0].how, int64(len(texts[0].data))
+	var first, seen contents
+	for i, t := range texts {
+		if i > 0 && !isIdentity(t.how) && !looksLikeMail(t.data) {
+			continue
+		}
+		q := w.detached(p)
+		w.entity(q, t.data, textPlain)
+		if first == nil {
+			p.Children = append(p.Children, q)
+			first = contentsOf(p)
+			seen = first.clone()
+			continue
+		}
+		w.merge(p, q, first, seen, "encoded message")
+	}
+}
+
+// multipart walks the parts between the delimiters of r.boundary.
+func (w *walker) multipart(p *mail.Part, r reading) {
+	if r.boundary == "" {
+		return
+	}
+	body := r.head.body
+	w.bounds = append(w.bounds, r.boundary)
+	mark := len(w.bounds)
+	ds := delimiters(body, r.boundary)
+	if e := encodings(r.head); !isIdentity(e[0]) && (len(ds) == 0 || e[0] == "base64") {
+		w.encodedMultipart(p, r, e, len(ds) > 0)
+		if len(ds) == 0 {
+			return
+		}
+	}
+	if bytes.Contains(body, []byte("\r--")) {
+		r.head.weird = true
+	}
+	def := textPlain
+	if r.digest {
+		def = rfc822
+	}
+	strict := segments(body, ds, true)
+	for _, s := range strict.parts {
+		if w.budget.Check() != nil {
+			return
+		}
+		w.entity(w.child(p), body[s.start:s.end], def)
+	}
+	w.loose(p, body[:strict.first])
+	w.loose(p, body[strict.last:])
+	w.oddDelimiters(p, body, ds, strict, def, w.bounds[mark:])
+}
+
+// oddDelimiters walks the parts that appear when lines that almost are
+// delimiters count, and those after the close delimiter. Lines that are
+// delimiters of an inner multipart do not.
+func (w *walker) oddDelimiters(p *mail.Part, body []byte, ds []delimiter, strict segmentation, def string, inner []string) {
+	if !slices.ContainsFunc(ds, func(d delimiter) bool { return d.odd || d.start >= strict.last }) {
+		return
+	}
+	known := map[string]bool{}
+	for _, b := range inner {
+		known[b], known[b+"--"] = true, true
+	}
+	ds = slices.DeleteFunc(ds, func(d delimiter) bool {
+		return d.odd && known[string(bytes.TrimRight(body[d.text:d.end], " \t\r\n"))]
+	})
+	have := map[span]bool{}
+	for _, s := range strict.parts {
+		have[s] = true
+	}
+	for _, s := range segments(body, ds, false).parts {
+		if have[s] || blank(body[s.start:s.end]) {
+			continue
+		}
+		if w.budget.Take(int64(s.end-s.start)) != nil {
+			return
+		}
+		c := w.child(p)
+		w.entity(c, body[s.start:s.end], def)
+		c.Flags |= mail.PartAmbiguous
+		w.doubt(p, "readings differ: odd delimiter or parts after the close delimiter")
+	}
+}
+
+// encodedMultipart looks for parts in the decoded body of a multipart, which
+// must not be encoded (RFC 2045 section 6.4).
+func (w *walker) encodedMultipart(p *mail.Part, r reading, encs []string, plain bool) {
+	for _, d := range w.decode(p, r.head.body, encs) {
+		if isIdentity(d.how) || len(delimiters(d.data, r.boundary)) == 0 {
+			continue
+		}
+		if w.budget.Take(int64(len(d.data))) != nil {
+			return
+		}
+		inner := r
+		inner.head = &head{body: d.data}
+		q := p
+		if plain {
+			q = w.child(p)
+			q.Flags |= mail.PartAmbiguous
+		}
+		w.doubt(p, "encoded multipart")
+		w.multipart(q, inner)
+	}
+}
+
+// loose looks into text before the first and after the last delimiter. It is
+// a part only if something is hidden there.
+func (w *walker) loose(p *mail.Part, text []byte) {
+	if len(text) == 0 || blank(text) {
+		return
+	}
+	q := w.detached(p)
+	if h := bytes.TrimLeft(text, "\r\n"); len(h) > 8 && bytes.EqualFold(h[:8], []byte("content-")) {
+		// a part whose delimiter is missing
+		w.entity(q, h, textPlain)
+		if q.Data != nil || !q.Leaf() {
+			w.doubt(p, "a part header stands outside the delimiters")
+			q.Flags |= mail.PartAmbiguous
+			p.Children = append(p.Children, q)
+		}
+		return
+	}
+	q.Media, q.Data, q.Size, q.How = []string{textPlain}, text, int64(len(text)), "7bit"
+	w.embedded(q)
+	if !q.Leaf() {
+		p.Children = append(p.Children, q)
+	}
+}

@@ -1,0 +1,240 @@
+package unpack
+
+import (
+	"hash/maphash"
+	"slices"
+	"strings"
+
+	"postern/filter/mail"
+)
+
+// This file collects what the header of a part says about it, and compares
+// what readings extract.
+
+// describe sets names and media types of p.
+func (w *walker) describe(p *mail.Part, h *head, def string) {
+	var readings, spelled []string
+	certain := false
+	for i := range h.fields {
+		f := &h.fields[i]
+		if f.name != "content-type" {
+			continue
+		}
+		word, clean, params := parseValue(f.value)
+		certain = certain || clean && !f.odd
+		addMedia(p, word)
+		w.typeFacts(p, word)
+		for _, name := range []string{"name", "filename"} {
+			r, s := lookup(params, name)
+			readings, spelled = append(readings, r...), append(spelled, s...)
+		}
+	}
+	if !certain {
+		addMedia(p, def)
+	}
+	r, s := dispositionNames(h)
+	w.setNames(p, append(r, readings...), append(s, spelled...))
+	if len(p.Names) == 0 {
+		for _, name := range looseNames(h) {
+			p.AddName(name)
+		}
+	}
+}
+
+func addMedia(p *mail.Part, media string) {
+	if media != "" && len(p.Media) < maxNames && !slices.Contains(p.Media, media) {
+		p.Media = append(p.Media, media)
+	}
+}
+
+// typeFacts notes media types whose content is elsewhere.
+func (w *walker) typeFacts(p *mail.Part, media string) {
+	if media == "message/external-body" {
+		p.AddFact("external-body")
+	}
+}
+
+// dispositionNames returns the names of all Content-Disposition fields, and of
+// fields that look like a misspelt one.
+func dispositionNames(h *head) (readings, spelled []string) {
+	for i := range h.fields {
+		f := &h.fields[i]
+		switch f.name {
+		case "content-type", "content-transfer-encoding", "content-id", "content-description", "content-location",
+			"content-md5", "content-language", "content-length", "content-base", "content-class":
+			continue
+		}
+		if strings.IndexByte(f.value, '=') < 0 {
+			continue
+		}
+		_, _, params := parseValue(f.value)
+		for _, name := range []string{"filename", "name"} {
+			r, s := lookup(params, name)
+			readings, spelled = append(readings, r...), append(spelled, s...)
+		}
+	}
+	return readings, spelled
+}
+
+// setNames stores the names. Readings that end in different extensions are a
+// doubt: one reader shows a text where another starts a program.
+func (w *walker) setNames(p *mail.Part, readings, spelled []string) {
+	ext := ""
+	for _, name := range readings {
+		if len(p.Names) >= maxNames {
+			w.doubt(p, "too many names")
+			break
+		}
+		p.AddName(name)
+		switch e := nameEnd(name); {
+		case e == "" || e == ext:
+		case ext == "":
+			ext = e
+		default:
+			w.doubt(p, "names differ: %.200q and %.200q", readings[0], name)
+		}
+	}
+	for _, name := range spelled {
+		if len(p.Names) < 2*maxNames {
+			p.AddName(name)
+		}
+	}
+}
+
+// looseNames returns what readers show as name of a part that has none:
+// description and location, if they look like a file name.
+func looseNames(h *head) []string {
+	var out []string
+	for i := range h.fields {
+		f := &h.fields[i]
+		if f.name != "content-description" && f.name != "content-location" {
+			continue
+		}
+		name := strings.Trim(decodeWords(unfold(f.value, false)), `"' `)
+		if e := nameEnd(name); e != "" && len(e) <= 8 && !strings.Contains(name, "://") && !strings.HasPrefix(name, "www.") {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// encodings returns the transfer encodings that readers may see, never none.
+// What is not written as in RFC 2045 section 6 is also read as no encoding.
+func encodings(h *head) []string {
+	var out []string
+	clean := true
+	for i := range h.fields {
+		f := &h.fields[i]
+		if f.name != "content-transfer-encoding" {
+			continue
+		}
+		e, ok := encodingOf(f.value)
+		out = append(out, e...)
+		clean = clean && ok && !f.odd
+	}
+	if !clean || len(out) == 0 {
+		out = append(out, "7bit")
+	}
+	return dedupe(out)
+}
+
+// encodingOf reads one Content-Transfer-Encoding. clean says that its value is
+// a single word that all readers take for the same.
+func encodingOf(value string) (encs []string, clean bool) {
+	v := strings.ToLower(strings.TrimSpace(value))
+	switch v {
+	case "base64", "quoted-printable":
+		return []string{v}, true
+	case "uuencode", "x-uuencode", "x-uue", "uue", "x-uu":
+		return []string{"uuencode"}, true
+	case "7bit", "8bit", "binary", "":
+		return []string{"7bit"}, true
+	}
+	v = decodeWords(v)
+	for _, e := range []struct{ sign, name string }{
+		{"base64", "base64"}, {"base-64", "base64"}, {"printable", "quoted-printable"}, {"uu", "uuencode"},
+	} {
+		if strings.Contains(v, e.sign) {
+			encs = append(encs, e.name)
+		}
+	}
+	// yEnc and BinHex have marks of their own in the text; unknown words are
+	// read as no encoding by all
+	return encs, len(encs) == 0
+}
+
+func isIdentity(how string) bool { return how == "7bit" || how == "" }
+
+// contents are the hashes of all that readings extract. The value says that
+// it is more than unnamed text.
+type contents map[uint64]bool
+
+var hashSeed = maphash.MakeSeed()
+
+// contentsOf returns the contents of p and all below it. Line ends and blank
+// parts make no difference.
+func contentsOf(p *mail.Part) contents {
+	out := contents{}
+	for q := range p.All() {
+		if q.Data == nil || blank(q.Data) {
+			continue
+		}
+		var h maphash.Hash
+		h.SetSeed(hashSeed)
+		text := isIdentity(q.How)
+		if text {
+			writeText(&h, q.Data)
+		} else {
+			_, _ = h.Write(q.Data)
+		}
+		plain := text && len(q.Names) == 0 && len(q.Media) > 0 && strings.HasPrefix(q.Media[0], "text/")
+		out[h.Sum64()] = !plain
+	}
+	return out
+}
+
+// writeText hashes b without its line ends.
+func writeText(h *maphash.Hash, b []byte) {
+	start := 0
+	for i, c := range b {
+		if c == '\r' || c == '\n' {
+			_, _ = h.Write(b[start:i])
+			start = i + 1
+		}
+	}
+	_, _ = h.Write(b[start:])
+}
+
+// differs reports whether two readings extract different things. Two readings
+// that are both only unnamed text do not differ: nothing can hide in it that
+// scanning the text does not see.
+func (c contents) differs(d contents) bool {
+	material := false
+	same := len(c) == len(d)
+	for k, m := range c {
+		material = material || m
+		_, ok := d[k]
+		same = same && ok
+	}
+	for _, m := range d {
+		material = material || m
+	}
+	return material && !same
+}
+
+func (c contents) clone() contents {
+	out := make(contents, len(c))
+	for k, v := range c {
+		out[k] = v
+	}
+	return out
+}
+
+// add adds d and reports whether there was something new in it.
+func (c contents) add(d contents) bool {
+	n := len(c)
+	for k, v := range d {
+		c[k] = v
+	}
+	return len(c) > n
+}

@@ -1,0 +1,175 @@
+package unpack
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"postern/filter/mail"
+)
+
+// TestEvasionNames: every way to write a name ends in a spelling that rules
+// can match, here after taking off what Windows and mail clients do not show.
+func TestEvasionNames(t *testing.T) {
+	t.Parallel()
+	const at = "Content-Type: application/octet-stream\r\nContent-Disposition: attachment; "
+	for _, tr := range []struct{ id, header string }{
+		{"C01 RFC 2231 pieces", at + `filename*0="evi"; filename*1="l.exe"`},
+		{"C02 pieces in reverse order", at + `filename*1="l.exe"; filename*0="evi"`},
+		{"C03 pieces without number 0", at + `filename*1="evil"; filename*2=".exe"`},
+		{"C04 percent encoding", at + `filename*=UTF-8''evil%2Eexe`},
+		{"C05 encoded and plain pieces", at + `filename*0*=UTF-8''evi%6c; filename*1=".exe"`},
+		{"C06 unknown charset", at + `filename*=x-klingon''evil%2Eexe`},
+		{"C07 no quotes in the extended value", at + `filename*=evil%2Eexe`},
+		{"C08 name and filename", "Content-Type: application/octet-stream; name=evil.exe\r\nContent-Disposition: attachment; filename=ok.txt"},
+		{"C09 filename in Content-Type", "Content-Type: application/octet-stream; filename=evil.exe"},
+		{"C10 encoded-word in quotes", at + `filename="=?UTF-8?B?ZXZpbC5leGU=?="`},
+		{"C11 encoded-word without quotes", at + `filename==?UTF-8?Q?evil=2Eexe?=`},
+		{"C12 two encoded-words", at + "filename=\"=?UTF-8?Q?evil=2E?=\r\n =?UTF-8?Q?exe?=\""},
+		{"C13 comment in the name", at + "filename=evil.()exe"},
+		{"C14 blanks without quotes", at + "filename=my evil.exe"},
+		{"C15 trailing dot", at + `filename="evil.exe."`},
+		{"C16 trailing blanks", at + `filename="evil.exe  "`},
+		{"C17 zero-width space", at + "filename*=UTF-8''evil.e%E2%80%8Bxe"},
+		{"C18 right-to-left override", at + "filename*=UTF-8''%E2%80%AEtxt.evil.exe"},
+		{"C19 encoded-word without its end", at + `filename="=?UTF-8?B?ZXZpbC5leGU="`},
+		{"C20 two dispositions", at + "filename=ok.txt\r\nContent-Disposition: attachment; filename=evil.exe"},
+		{"C21 two filenames, evil first", at + "filename=evil.exe; filename=ok.txt"},
+		{"C22 two filenames, evil last", at + "filename=ok.txt; filename=evil.exe"},
+		{"C23 NUL", at + "filename=\"ok.txt\x00.exe\""},
+		{"C24 every letter escaped", at + `filename="\e\v\i\l\.\e\x\e"`},
+		{"C25 semicolon missing", at + `filename="ok.txt" filename="evil.exe"`},
+		{"C26 field name misspelt", "Content-Type: application/octet-stream\r\nContent-Dispositon: attachment; filename=evil.exe"},
+		{"C27 Content-Description", "Content-Type: application/octet-stream\r\nContent-Description: evil.exe"},
+		{"C30 80 blanks", at + `filename="ok.txt` + strings.Repeat(" ", 80) + `.exe"`},
+		{"C31 blank before the equals sign", at + `filename = "evil.exe"`},
+		{"C32 comment before the value", at + `filename=(x)"evil.exe"`},
+		{"C33 path", at + `filename="../../../../tmp/evil.exe"`},
+		{"C34 full-width", at + "filename*=UTF-8''evil%EF%BC%8E%EF%BD%85%EF%BD%98%EF%BD%85"},
+		{"C35 closing quote missing", at + `filename="evil.exe`},
+		{"C35b closing quote missing, parameter after it", at + `filename="evil.exe; size=3`},
+		{"C36 no disposition word", "Content-Type: application/octet-stream\r\nContent-Disposition: filename=evil.exe"},
+		{"C37 field folded before the colon", "Content-Type: application/octet-stream\r\nContent-Disposition\r\n : attachment; filename=evil.exe"},
+		{"C38 900 characters", at + `filename="` + strings.Repeat("x", 900) + `.exe"`},
+		{"C39 900 characters in pieces", at + longPieces()},
+		{"C40 folded inside the quotes", at + "filename=\"evil.\r\n exe\""},
+		{"C41 pieces on several lines", at + "\r\n filename*0=\"evi\";\r\n filename*1=\"l\";\r\n filename*2=\".exe\""},
+		{"C42 text after the quote", at + `filename="evil".exe`},
+		{"C43 name with the path of Windows", at + `filename="C:\temp\evil.exe"`},
+		{"C44 ISO-8859-1 octets", at + "filename=\"\xe4vil.exe\""},
+		{"C45 content-location", "Content-Type: application/octet-stream\r\nContent-Location: evil.exe"},
+		{"C46 escaped quote", at + `filename="evil.exe\""`},
+		{"C47 UTF-16 in an encoded-word", at + `filename="=?UTF-16BE?B?AGUAdgBpAGwALgBlAHgAZQ==?="`},
+	} {
+		t.Run(tr.id, func(t *testing.T) {
+			t.Parallel()
+			r := Parts(context.Background(), mail.NewMessage([]byte(withPart(tr.header+"\r\n\r\nharmless\r\n"))), DefaultLimits)
+			if !slices.ContainsFunc(r.Parts, func(p *mail.Part) bool { return slices.ContainsFunc(p.Names, showsExe) }) {
+				t.Errorf("no name ends in .exe:\n%s", describeTree(r))
+			}
+		})
+	}
+}
+
+func longPieces() string {
+	var b strings.Builder
+	for i := range 30 {
+		b.WriteString("filename*" + string(rune('0'+i/10)) + string(rune('0'+i%10)) + "=" + strings.Repeat("x", 30) + "; ")
+	}
+	return b.String() + "filename*30=.exe"
+}
+
+// showsExe normalises as a rule would.
+func showsExe(name string) bool {
+	name = strings.Map(func(r rune) rune {
+		switch {
+		case r >= 0xff01 && r <= 0xff5e:
+			return r - 0xfee0
+		case r == 0x200b || r == 0x202e || r == 0:
+			return -1
+		}
+		return r
+	}, name)
+	return strings.HasSuffix(strings.ToLower(strings.TrimRight(name, ". \"")), ".exe")
+}
+
+// TestNameDoubt: names whose extensions differ are a doubt, ordinary pairs are
+// not.
+func TestNameDoubt(t *testing.T) {
+	t.Parallel()
+	const ct = "Content-Type: application/octet-stream; "
+	for header, doubt := range map[string]bool{
+		ct + "name=a.txt\r\nContent-Disposition: attachment; filename=a.txt":                                           false,
+		ct + "name=\"=?iso-8859-1?Q?=FCber.txt?=\"\r\nContent-Disposition: attachment; filename*=utf-8''%C3%BCber.txt": false,
+		ct + "name=a.txt\r\nContent-Disposition: attachment; filename=b.txt":                                           false,
+		ct + "name=report\r\nContent-Disposition: attachment; filename=report.pdf":                                     false,
+		ct + "name=a.txt\r\nContent-Disposition: attachment; filename=a.exe":                                           true,
+		ct + "name=my report.pdf":       false,
+		ct + "name=v1.2 report.pdf":     true,
+		ct + "name=\"report(1).pdf\"":   false,
+		ct + "name=report(1).pdf":       false,
+		ct + "name=\"v1.2 report.pdf\"": false,
+	} {
+		r := Parts(context.Background(), mail.NewMessage([]byte(withPart(header+"\r\n\r\nharmless\r\n"))), DefaultLimits)
+		if got := len(r.Findings) > 0; got != doubt {
+			t.Errorf("%s: doubt %v, want %v\n%s", header, got, doubt, describeTree(r))
+		}
+	}
+}
+
+func TestParameters(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		in, word string
+		clean    bool
+		readings []string // of x
+	}{
+		{"text/plain; x=1", "text/plain", true, []string{"1"}},
+		{"Text/Plain;x=1", "text/plain", true, []string{"1"}},
+		{"text/plain (comment; x=2); x=1", "text/plain", false, []string{"1"}},
+		{`text/plain; y="a;x=2"; x=1`, "text/plain", true, []string{"1"}},
+		{`text/plain; y="a\";x=2"; x=1`, "text/plain", true, []string{"1"}},
+		{`text/plain; x="a b"`, "text/plain", true, []string{"a b"}},
+		{`text/plain; x=a b`, "text/plain", true, []string{"a b", "a"}},
+		{`text/plain; x="a`, "text/plain", true, []string{"a"}},
+		{`text/plain; x=1; x=2; X=1`, "text/plain", true, []string{"1", "2"}},
+		{`text/plain; x*0*=utf-8'en'%C3; x*1*=%A4`, "text/plain", true, []string{"ä"}},
+		{`text/plain; x*1=b; x*0=a`, "text/plain", true, []string{"ab", "ba"}},
+		{`text/plain; x*0=a; x*2=c`, "text/plain", true, []string{"a", "ac"}},
+		{`x=1`, "", false, []string{"1"}},
+		{"text/plain; x=\"a\n b\"", "text/plain", true, []string{"a b", "ab"}},
+		{"text/plain; x=", "text/plain", true, []string{""}},
+		{"", "", false, nil},
+		{";;;;=;=;", "", false, nil},
+	} {
+		word, clean, params := parseValue(tt.in)
+		readings, _ := lookup(params, "x")
+		if word != tt.word || clean != tt.clean || !slices.Equal(readings, tt.readings) {
+			t.Errorf("%q: %q %v %q, want %q %v %q", tt.in, word, clean, readings, tt.word, tt.clean, tt.readings)
+		}
+	}
+}
+
+func TestDecodeWords(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"plain":                         "plain",
+		"=?utf-8?q?a_b?=":               "a b",
+		"=?UTF-8?B?w6Q=?=":              "ä",
+		"=?iso-8859-1?q?=e4?=":          "ä",
+		"=?windows-1251?B?8uXx8g==?=":   "тест",
+		"=?utf-8*en?q?a?=":              "a",
+		"=?utf-8?q?a?= =?utf-8?q?b?=":   "ab",
+		"=?utf-8?q?a?= x =?utf-8?q?b?=": "a x b",
+		"x=?utf-8?q?a?=y":               "xay",
+		"=?utf-8?x?a?=":                 "=?utf-8?x?a?=",
+		"=?utf-8?q?open":                "open",
+		"=?nope?q?=61?=":                "a",
+		"=?=?=?":                        "=?=?=?",
+	} {
+		if got := decodeWords(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}

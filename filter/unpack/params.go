@@ -1,0 +1,447 @@
+package unpack
+
+import (
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+// This file reads the parameters of Content-Type and Content-Disposition. A
+// damaged parameter has several readings, and all are kept: the attacker
+// needs only the one that the reader of the mail takes.
+
+// param is one "name=value" as it stood there.
+type param struct {
+	name    string // lower case; without the RFC 2231 section and "*"
+	section int    // RFC 2231 section number, -1 without
+	ext     bool   // RFC 2231 extended value: name ended in "*"
+	values  []string
+	spelled []string // how it is written, when that is no reading of its own
+}
+
+// maxParams bounds the parameters of one field, maxValue the octets of an
+// unquoted one, maxReadings what is kept of one name.
+const (
+	maxParams   = 256
+	maxValue    = 16 << 10
+	maxReadings = 24
+)
+
+// parseValue splits a field value into its first word, such as the media type,
+// and its parameters. clean says that the word has the syntax of RFC 2045.
+func parseValue(s string) (word string, clean bool, params []param) {
+	p := paramScan{s: s}
+	start := strings.TrimLeft(s, " \t\n")
+	if strings.HasPrefix(start, "=?") {
+		// the whole field or its first word as an encoded-word
+		if decoded := decodeWords(s); decoded != s {
+			word, _, params = parseValue(strings.ReplaceAll(decoded, "=?", "= ?"))
+			return word, false, params
+		}
+	}
+	raw := p.until(";")
+	if i := strings.IndexByte(raw, '='); i >= 0 && !strings.ContainsAny(raw[:i], "/\"(") {
+		p.i = 0 // no first word: parameters begin at once
+		raw = ""
+	}
+	word = strings.Trim(stripComments(raw), " \t\n\"")
+	clean = raw != "" && isToken(strings.TrimSpace(raw))
+	for p.i < len(s) && len(p.out) < maxParams {
+		p.param()
+	}
+	return strings.ToLower(word), clean, p.out
+}
+
+// isToken reports whether s is a type or an encoding as it should be: token
+// characters and at most one slash.
+func isToken(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`()<>@,;:\"[]?=`, c) >= 0 {
+			return false
+		}
+	}
+	return s != "" && strings.Count(s, "/") <= 1
+}
+
+type paramScan struct {
+	s   string
+	i   int
+	out []param
+
+	// an opening quote or comment without its end was met: further ones are
+	// not searched for, so that the time stays linear
+	openQuote, openComment bool
+}
+
+// until returns the text up to one of the stops outside quotes and comments,
+// and stays there.
+func (p *paramScan) until(stops string) string {
+	start := p.i
+	for p.i < len(p.s) {
+		c := p.s[p.i]
+		switch {
+		case strings.IndexByte(stops, c) >= 0:
+			return p.s[start:p.i]
+		case c == '"' && !p.openQuote:
+			if end := closingQuote(p.s, p.i); end > 0 {
+				p.i = end
+			} else {
+				p.openQuote = true
+			}
+		case c == '(' && !p.openComment:
+			if end := commentEnd(p.s, p.i); end > 0 {
+				p.i = end - 1
+			} else {
+				p.openComment = true
+			}
+		}
+		p.i++
+	}
+	return p.s[start:]
+}
+
+// param reads one parameter and the semicolons before it.
+func (p *paramScan) param() {
+	for p.i < len(p.s) && strings.IndexByte("; \t\n,", p.s[p.i]) >= 0 {
+		p.i++
+	}
+	name := p.until("=;")
+	if p.i >= len(p.s) || p.s[p.i] == ';' {
+		return
+	}
+	p.i++
+	out := newParam(name)
+	for p.i < len(p.s) && strings.IndexByte(" \t\n", p.s[p.i]) >= 0 {
+		p.i++
+	}
+	if end := p.i; end < len(p.s) && p.s[end] == '(' {
+		// "name=(comment)value"; without the comment taken off it is below
+		if end = commentEnd(p.s, p.i); end > 0 {
+			rest, _, _ := strings.Cut(p.s[p.i:], ";")
+			out.spelled = append(out.spelled, strings.TrimSpace(rest))
+			p.i = end
+		}
+	}
+	if p.i < len(p.s) && p.s[p.i] == '"' {
+		p.quoted(&out)
+	} else {
+		p.token(&out)
+	}
+	out.vary()
+	p.out = append(p.out, out)
+}
+
+// newParam takes name apart: "filename*1*" is filename, section 1, extended.
+func newParam(name string) param {
+	name = strings.TrimSpace(stripComments(name))
+	if i := strings.LastIndexAny(name, " \t\n"); i >= 0 {
+		name = name[i+1:]
+	}
+	name = strings.ToLower(strings.Map(func(r rune) rune {
+		if r <= ' ' || r == 0x7f || r == '"' {
+			return -1
+		}
+		return r
+	}, name))
+	out := param{section: -1}
+	if strings.HasSuffix(name, "*") {
+		out.ext = true
+		name = strings.TrimRight(name, "*")
+	}
+	if base, number, ok := strings.Cut(name, "*"); ok {
+		if n, err := strconv.Atoi(number); err == nil && n >= 0 {
+			out.section = n
+		}
+		name = base
+	}
+	out.name = name
+	return out
+}
+
+// quoted reads a quoted string at p.i and what stands between it and the next
+// semicolon.
+func (p *paramScan) quoted(out *param) {
+	end := closingQuote(p.s, p.i)
+	if end < 0 { // never closed
+		rest := p.s[p.i+1:]
+		short, _, cut := strings.Cut(rest, ";")
+		out.values = append(out.values, unescape(rest))
+		if cut {
+			out.values = append(out.values, strings.TrimSpace(unescape(short)))
+		}
+		if line, _, ok := strings.Cut(rest, "\n"); ok {
+			out.values = append(out.values, strings.TrimRight(unescape(line), "; \t"))
+		}
+		p.i += 1 + len(short)
+		return
+	}
+	raw := p.s[p.i+1 : end]
+	value := unescape(raw)
+	out.values = append(out.values, value)
+	if value != raw {
+		out.spelled = append(out.spelled, raw)
+		if i := strings.IndexByte(raw, '"'); i >= 0 {
+			// a reader without escapes ends here
+			out.values = append(out.values, raw[:i])
+		}
+	}
+	p.i = end + 1
+	mark := p.i
+	tail := p.until(";")
+	if strings.Trim(stripComments(tail), " \t\n") == "" {
+		return
+	}
+	if strings.IndexByte(tail, '=') > 0 {
+		p.i = mark // a forgotten semicolon
+		return
+	}
+	out.values = append(out.values, value+unescape(strings.ReplaceAll(strings.TrimSpace(tail), `"`, "")))
+}
+
+// token reads an unquoted value, which may hold what it should not.
+func (p *paramScan) token(out *param) {
+	start := p.i
+	end := len(p.s)
+	if i := strings.IndexByte(p.s[start:], ';'); i >= 0 {
+		end = start + i
+	}
+	raw := strings.TrimSpace(p.s[start:min(end, start+maxValue)])
+	p.i = end
+	if !strings.ContainsAny(raw, " \t\n(\"") {
+		out.values = append(out.values, raw)
+		return
+	}
+	if strings.HasPrefix(raw, "=?") {
+		out.values = append(out.values, raw)
+		return
+	}
+	word := raw[:strings.IndexAny(raw, " \t\n(\"")]
+	stripped := strings.TrimSpace(stripComments(raw))
+	out.values = append(out.values, stripped, raw, word)
+	if strings.IndexByte(raw, '"') >= 0 {
+		out.values = append(out.values, strings.ReplaceAll(stripped, `"`, ""))
+	}
+	// "boundary=a boundary=b": a forgotten semicolon
+	if i := strings.IndexAny(raw, " \t\n"); i >= 0 && strings.IndexByte(raw[i:], '=') > 0 {
+		p.i = start + strings.Index(p.s[start:], raw) + i
+	}
+}
+
+// vary adds the readings that come from folds and NULs inside a value.
+func (p *param) vary() {
+	for _, v := range slices.Clone(p.values) {
+		if strings.IndexByte(v, '\n') >= 0 {
+			p.values = append(p.values, unfold(v, true))
+		}
+	}
+	for i, v := range p.values {
+		p.values[i] = unfold(v, false)
+	}
+	for _, v := range slices.Clone(p.values) {
+		if i := strings.IndexByte(v, 0); i >= 0 {
+			p.values = append(p.values, strings.ReplaceAll(v, "\x00", ""), v[:i])
+		}
+	}
+	p.values = dedupe(p.values)
+}
+
+// unfold removes the line ends; with blanks also the white space of the folds.
+func unfold(s string, blanks bool) string {
+	if !blanks {
+		return strings.ReplaceAll(s, "\n", "")
+	}
+	lines := strings.Split(s, "\n")
+	for i := 1; i < len(lines); i++ {
+		lines[i] = strings.TrimLeft(lines[i], " \t")
+	}
+	return strings.Join(lines, "")
+}
+
+// closingQuote returns the offset of the quote that closes the one at i, or -1.
+func closingQuote(s string, i int) int {
+	for i++; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case '"':
+			return i
+		}
+	}
+	return -1
+}
+
+// commentEnd returns the offset after the comment that opens at i, or -1.
+func commentEnd(s string, i int) int {
+	depth := 0
+	for ; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case '(':
+			depth++
+		case ')':
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		}
+	}
+	return -1
+}
+
+// stripComments removes RFC 5322 comments outside quotes.
+func stripComments(s string) string {
+	if strings.IndexByte(s, '(') < 0 {
+		return s
+	}
+	var b strings.Builder
+	openQuote := false
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '(':
+			if end := commentEnd(s, i); end > 0 {
+				i = end - 1
+				continue
+			}
+			return b.String() + s[i:] // never closed: no comment
+		case '"':
+			if openQuote {
+				break
+			}
+			if end := closingQuote(s, i); end > 0 {
+				b.WriteString(s[i : end+1])
+				i = end
+				continue
+			}
+			openQuote = true
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// unescape removes the backslashes of quoted pairs.
+func unescape(s string) string {
+	if strings.IndexByte(s, '\\') < 0 {
+		return s
+	}
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+1 < len(s) {
+			i++
+		}
+		b = append(b, s[i])
+	}
+	return string(b)
+}
+
+func dedupe(list []string) []string {
+	out := list[:0]
+	for _, s := range list {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// lookup returns all readings of the parameter name, the most probable first,
+// and further spellings of them. Equal ones appear once.
+func lookup(params []param, name string) (readings, spelled []string) {
+	var pieces []param
+	for _, p := range params {
+		if p.name != name || len(p.values) == 0 {
+			continue
+		}
+		spelled = append(spelled, p.spelled...)
+		switch {
+		case p.section >= 0:
+			pieces = append(pieces, p)
+		case p.ext:
+			readings = append(readings, decodeExtended(p.values[0]))
+			spelled = append(spelled, p.values...)
+		default:
+			for _, v := range p.values {
+				if d := decodeWords(v); d != v {
+					readings = append(readings, d)
+					spelled = append(spelled, v)
+				} else {
+					readings = append(readings, v)
+				}
+			}
+		}
+		if len(readings) > maxReadings {
+			break
+		}
+	}
+	if len(pieces) > 0 {
+		r := joinPieces(pieces)
+		readings = append(readings, r...)
+	}
+	return dedupe(readings), dedupe(spelled)
+}
+
+// joinPieces puts RFC 2231 sections together: by number, in the order of
+// appearance, and only up to the first gap. Of two pieces with one number the
+// first and the last are tried.
+func joinPieces(pieces []param) []string {
+	byNumber := slices.Clone(pieces)
+	sort.SliceStable(byNumber, func(i, j int) bool { return byNumber[i].section < byNumber[j].section })
+	var first, last, whole []param
+	for i, p := range byNumber {
+		if i == 0 || byNumber[i-1].section != p.section {
+			first = append(first, p)
+		}
+		if i == len(byNumber)-1 || byNumber[i+1].section != p.section {
+			last = append(last, p)
+		}
+	}
+	for i, p := range first {
+		if p.section != i {
+			break
+		}
+		whole = append(whole, p)
+	}
+	var out []string
+	for _, list := range [][]param{whole, first, last, pieces} {
+		if len(list) > 0 {
+			out = append(out, join(list))
+		}
+	}
+	return dedupe(out)
+}
+
+// join concatenates the pieces. The charset stands in the first; an extended
+// piece is percent-decoded, and so is a plain one by most readers when the
+// first had a charset, but then nothing in it looks like a percent pair.
+func join(pieces []param) string {
+	var raw []byte
+	charset := ""
+	for i, p := range pieces {
+		v := p.values[0]
+		if i == 0 && p.ext {
+			if a, rest, ok := strings.Cut(v, "'"); ok {
+				if _, b, ok := strings.Cut(rest, "'"); ok {
+					charset, v = a, b
+				}
+			}
+		}
+		if p.ext {
+			raw = append(raw, decodePercent(v)...)
+		} else {
+			raw = append(raw, v...)
+		}
+	}
+	return decodeWords(toUTF8(charset, raw))
+}
+
+// nameEnd returns what follows the last dot, in lower case, as a system that
+// drops trailing dots and blanks sees it. Empty: no extension.
+func nameEnd(name string) string {
+	name = strings.TrimRight(name, ". \t")
+	i := strings.LastIndexByte(name, '.')
+	if i < 0 || strings.ContainsAny(name[i:], `/\`) {
+		return ""
+	}
+	return strings.ToLower(name[i+1:])
+}

@@ -1,0 +1,132 @@
+package unpack
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"postern/filter/mail"
+)
+
+// Result is what was found in one message.
+type Result struct {
+	// Root is the message itself. Of a message that is no multipart it is
+	// also the only part.
+	Root *mail.Part
+	// Parts are all parts in the order of the tree, Root first.
+	Parts []*mail.Part
+	// Findings are the doubts: UNCHECKED with the minors Ambiguous, Encrypted
+	// or OverLimits, or unspecified after a panic in a decoder.
+	Findings []mail.Finding
+}
+
+// checkName stands in the findings of this package.
+const checkName = "unpack"
+
+// maxFindings bounds the findings about one message. More say no more.
+const maxFindings = 20
+
+// Parts takes msg apart. The parts are the union of what any plausible reading
+// of the message extracts; where two readings differ in parts, octets or names
+// the part is ambiguous. It never fails: what could not be done is a finding.
+func Parts(ctx context.Context, msg *mail.Message, limits Limits) *Result {
+	w := &walker{budget: NewBudget(ctx, limits, msg.Size()), notes: map[*mail.Part]string{}}
+	root := &mail.Part{Place: "1"}
+	w.guard(root, func() { w.entity(root, msg.Bytes(), textPlain) })
+	r := &Result{Root: root}
+	for p := range root.All() {
+		r.Parts = append(r.Parts, p)
+	}
+	r.Findings = w.findings(root)
+	return r
+}
+
+// walker is the state of one Parts.
+type walker struct {
+	budget  *Budget
+	depth   int // nesting of MIME parts
+	nesting int // nesting of archives and other containers
+
+	notes  map[*mail.Part]string // why a part is ambiguous or undecipherable
+	panics []mail.Finding
+	bounds []string // boundaries of all multiparts walked so far
+	kept   int64    // octets of decoded members that parts hold on to
+}
+
+// maxKept bounds the decoded members that stay in memory for scanners. What
+// lies in the message or was decoded from it by MIME is not counted: it is
+// never more than the message.
+const maxKept = 48 << 20
+
+// maxNames bounds the spellings of one name that are kept.
+const maxNames = 64
+
+// child adds a part to p.
+func (w *walker) child(p *mail.Part) *mail.Part {
+	c := w.detached(p)
+	p.Children = append(p.Children, c)
+	return c
+}
+
+// detached makes a part that is not yet among the children of p.
+func (w *walker) detached(p *mail.Part) *mail.Part {
+	return &mail.Part{Place: p.Place + "/" + strconv.Itoa(len(p.Children)+1), Parent: p}
+}
+
+// doubt marks p as ambiguous. The first reason is kept.
+func (w *walker) doubt(p *mail.Part, format string, args ...any) {
+	p.Flags |= mail.PartAmbiguous
+	w.note(p, format, args...)
+}
+
+func (w *walker) note(p *mail.Part, format string, args ...any) {
+	if w.notes[p] == "" {
+		w.notes[p] = fmt.Sprintf(format, args...)
+	}
+}
+
+// guard runs f; a panic in it becomes a finding.
+func (w *walker) guard(p *mail.Part, f func()) {
+	depth, nesting := w.depth, w.nesting
+	defer func() {
+		if e := recover(); e != nil {
+			w.depth, w.nesting = depth, nesting
+			p.Flags |= mail.PartUndecipherable
+			w.panics = append(w.panics, mail.Finding{
+				Category: mail.Unchecked, Minor: mail.CheckFailed, Check: checkName, Part: p.Path(),
+				Detail: fmt.Sprintf("panic while unpacking: %v", e), Rcpt: mail.AllRcpts,
+			})
+		}
+	}()
+	f()
+}
+
+// findings collects what the flags of the parts and the budget say.
+func (w *walker) findings(root *mail.Part) []mail.Finding {
+	out := slices.Clone(w.panics)
+	if why := w.budget.Spent(); why != "" {
+		out = append(out, mail.Finding{
+			Category: mail.Unchecked, Minor: mail.OverLimits, Check: checkName,
+			Detail: "over limits: " + why, Rcpt: mail.AllRcpts,
+		})
+	}
+	for p := range root.All() {
+		f := mail.Finding{
+			Category: mail.Unchecked, Check: checkName, Name: p.Name(), Part: p.Path(),
+			Detail: w.notes[p], Rcpt: mail.AllRcpts,
+		}
+		if p.Flags.Is(mail.PartEncrypted) {
+			f.Minor = mail.Encrypted
+			out = append(out, f)
+		}
+		if p.Flags.Is(mail.PartAmbiguous) || (p.Flags.Is(mail.PartUndecipherable) && !p.Flags.Is(mail.PartEncrypted)) {
+			f.Minor = mail.Ambiguous
+			out = append(out, f)
+		}
+		if len(out) >= maxFindings {
+			break
+		}
+	}
+	return out
+}

@@ -137,8 +137,8 @@ func (c *feedConn) Close() error {
 	}
 	c.flush()
 	c.closed, c.dead = true, true
+	c.release() // first: a peer that sees the end may come back at once
 	err := c.Conn.Close()
-	c.release()
 	if errors.Is(err, net.ErrClosed) {
 		return nil // Feed.Close was first
 	}

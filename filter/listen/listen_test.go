@@ -161,6 +161,9 @@ func TestShutdown(t *testing.T) {
 	envelope := dial(t, addr).hello("LHLO")
 	envelope.send("MAIL FROM:<a@x.test>")
 	envelope.want("250 ...")
+	again := dial(t, addr).hello("LHLO").mail("a@y.test")
+	again.send("short", ".")
+	again.want("250 ...")
 	sending := dial(t, addr).hello("LHLO").mail("a@y.test")
 	processed := dial(t, addr).hello("LHLO").mail("a@y.test")
 	processed.send("a longer text", ".", "MAIL FROM:<next@x.test>")
@@ -172,6 +175,8 @@ func TestShutdown(t *testing.T) {
 	idle.wantEnd()
 	envelope.want("421 4.3.2 ...")
 	envelope.wantEnd()
+	again.want("421 4.3.2 ...")
+	again.wantEnd()
 	if c, err := net.Dial("tcp", addr); err == nil {
 		c.Close()
 		t.Error("accepts after Shutdown")
@@ -190,7 +195,7 @@ func TestShutdown(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if n := len(h.messages()); n != 2 {
+	if n := len(h.messages()); n != 3 {
 		t.Errorf("%d messages", n)
 	}
 }

@@ -204,8 +204,8 @@ func (f *Feed) handle(ctx context.Context, tx *mail.Transaction, want int) (repl
 	}
 	for i, r := range replies {
 		if c := r.Class(); c != 2 && c != 4 && c != 5 {
+			// mail.Reply.SMTP makes it 451
 			f.log.Error("handler gave an impossible reply", "id", tx.ID, "recipient", i, "code", r.Code)
-			replies[i] = inError
 		}
 	}
 	return replies

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +22,7 @@ type memConn struct {
 	in       []byte
 	piece    int
 	out      bytes.Buffer
+	writes   []string
 	closed   chan struct{}
 	once     sync.Once
 }
@@ -34,7 +36,11 @@ func (c *memConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (c *memConn) Write(p []byte) (int, error)      { return c.out.Write(p) }
+func (c *memConn) Write(p []byte) (int, error) {
+	c.writes = append(c.writes, string(p))
+	return c.out.Write(p)
+}
+
 func (c *memConn) Close() error                     { c.once.Do(func() { close(c.closed) }); return nil }
 func (c *memConn) LocalAddr() net.Addr              { return &net.UnixAddr{} }
 func (c *memConn) RemoteAddr() net.Addr             { return &net.UnixAddr{} }
@@ -61,7 +67,12 @@ func (l *oneConn) Addr() net.Addr { return &net.UnixAddr{} }
 
 // converse plays a session in memory and returns the replies and what the
 // handler got.
-func converse(t *testing.T, in []byte, piece int) (replies, got string) {
+func converse(t testing.TB, in []byte, piece int) (replies, got string) {
+	c, h := play(t, in, piece)
+	return c.out.String(), h.dump()
+}
+
+func play(t testing.TB, in []byte, piece int) (*memConn, *recorder) {
 	h := &recorder{}
 	f := NewFeed(h, FeedOptions{Hostname: "mx.test", SpoolDir: t.TempDir(), Limits: Limits{Size: 1000, Recipients: 3}})
 	c := &memConn{in: in, piece: piece, closed: make(chan struct{})}
@@ -73,7 +84,23 @@ func converse(t *testing.T, in []byte, piece int) (replies, got string) {
 	f.Close()
 	<-f.drained
 	<-served
-	return c.out.String(), h.dump()
+	return c, h
+}
+
+// Replies to pipelined commands leave in one write.
+func TestCoalescing(t *testing.T) {
+	t.Parallel()
+	const envelope = "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nRCPT TO:<e@f>\r\nDATA\r\n"
+	c, _ := play(t, []byte("LHLO x\r\n"+envelope+"x\r\n.\r\n"+envelope+"x\r\n.\r\nQUIT\r\n"), 1<<20)
+	var lines []int
+	for _, w := range c.writes {
+		lines = append(lines, strings.Count(w, "\n"))
+	}
+	// greeting; 8 lines of LHLO and the envelope; final replies; the same of
+	// the second message; QUIT
+	if want := []int{1, 8 + 4, 2, 4, 2, 1}; !slices.Equal(lines, want) {
+		t.Errorf("lines of the writes %v, want %v: %q", lines, want, c.writes)
+	}
 }
 
 var replyLine = regexp.MustCompile(`^[2345][0-9][0-9][ -][ -~\x80-\xff]*$`)

@@ -24,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/filter/check"
 	"postern/filter/mail"
 )
 
@@ -46,12 +47,21 @@ type comments struct {
 func readComments(t *testing.T) *comments {
 	t.Helper()
 	c := &comments{docs: map[string]string{}, paths: map[string]string{}}
-	for _, name := range []string{"config.go", "settings.go"} {
+	files, err := filepath.Glob("../filter/check/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range append(files, "config.go", "settings.go") {
 		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ast.Inspect(f, func(n ast.Node) bool {
+			if decl, ok := n.(*ast.GenDecl); ok && len(decl.Specs) == 1 {
+				if spec, ok := decl.Specs[0].(*ast.TypeSpec); ok {
+					c.docs[spec.Name.Name] = decl.Doc.Text()
+				}
+			}
 			spec, ok := n.(*ast.TypeSpec)
 			if !ok {
 				return true
@@ -92,12 +102,34 @@ func (c *comments) options(t *testing.T, prefix string, v reflect.Value) []optio
 		}
 		switch elem := f.Type; {
 		case isScalar(elem):
+		case prefix == "" && name == "engines":
+			o.children = c.engines(t)
 		case elem.Kind() == reflect.Struct:
 			o.children = c.options(t, prefix+name+".", v.Field(i))
 		case elem.Kind() == reflect.Slice && elem.Elem().Kind() == reflect.Struct:
 			o.children = c.options(t, prefix+name+"[].", reflect.Zero(elem.Elem()))
 		}
 		out = append(out, o)
+	}
+	return out
+}
+
+// engines are the checks that can be configured, with their options.
+func (c *comments) engines(t *testing.T) []option {
+	t.Helper()
+	kinds := check.Kinds()
+	var out []option
+	for _, name := range slices.Sorted(maps.Keys(kinds)) {
+		v := reflect.ValueOf(kinds[name]()).Elem()
+		// the first sentence of the comment is for readers of Go
+		_, doc, _ := strings.Cut(strings.ReplaceAll(c.docs[v.Type().Name()], "\n", " "), ". ")
+		if doc == "" {
+			doc = "The engine " + name + "."
+		}
+		out = append(out, option{
+			key: name, doc: doc, typ: v.Type(), value: v,
+			children: c.options(t, "engines."+name+".", v),
+		})
 	}
 	return out
 }
@@ -214,6 +246,17 @@ func sample(w *bytes.Buffer, indent string, options []option) {
 			for _, c := range o.children {
 				lines := paragraphs(c.key+": "+c.doc+oneOf(c.typ), 74-len(indent))
 				comment([]string{"  " + strings.Join(lines, "\n"+indent+"#     ")})
+			}
+		}
+		if o.typ.Kind() == reflect.Map && len(o.children) > 0 {
+			comment([]string{"", "Engines and their options:"})
+			for _, engine := range o.children {
+				lines := paragraphs(engine.key+": "+engine.doc, 74)
+				comment([]string{"  " + strings.Join(lines, "\n#     ")})
+				for _, c := range engine.children {
+					lines := paragraphs(c.key+": "+c.doc+oneOf(c.typ)+" Default "+text(c.value)+".", 72)
+					comment([]string{"    " + strings.Join(lines, "\n#       ")})
+				}
 			}
 		}
 		w.WriteString(indent + o.key + ":")
@@ -374,6 +417,9 @@ func schema(t reflect.Type, children []option) map[string]any {
 		}
 		return map[string]any{"type": types, "items": schema(t.Elem(), children)}
 	case reflect.Map:
+		if len(children) > 0 {
+			return object(children, nil)
+		}
 		values := map[string]any{"type": []string{"object", "null"}}
 		if t.Elem() == reflect.TypeFor[*Overlay]() {
 			values = schema(t.Elem(), nil)

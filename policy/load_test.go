@@ -2,6 +2,7 @@ package policy
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -283,4 +284,44 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestSafeDefaults holds what must not change by a slip of the pen: failed
+// checks keep mail back, no network and no message is ours unasked, and no
+// virus name is taken for proof of a forged sender.
+func TestSafeDefaults(t *testing.T) {
+	t.Parallel()
+	c := mustParse(t, "")
+	s := &c.Settings
+	if s.OnError != OnErrorTempfail || s.Originating || len(c.OwnNetworks)+len(c.LocalDomains) != 0 ||
+		len(s.Virus.FakesSender) != 0 || s.Spam.DSNCutoffLevel != 0 || s.Virus.Destiny != Reject {
+		t.Errorf("own_networks %v, local_domains %v, settings %+v", c.OwnNetworks, c.LocalDomains, s)
+	}
+	for _, l := range c.Listeners {
+		if !strings.HasPrefix(l.Address, "127.0.0.1:") {
+			t.Errorf("listener on %s", l.Address)
+		}
+	}
+	for _, key := range SettingsKeys() {
+		if strings.HasSuffix(key, ".bypass") || strings.HasSuffix(key, ".lover") {
+			if s.Value(key) != false {
+				t.Errorf("%s is on", key)
+			}
+		}
+	}
+}
+
+func BenchmarkParse(b *testing.B) {
+	var data strings.Builder
+	data.WriteString("own_networks:\n")
+	for i := range 1000 {
+		fmt.Fprintf(&data, "  - 10.%d.%d.0/24\n", i/250, i%250)
+	}
+	data.WriteString("recipients:\n")
+	for i := range 10000 {
+		fmt.Fprintf(&data, "  - {match: user%d@example.org, settings: {spam: {kill_level: %d}}}\n", i, i)
+	}
+	for b.Loop() {
+		mustParse(b, data.String())
+	}
 }

@@ -337,11 +337,13 @@ func manual(w *bytes.Buffer, prefix string, options []option) {
 		for i, line := range paragraphs(doc, 76) {
 			switch {
 			case i == 0:
-				w.WriteString(": " + line + "\n")
+				w.WriteString(": " + strings.ReplaceAll(line, "*", `\*`) + "\n")
 			case line == "":
 				w.WriteString("\n")
-			default:
+			case strings.HasPrefix(line, "  "):
 				w.WriteString("  " + line + "\n")
+			default:
+				w.WriteString("  " + strings.ReplaceAll(line, "*", `\*`) + "\n")
 			}
 		}
 		w.WriteString("\n")

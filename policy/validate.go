@@ -209,6 +209,11 @@ func (l *loader) listeners() {
 			l.at(key+".address", problem, hint)
 			continue
 		}
+		for _, hop := range []string{"forward_to", "notify_to"} {
+			if !l.base.Sets(hop) && listenAddress(c.Settings.Value(hop).(string)) == x.Address {
+				l.at(key+".address", x.Address+" is where "+hop+" sends mail unless the file says otherwise", "listen elsewhere, or set settings."+hop)
+			}
+		}
 		if o, ok := first[x.Address]; ok {
 			l.at(key+".address", x.Address+" is given twice", "first at "+o.String())
 		} else if !strings.HasSuffix(x.Address, ":0") || isSocket {
@@ -260,10 +265,27 @@ func (l *loader) banks() {
 func (l *loader) overlayValues(path string, o *Overlay) {
 	for _, x := range o.values {
 		key := settingsLeaves().list[x.leaf].key
-		if what, hint := checkSetting(key, x.value.Interface()); what != "" {
+		what, hint := checkSetting(key, x.value.Interface())
+		if hop, ok := x.value.Interface().(string); ok && what == "" && l.cfg.Listener(listenAddress(hop)) != nil {
+			what, hint = hop+" is a listener of ours: mail would go in circles", "want the address at which Postfix takes mail back"
+		}
+		if what != "" {
 			l.mistake(x.at, path+"."+key+": "+what, hint)
 		}
 	}
+}
+
+// listenAddress returns a next hop in the form of a listener's address, "none"
+// for what is no next hop.
+func listenAddress(hop string) string {
+	h, err := mail.ParseNextHop(hop)
+	switch {
+	case err != nil:
+		return "none"
+	case h.Network == "unix":
+		return "unix:" + h.Address
+	}
+	return h.Address
 }
 
 // checkSetting judges what the type of a setting leaves open.

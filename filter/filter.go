@@ -128,7 +128,10 @@ func (f *Filter) Examine(ctx context.Context, tx *mail.Transaction) (*Examinatio
 	ex := &Examination{Selection: sel}
 	checks := f.needed(sel)
 	if len(checks) > 0 {
+		// what is left of the deadline is for handing the message on
+		ctx, cancel := context.WithTimeout(ctx, f.Policy.Limits.CheckDeadline)
 		ex.Results = check.Run(ctx, checks, &check.Input{Tx: tx})
+		cancel()
 	}
 	for i, r := range ex.Results {
 		ex.Findings = append(ex.Findings, f.addressed(sel, checks[i], r)...)

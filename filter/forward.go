@@ -235,12 +235,9 @@ func addressLiteral(a netip.Addr) string {
 	return "[" + a.String() + "]"
 }
 
-// maxHops and maxOwnHops end mail loops. Our own field counts separately: a
-// forgotten "content_filter=" on the reinjection service shows within seconds.
-const (
-	maxHops    = 50
-	maxOwnHops = 3
-)
+// maxOwnHops ends the most common loop, a forgotten "content_filter=" on the
+// reinjection service, within a second.
+const maxOwnHops = 3
 
 // loop answers mail that goes round in circles.
 func (f *Filter) loop(tx *mail.Transaction) (mail.Reply, bool) {
@@ -255,7 +252,7 @@ func (f *Filter) loop(tx *mail.Transaction) (mail.Reply, bool) {
 			own++
 		}
 	}
-	if hops <= maxHops && own < maxOwnHops {
+	if hops <= f.Policy.Limits.Received && own < maxOwnHops {
 		return mail.Reply{}, false
 	}
 	return mail.NewReply(554, 4, 6, "Too many hops, id=%s: %d Received fields, %d of them from this filter", tx.ID, hops, own), true

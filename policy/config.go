@@ -78,6 +78,10 @@ type Config struct {
 	// Author of notices and non-delivery reports; empty: postmaster at the
 	// hostname.
 	NotifyFrom mail.Address `yaml:"notify_from"`
+	// What to do with a message that holds an LF without a CR before it:
+	// normalize makes it CRLF, reject answers 550 (Postfix:
+	// smtpd_forbid_bare_newline).
+	BareNewline BareNewline `yaml:"bare_newline"`
 	// Store of blocked mail.
 	Quarantine Quarantine `yaml:"quarantine"`
 	// Where a message is kept while it is in work.
@@ -215,6 +219,15 @@ type Log struct {
 	Ident string `yaml:"ident"`
 }
 
+// BareNewline is the treatment of bare line feeds.
+type BareNewline string
+
+// The treatments.
+const (
+	BareNewlineNormalize BareNewline = "normalize"
+	BareNewlineReject    BareNewline = "reject"
+)
+
 // LogFormat is the form of log lines.
 type LogFormat string
 
@@ -261,8 +274,9 @@ func Default() *Config {
 			"ORIGINATING": builtInBank("ORIGINATING"),
 			"MYNETS":      builtInBank("MYNETS"),
 		},
-		Engines: map[string]any{},
-		Spool:   Spool{Memory: 256 << 10},
+		Engines:     map[string]any{},
+		BareNewline: BareNewlineNormalize,
+		Spool:       Spool{Memory: 256 << 10},
 		Limits: Limits{
 			MessageSize: 100 << 20, Recipients: 1000, Sessions: 100, SessionsPerClient: 50,
 			Idle: 300 * time.Second, DataIdle: 180 * time.Second,

@@ -49,11 +49,12 @@ type walker struct {
 
 // words are the values that a type of string may have.
 var words = map[reflect.Type][]string{
-	reflect.TypeFor[Destiny]():    {string(Pass), string(Reject), string(Bounce), string(Discard), string(Tempfail)},
-	reflect.TypeFor[OnError]():    {string(OnErrorTempfail), string(OnErrorPass)},
-	reflect.TypeFor[mail.Input](): {string(mail.InputLMTP), string(mail.InputSMTP), string(mail.InputMilter), string(mail.InputAMPDP)},
-	reflect.TypeFor[LogFormat]():  {string(LogText), string(LogJSON)},
-	reflect.TypeFor[LogLevel]():   {string(LogDebug), string(LogInfo), string(LogWarning), string(LogError)},
+	reflect.TypeFor[Destiny]():     {string(Pass), string(Reject), string(Bounce), string(Discard), string(Tempfail)},
+	reflect.TypeFor[OnError]():     {string(OnErrorTempfail), string(OnErrorPass)},
+	reflect.TypeFor[mail.Input]():  {string(mail.InputLMTP), string(mail.InputSMTP), string(mail.InputMilter), string(mail.InputAMPDP)},
+	reflect.TypeFor[BareNewline](): {string(BareNewlineNormalize), string(BareNewlineReject)},
+	reflect.TypeFor[LogFormat]():   {string(LogText), string(LogJSON)},
+	reflect.TypeFor[LogLevel]():    {string(LogDebug), string(LogInfo), string(LogWarning), string(LogError)},
 }
 
 func (w *walker) place(n *yaml.Node) place { return place{w.file, n.Line, n.Column} }

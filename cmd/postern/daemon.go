@@ -126,7 +126,8 @@ func (d *daemon) feedOptions(cfg *policy.Config, l policy.Listener) listen.FeedO
 			Sessions: cfg.Limits.Sessions, PeerSessions: cfg.Limits.SessionsPerClient,
 			Idle: cfg.Limits.Idle, Data: cfg.Limits.DataIdle, Process: cfg.Limits.Deadline,
 		},
-		SpoolDir: cfg.Spool.Dir, SpoolMemory: int(cfg.Spool.Memory), Log: d.log,
+		RefuseBareLF: cfg.BareNewline == policy.BareNewlineReject,
+		SpoolDir:     cfg.Spool.Dir, SpoolMemory: int(cfg.Spool.Memory), Log: d.log,
 	}
 }
 
@@ -141,8 +142,18 @@ func (d *daemon) reload(cfg *policy.Config) error {
 	if err != nil {
 		return err
 	}
+	if atStart(old) != atStart(cfg) {
+		d.log.Warn("a change of hostname, limits of sessions, spool, bare_newline or log takes effect at the next start")
+	}
 	d.filter.Store(f)
 	return nil
+}
+
+// atStart is what the feeds and the log take from the configuration once.
+func atStart(cfg *policy.Config) string {
+	l := cfg.Limits
+	l.CheckDeadline, l.Received, l.Unpack = 0, 0, policy.UnpackLimits{}
+	return fmt.Sprint(cfg.Hostname, l, cfg.Spool, cfg.BareNewline, cfg.Log)
 }
 
 // places names the listeners with all that is read only at start.

@@ -101,8 +101,13 @@ func (l *loader) dropIns(dir string) ([]string, error) {
 	return out, nil
 }
 
-// read adds one file.
+// read adds one file of the configuration.
 func (l *loader) read(name string, data []byte) {
+	l.readInto(name, data, reflect.ValueOf(l.cfg).Elem())
+}
+
+// readInto fills root, a struct, from one file.
+func (l *loader) readInto(name string, data []byte, root reflect.Value) {
 	l.file = name
 	l.files = append(l.files, name)
 	if at, what := foreignByte(name, data); what != "" {
@@ -122,12 +127,12 @@ func (l *loader) read(name string, data []byte) {
 	} else if !errors.Is(err, io.EOF) {
 		l.syntax(err, data)
 	}
-	if root := doc.Content[0]; !isNull(root) {
-		if root.Kind != yaml.MappingNode {
-			l.wrong(root, "", "want a mapping, not "+kindName(root), `the file is made of lines like "hostname: mail.example.org"`)
+	if top := doc.Content[0]; !isNull(top) {
+		if top.Kind != yaml.MappingNode {
+			l.wrong(top, "", "want a mapping, not "+kindName(top), `the file is made of lines like "key: value"`)
 			return
 		}
-		l.structure("", root, reflect.ValueOf(l.cfg).Elem())
+		l.structure("", top, root)
 	}
 }
 

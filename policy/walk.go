@@ -50,6 +50,7 @@ type walker struct {
 // words are the values that a type of string may have.
 var words = map[reflect.Type][]string{
 	reflect.TypeFor[Destiny]():     {string(Pass), string(Reject), string(Bounce), string(Discard), string(Tempfail)},
+	reflect.TypeFor[Direction]():   {string(Inbound), string(Outbound), string(Internal), string(OpenRelay)},
 	reflect.TypeFor[OnError]():     {string(OnErrorTempfail), string(OnErrorPass)},
 	reflect.TypeFor[mail.Input]():  {string(mail.InputLMTP), string(mail.InputSMTP), string(mail.InputMilter), string(mail.InputAMPDP)},
 	reflect.TypeFor[BareNewline](): {string(BareNewlineNormalize), string(BareNewlineReject)},

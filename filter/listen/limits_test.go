@@ -233,18 +233,24 @@ func TestDataRate(t *testing.T) {
 	}
 }
 
+// Octets of a message move its deadline; those of commands do not.
 func TestCredit(t *testing.T) {
 	t.Parallel()
 	f := NewFeed(&recorder{}, FeedOptions{})
-	c := &feedConn{f: f}
 	start := time.Now()
-	c.due = start.Add(time.Minute)
-	c.credit(1024)
-	if got := c.due.Sub(start); got != 90*time.Second {
+	read := func(n int, inData bool) time.Duration {
+		c := newFeedConn(&memConn{in: make([]byte, n), piece: n}, f)
+		c.inData, c.due = inData, start.Add(time.Minute)
+		filler{c}.Read(make([]byte, n))
+		return c.due.Sub(start)
+	}
+	if got := read(1024, true); got != 90*time.Second {
 		t.Errorf("1 KiB gives until %v", got)
 	}
-	c.credit(100 << 20)
-	if got := c.due.Sub(start); got < 180*time.Second || got > 240*time.Second {
+	if got := read(1024, false); got != 60*time.Second {
+		t.Errorf("1 KiB of commands gives until %v", got)
+	}
+	if got := read(1<<20, true); got < 180*time.Second || got > 240*time.Second {
 		t.Errorf("credit is not bounded: %v", got)
 	}
 }

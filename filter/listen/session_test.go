@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"postern/filter/mail"
 )
@@ -103,7 +104,7 @@ func TestCoalescing(t *testing.T) {
 	}
 }
 
-var replyLine = regexp.MustCompile(`^[2345][0-9][0-9][ -][ -~\x80-\xff]*$`)
+var replyLine = regexp.MustCompile(`^[2345][0-9][0-9][ -][ -~\x{80}-\x{10FFFF}]*$`)
 
 // FuzzSession: whatever a peer says, and however it is cut, the replies are
 // the same, are replies, and no message is made of what has no end.
@@ -123,7 +124,7 @@ func FuzzSession(f *testing.F) {
 		replies, got := converse(t, in, 1<<20)
 		for line := range strings.Lines(replies) {
 			text, ok := strings.CutSuffix(line, "\r\n")
-			if !ok || !replyLine.MatchString(text) {
+			if !ok || !utf8.ValidString(text) || !replyLine.MatchString(text) {
 				t.Fatalf("%q is no reply line", line)
 			}
 		}

@@ -36,7 +36,7 @@ func xforward(c mail.Client, arg string) (mail.Client, mail.Reply) {
 		}
 		value = xtext(value)
 		if len(value) > maxXforward || !setXforward(&changed, name, value) {
-			return c, mail.NewReply(501, 5, 4, "Bad XFORWARD attribute %.20s", name)
+			return c, mail.NewReply(501, 5, 4, "Bad XFORWARD attribute %+.20q", name)
 		}
 	}
 	return changed, mail.NewReply(250, 0, 0, "Ok")

@@ -62,7 +62,7 @@ type feedConn struct {
 	verb   string // of the command that go-smtp has, "" before the greeting
 	arg    string
 	line   []byte // what go-smtp has not read of that command
-	second string // handed over when go-smtp refuses line, see rcpt
+	second string // handed over when go-smtp refuses line, see rcptTo
 	reply  []byte // what go-smtp has written of its reply
 
 	// What the peer said, see feedSession.

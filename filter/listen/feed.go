@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"github.com/emersion/go-smtp"
-
-	"postern/filter/mail"
 )
 
 // Limits bound what one feed accepts. A zero field means its default.
@@ -32,9 +30,6 @@ type Limits struct {
 	// PeerSessions at a time from one IP address; Unix sockets count only
 	// for Sessions. Default 50.
 	PeerSessions int
-	// Hops is the number of Received fields; a message with more is in a
-	// loop and gets 554 5.4.6. Default 50.
-	Hops int
 	// Errors is the number of wrong commands after which a session is closed
 	// with 421. A message in between sets the count back. Default 20.
 	Errors int
@@ -58,7 +53,6 @@ func (l Limits) withDefaults() Limits {
 	l.Recipients = cmp.Or(l.Recipients, 1000)
 	l.Sessions = cmp.Or(l.Sessions, 100)
 	l.PeerSessions = cmp.Or(l.PeerSessions, 50)
-	l.Hops = cmp.Or(l.Hops, 50)
 	l.Errors = cmp.Or(l.Errors, 20)
 	l.Idle = cmp.Or(l.Idle, 300*time.Second)
 	l.Data = cmp.Or(l.Data, 180*time.Second)
@@ -83,10 +77,6 @@ type FeedOptions struct {
 	// (550 5.6.11). Otherwise such an LF becomes CRLF, as with Postfix'
 	// smtpd_forbid_bare_newline=normalize.
 	RefuseBareLF bool
-
-	// Looping, if set, sees the header of each message; true is answered
-	// with 554 5.4.6, as too many Received fields are.
-	Looping func(mail.Header) bool
 
 	// Log gets what is wrong with a session, and no line for a session in
 	// order. Nil logs nothing.

@@ -228,7 +228,7 @@ func TestDialogues(t *testing.T) {
 				h := &recorder{}
 				_, addr := startFeed(t, h, FeedOptions{
 					RefuseBareLF: strings.Contains(section["options"], "refuse-bare-lf"),
-					Limits:       Limits{Size: 1000, Recipients: 4, Hops: 3},
+					Limits:       Limits{Size: 1000, Recipients: 4},
 				})
 				playDialogue(t, dial(t, addr), section["dialogue"], cut)
 				if got := h.dump(); got != section["got"] {

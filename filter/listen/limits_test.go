@@ -84,29 +84,6 @@ func TestLongDataLine(t *testing.T) {
 	}
 }
 
-func TestLooping(t *testing.T) {
-	t.Parallel()
-	h := &recorder{}
-	_, addr := startFeed(t, h, FeedOptions{Looping: func(h mail.Header) bool { return h.Count("X-Loop") > 1 }})
-	p := dial(t, addr).hello("LHLO").mail("a@y.test")
-	p.send("X-Loop: 1", "X-Loop: 2", "", ".")
-	p.want("554 5.4.6 ...")
-	p.mail("a@y.test")
-	p.send("X-Loop: 1", "", ".")
-	p.want("250 ...")
-}
-
-func TestHopLimitDefault(t *testing.T) {
-	t.Parallel()
-	_, addr := startFeed(t, &recorder{}, FeedOptions{})
-	p := dial(t, addr).hello("LHLO")
-	for n, want := range map[int]string{50: "250 ...", 51: "554 5.4.6 ..."} {
-		p.mail("a@y.test")
-		p.send(strings.Repeat("Received: x\r\n", n), ".")
-		p.want(want)
-	}
-}
-
 func TestCommandLine(t *testing.T) {
 	t.Parallel()
 	_, addr := startFeed(t, &recorder{}, FeedOptions{})

@@ -144,11 +144,7 @@ func (s feedSession) receive() (msg *mail.Message, refusal mail.Reply, err error
 		s.f.log.Error("message not stored", "session", s.id, "error", m.err)
 		return nil, mail.NewReply(452, 3, 1, "Insufficient system storage"), nil
 	}
-	h := msg.Header()
-	if h.Count("Received") > s.f.limits.Hops || o.Looping != nil && o.Looping(h) {
-		refusal = mail.NewReply(554, 4, 6, "Too many hops, this looks like a mail loop")
-	}
-	return msg, refusal, nil
+	return msg, mail.Reply{}, nil
 }
 
 // process runs the handler under its deadline and returns want replies.

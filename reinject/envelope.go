@@ -82,7 +82,6 @@ func (s *session) xforward(c mail.Client) error {
 			return err
 		}
 		s.relay.log.Info("XFORWARD refused", "reply", rep.text())
-		return nil
 	}
 	return nil
 }
@@ -112,7 +111,7 @@ func xforwardLines(c mail.Client, names []string) []string {
 	}
 	var lines []string
 	for _, a := range []struct{ name, value string }{
-		{"NAME", c.Name}, {"ADDR", addr}, {"PORT", port}, {"PROTO", c.Proto},
+		{"NAME", hostName(c.Name)}, {"ADDR", addr}, {"PORT", port}, {"PROTO", c.Proto},
 		{"HELO", c.Helo}, {"IDENT", c.Ident}, {"SOURCE", c.Source},
 	} {
 		if !slices.Contains(names, a.name) {
@@ -134,6 +133,22 @@ func xforwardLines(c mail.Client, names []string) []string {
 		}
 	}
 	return lines
+}
+
+// hostName returns s if Postfix would take it for a host name. Any other would
+// cost us the whole command.
+func hostName(s string) string {
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '.', c == '_':
+		default:
+			return ""
+		}
+	}
+	if len(s) > maxXforwardValue {
+		return ""
+	}
+	return s
 }
 
 // xtext encodes an attribute (RFC 3461 section 4), whole characters up to 255

@@ -265,8 +265,10 @@ func TestXforwardLines(t *testing.T) {
 		{mail.Client{Addr: netip.MustParseAddr("2001:db8::1%eth0")}, []string{"ADDR"}, []string{"XFORWARD ADDR=IPV6:2001:db8::1"}},
 		{mail.Client{Addr: netip.MustParseAddr("::ffff:192.0.2.1")}, []string{"ADDR"}, []string{"XFORWARD ADDR=192.0.2.1"}},
 		{mail.Client{Ident: "Q", Helo: "a b=c+d\r\nü"}, []string{"HELO"}, []string{"XFORWARD HELO=a+20b+3Dc+2Bd???"}},
-		{mail.Client{Ident: "Q", Name: long, Helo: long}, []string{"HELO", "NAME"},
-			[]string{"XFORWARD NAME=" + strings.Repeat("+2B", 85), "XFORWARD HELO=" + strings.Repeat("+2B", 85)}},
+		{mail.Client{Ident: long, Helo: long}, []string{"HELO", "IDENT"},
+			[]string{"XFORWARD HELO=" + strings.Repeat("+2B", 85), "XFORWARD IDENT=" + strings.Repeat("+2B", 85)}},
+		{mail.Client{Ident: "Q", Name: "a b.test"}, []string{"NAME"}, []string{"XFORWARD NAME=[UNAVAILABLE]"}},
+		{mail.Client{Ident: "Q", Name: "mx-1.example.net"}, []string{"NAME"}, []string{"XFORWARD NAME=mx-1.example.net"}},
 	} {
 		if got := xforwardLines(tt.c, tt.names); fmt.Sprint(got) != fmt.Sprint(tt.want) {
 			t.Errorf("%+v:\n got %q\nwant %q", tt.c, got, tt.want)

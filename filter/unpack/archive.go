@@ -56,8 +56,17 @@ func init() {
 		"pptx": readZip, "pptm": readZip, "vsdx": readZip, "vsdm": readZip,
 		"7z": read7z, "rar": readRar,
 		"tar": readTar, "cpio": readCpio, "a": readAr, "deb": readAr, "rpm": readRPM,
-		"gz": readGzip, "bz2": readBzip2, "xz": readXZ, "lzma": readLZMA, "zst": readZstd, "szdd": readSZDD,
-		"exe": readEmbedded, "volume": unreadable,
+		"Z": readCompress, "gz": readGzip, "bz2": readBzip2, "xz": readXZ, "lzma": readLZMA, "zst": readZstd, "szdd": readSZDD,
+		"cab": readCab, "lha": readLHA, "arj": readARJ, "iso": readISO,
+		"doc": readOLE, "cdf-ms": readOLE,
+		"pdf": readPDF, "rtf": readRTF, "one": readOneNote, "pgp.enc": readPGP,
+		"exe": readEmbedded,
+	}
+	for _, s := range []string{
+		"ace", "alz", "arc", "chm", "dmg", "egg", "img", "installshield", "kwaj", "lrz", "lz", "lz4", "lzo", "qcow", "sis", "sit",
+		"squashfs", "udf", "vhd", "vhdx", "vmdk", "volume", "wim", "xar", "zoo",
+	} {
+		containers[s] = unreadable
 	}
 }
 

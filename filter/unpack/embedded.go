@@ -67,7 +67,7 @@ func archiveAt(b []byte) string {
 			return "7z"
 		}
 	case "MSCF":
-		if le.Uint32(b[4:]) == 0 && le.Uint32(b[12:]) == 0 && b[24] == 3 && b[25] == 1 {
+		if b[24] <= 3 && b[25] == 1 && le.Uint32(b[16:]) >= cabHeader {
 			return "cab"
 		}
 	}

@@ -2,140 +2,338 @@ package unpack
 
 import (
 	"bytes"
+	"compress/zlib"
 	"encoding/binary"
-	"io"
+	"errors"
 	"strings"
-
-	"github.com/richardlehane/mscfb"
+	"unicode/utf16"
 )
 
-// This file reads OLE compound files: attachments of Outlook messages, and
-// objects embedded in documents. It does not take documents apart further:
-// their text and macros are for scanners, which get the file.
+// A compound file ([MS-CFB]) is a small file system: Office documents, Outlook
+// messages and installers are kept in it. Of its streams only those are given
+// that can be a file of their own.
 
-func init() {
-	containers["cdf-ms"] = readOLE
-	containers["doc"] = readOLE
+const (
+	cfbFree    = 0xfffffffa // and above: no sector
+	cfbEntry   = 128
+	cfbMaxDirs = 1 << 14
+)
+
+type cfbReader struct {
+	x       *expander
+	data    []byte
+	shift   uint
+	fat     []uint32
+	mini    []uint32
+	ministr []byte
+	cutoff  int64
+	entries []cfbStream
 }
 
-// maxOLEStream bounds what is read of streams that are only looked at.
-const maxOLEStream = 4096
+type cfbStream struct {
+	name               string
+	kind               byte // 1 storage, 2 stream, 5 root
+	left, right, child uint32
+	start              uint32
+	size               int64
+	parent             int
+}
 
-// readOLE hands over attachments, embedded objects and, as a directory, the
-// storage of the macros.
+// readOLE gives what is embedded in or attached to a compound file.
 func readOLE(x *expander, data []byte) error {
 	if !bytes.HasPrefix(data, oleMagic) {
-		return nil // an office document that is a zip
+		return nil // an office document in a zip
 	}
-	doc, err := mscfb.New(bytes.NewReader(data))
-	if err != nil {
+	r := &cfbReader{x: x, data: data}
+	if err := r.open(); err != nil {
 		return err
 	}
-	names := oleNames(doc)
-	for _, f := range doc.File {
-		if err := x.oleEntry(f, names); err != nil {
+	for i, e := range r.entries {
+		if e.kind != 2 {
+			continue
+		}
+		if err := r.stream(i, e); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-const (
-	msgAttachment = "__attach_version1.0_"
-	msgProperty   = "__substg1.0_"
-)
-
-// oleNames returns the names of attachments of an Outlook message by storage.
-func oleNames(doc *mscfb.Reader) map[string][]string {
-	out := map[string][]string{}
-	for _, f := range doc.File {
-		dir := strings.Join(f.Path, "/")
-		if !strings.Contains(dir, msgAttachment) {
-			continue
+// open reads header, allocation tables and directory.
+func (r *cfbReader) open() error {
+	le := binary.LittleEndian
+	d := r.data
+	if len(d) < 512 {
+		return errDamaged
+	}
+	r.shift = uint(le.Uint16(d[30:]))
+	if r.shift != 9 && r.shift != 12 || le.Uint16(d[32:]) != 6 {
+		return errDamaged
+	}
+	r.cutoff = int64(le.Uint32(d[56:]))
+	var sectors []uint32
+	for i := range 109 {
+		sectors = append(sectors, le.Uint32(d[76+4*i:]))
+	}
+	per := 1<<r.shift/4 - 1
+	for next, n := le.Uint32(d[68:]), 0; next < cfbFree; n++ {
+		s := r.sector(next)
+		if s == nil || n > len(d)>>r.shift {
+			return errDamaged
 		}
-		for _, prop := range []string{"3707", "3704", "3001"} {
-			if p, ok := strings.CutPrefix(f.Name, msgProperty+prop); ok && len(out[dir]) < maxReadings {
-				v := oleHead(f)
-				if p == "001F" {
-					out[dir] = addName(out[dir], utf16Name(v))
-				} else {
-					out[dir] = addName(out[dir], textName(bytes.TrimRight(v, "\x00")))
-				}
-			}
+		for i := range per {
+			sectors = append(sectors, le.Uint32(s[4*i:]))
+		}
+		next = le.Uint32(s[4*per:])
+	}
+	for _, id := range sectors {
+		s := r.sector(id)
+		for i := 0; i+3 < len(s) && len(r.fat) <= len(d)>>r.shift+per+1; i += 4 {
+			r.fat = append(r.fat, le.Uint32(s[i:]))
 		}
 	}
-	return out
-}
-
-// oleHead returns the beginning of a stream.
-func oleHead(f *mscfb.File) []byte {
-	b := make([]byte, min(max(f.Size, 0), maxOLEStream))
-	n, _ := io.ReadFull(f, b) // short is as good as it gets
-	_, _ = f.Seek(0, io.SeekStart)
-	return b[:n]
-}
-
-func (x *expander) oleEntry(f *mscfb.File, names map[string][]string) error {
-	if err := x.budget.Check(); err != nil {
+	dirs, err := r.chain(le.Uint32(d[48:]), -1)
+	if err != nil {
 		return err
 	}
-	dir := strings.Join(f.Path, "/")
-	switch name := f.Name; {
-	case strings.EqualFold(name, "VBA") || name == "_VBA_PROJECT_CUR":
-		return x.give(member{names: []string{dir + "/" + name}, dir: true})
-	case strings.HasPrefix(name, msgProperty+"37010102"):
-		return x.giveDecoded(member{names: names[dir]}, f, f.Size)
-	case strings.HasPrefix(name, msgProperty+"10130102"):
-		return x.giveDecoded(member{}, f, f.Size)
-	case strings.EqualFold(strings.TrimLeft(name, "\x01"), "Ole10Native"):
-		return x.oleNative(f)
-	case name == "Package", name == "CONTENTS":
-		return x.giveDecoded(member{}, f, f.Size)
-	case name == "EncryptedPackage", name == "WordDocument" && wordEncrypted(oleHead(f)),
-		(name == "Workbook" || name == "Book") && excelEncrypted(oleHead(f)), name == "EncryptedSummary":
-		return x.give(member{names: []string{name}, size: f.Size, encrypted: true, note: "encrypted document"})
+	if err := r.directory(dirs); err != nil {
+		return err
+	}
+	table, err := r.chain(le.Uint32(d[60:]), -1)
+	if err != nil {
+		return err
+	}
+	for i := 0; i+3 < len(table); i += 4 {
+		r.mini = append(r.mini, le.Uint32(table[i:]))
+	}
+	r.ministr, err = r.chain(r.entries[0].start, r.entries[0].size)
+	return err
+}
+
+func (r *cfbReader) sector(id uint32) []byte {
+	at := (int64(id) + 1) << r.shift
+	if id >= cfbFree || at >= int64(len(r.data)) {
+		return nil
+	}
+	return r.data[at:min(at+1<<r.shift, int64(len(r.data)))]
+}
+
+// chain returns the octets of a chain of sectors, size of them if it is not -1.
+func (r *cfbReader) chain(id uint32, size int64) ([]byte, error) {
+	var out []byte
+	for id < cfbFree && (size < 0 || int64(len(out)) < size) {
+		s := r.sector(id)
+		if s == nil || int64(id) >= int64(len(r.fat)) || len(out) > len(r.data) {
+			return out, errDamaged
+		}
+		if err := r.x.budget.Take(int64(len(s))); err != nil {
+			return out, err
+		}
+		out = append(out, s...)
+		id = r.fat[id]
+	}
+	if size >= 0 && int64(len(out)) > size {
+		out = out[:size]
+	}
+	return out, nil
+}
+
+// content returns the octets of a stream.
+func (r *cfbReader) content(e cfbStream) ([]byte, error) {
+	if e.size >= r.cutoff {
+		return r.chain(e.start, e.size)
+	}
+	var out []byte
+	const length = 64
+	for id := e.start; id < cfbFree && int64(len(out)) < e.size; id = r.mini[id] {
+		at := int64(id) * length
+		if int64(id) >= int64(len(r.mini)) || at >= int64(len(r.ministr)) || len(out) > len(r.ministr) {
+			return out, errDamaged
+		}
+		out = append(out, r.ministr[at:min(at+length, int64(len(r.ministr)))]...)
+	}
+	return out[:min(e.size, int64(len(out)))], nil
+}
+
+// directory parses all entries and tells each its storage.
+func (r *cfbReader) directory(b []byte) error {
+	le := binary.LittleEndian
+	for ; len(b) >= cfbEntry && len(r.entries) < cfbMaxDirs; b = b[cfbEntry:] {
+		n := min(int(le.Uint16(b[64:])), 64)
+		units := make([]uint16, 0, 32)
+		for i := 0; i+3 < n; i += 2 {
+			units = append(units, le.Uint16(b[i:]))
+		}
+		r.entries = append(r.entries, cfbStream{
+			name: string(utf16.Decode(units)), kind: b[66], left: le.Uint32(b[68:]), right: le.Uint32(b[72:]), child: le.Uint32(b[76:]),
+			start: le.Uint32(b[116:]), size: int64(le.Uint32(b[120:])), parent: -1,
+		})
+	}
+	if len(r.entries) == 0 || r.entries[0].kind != 5 {
+		return errDamaged
+	}
+	type place struct {
+		id     uint32
+		parent int
+	}
+	todo := []place{{r.entries[0].child, 0}}
+	for len(todo) > 0 {
+		p := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if int64(p.id) >= int64(len(r.entries)) || r.entries[p.id].parent >= 0 || p.id == 0 {
+			continue
+		}
+		e := &r.entries[p.id]
+		e.parent = p.parent
+		todo = append(todo, place{e.left, p.parent}, place{e.right, p.parent}, place{e.child, int(p.id)})
 	}
 	return nil
 }
 
-// wordEncrypted looks at fEncrypted in the FIB ([MS-DOC] section 2.5.2).
-func wordEncrypted(b []byte) bool { return len(b) > 11 && b[11]&1 != 0 }
+// stream gives one stream if it is worth it.
+func (r *cfbReader) stream(i int, e cfbStream) error {
+	switch {
+	case e.name == "EncryptedPackage":
+		r.x.out.encrypted = true
+		return r.x.give(member{names: []string{e.name}, size: e.size, encrypted: true})
+	case strings.HasPrefix(e.name, "__substg1.0_3701"): // PidTagAttachDataBinary
+		return r.give(member{names: r.attachmentNames(e.parent), note: "attachment"}, e)
+	case strings.HasPrefix(e.name, "__substg1.0_"), e.size < 16:
+		return nil
+	}
+	content, err := r.content(e)
+	if errors.Is(err, ErrOverLimits) {
+		return err
+	}
+	if err != nil {
+		r.x.fail("ole: "+e.name, err)
+	}
+	switch e.name {
+	case "PowerPoint Document":
+		return r.x.slides(content)
+	case "\x01Ole10Native":
+		return r.x.givePackage(content, 4)
+	}
+	if !worthGiving(content) && e.name != "Package" {
+		return nil
+	}
+	return r.x.giveStored(member{names: addName(nil, textName([]byte(e.name))), note: "stream"}, content)
+}
 
-// excelEncrypted looks for FILEPASS after BOF ([MS-XLS] section 2.4.117).
-func excelEncrypted(b []byte) bool {
-	for n := 0; n < 8 && len(b) >= 4; n++ {
-		id, size := binary.LittleEndian.Uint16(b), int(binary.LittleEndian.Uint16(b[2:]))
-		if id == 0x2f {
-			return true
+func (r *cfbReader) give(m member, e cfbStream) error {
+	content, err := r.content(e)
+	if errors.Is(err, ErrOverLimits) {
+		return err
+	}
+	if err != nil {
+		r.x.fail("ole: attachment", err)
+	}
+	return r.x.giveStored(m, content)
+}
+
+// attachmentNames collects the file names in an attachment of a message.
+func (r *cfbReader) attachmentNames(parent int) (names []string) {
+	for _, e := range r.entries {
+		if e.parent != parent || e.size > 2*maxName || !strings.HasPrefix(e.name, "__substg1.0_") {
+			continue
 		}
-		b = b[min(len(b), 4+size):]
+		tag, kind := e.name[12:min(16, len(e.name))], e.name[min(16, len(e.name)):]
+		if tag != "3707" && tag != "3704" && tag != "3001" { // long and short file name, display name
+			continue
+		}
+		b, err := r.content(e)
+		if err != nil {
+			continue
+		}
+		if kind == "001F" {
+			units := make([]uint16, 0, len(b)/2)
+			for i := 0; i+1 < len(b); i += 2 {
+				units = append(units, binary.LittleEndian.Uint16(b[i:]))
+			}
+			b = []byte(string(utf16.Decode(units)))
+		}
+		names = addName(names, textName(bytes.TrimRight(b, "\x00")))
+	}
+	return names
+}
+
+// worthGiving reports whether a stream inside a document is a file by itself.
+func worthGiving(content []byte) bool {
+	short, _ := fileTypes(content, nil)
+	if isContainer(short) {
+		return true
+	}
+	switch short[len(short)-1] {
+	case "exe-ms", "exe-unix", "dll", "lnk", "pdf", "rtf", "swf", "html", "hta", "wsf", "one", "chm":
+		return true
 	}
 	return false
 }
 
-// oleNative hands over the file in a packager object ([MS-OLEDS] section
-// 2.3.6): label, file name and path before the data.
-func (x *expander) oleNative(f *mscfb.File) error {
-	head := oleHead(f)
-	var names []string
-	at := min(6, len(head)) // size, flags
-	for range 2 {
-		i := bytes.IndexByte(head[at:], 0)
-		if i < 0 {
-			break
+// givePackage gives the file in an OLE 1 "Package": flags, label, path, two
+// numbers, path of the temporary file, and the content with its length before
+// it. The first skip octets are the length of the whole.
+func (x *expander) givePackage(b []byte, skip int) error {
+	whole := b
+	text := func() (string, bool) {
+		i := bytes.IndexByte(b, 0)
+		if i < 0 || i > maxName {
+			return "", false
 		}
-		names = addName(names, textName(head[at:at+i]))
-		at += i + 1
+		s := textName(b[:i])
+		b = b[i+1:]
+		return s, true
 	}
-	// flags, then the temporary path with its length
-	if at+8 <= len(head) {
-		if n := binary.LittleEndian.Uint32(head[at+4:]); at+8+int(n)+4 <= len(head) && n < maxName {
-			names = addName(names, textName(bytes.TrimRight(head[at+8:at+8+int(n)], "\x00")))
-			at += 8 + int(n) + 4
+	number := func() (int64, bool) {
+		if len(b) < 4 {
+			return 0, false
+		}
+		n := int64(binary.LittleEndian.Uint32(b))
+		b = b[4:]
+		return n, true
+	}
+	b = b[min(len(b), skip+2):]
+	label, ok1 := text()
+	path, ok2 := text()
+	_, ok3 := number()
+	_, ok4 := number()
+	temp, ok5 := text()
+	size, ok6 := number()
+	if !(ok1 && ok2 && ok3 && ok4 && ok5 && ok6) || size > int64(len(b)) {
+		// not a package but the data of some other program
+		if worthGiving(whole[min(len(whole), skip):]) {
+			return x.giveStored(member{note: "embedded object"}, whole[min(len(whole), skip):])
+		}
+		return nil
+	}
+	return x.giveStored(member{names: addName(addName(addName(nil, label), path), temp), note: "embedded file"}, b[:size])
+}
+
+// slides gives the objects in a PowerPoint stream: records ExOleObjStg
+// ([MS-PPT] 2.10.34), compressed or not.
+func (x *expander) slides(b []byte) error {
+	const header, object = 8, 0x1011
+	le := binary.LittleEndian
+	for len(b) >= header {
+		instance, kind := le.Uint16(b)>>4, le.Uint16(b[2:])
+		n := min(int64(le.Uint32(b[4:])), int64(len(b)-header))
+		content := b[header : header+n]
+		b = b[header+n:]
+		if kind != object {
+			continue
+		}
+		m := member{note: "embedded object"}
+		var err error
+		if instance == 0 || len(content) < 4 {
+			err = x.giveStored(m, content)
+		} else if r, zerr := zlib.NewReader(bytes.NewReader(content[4:])); zerr != nil {
+			x.fail("ppt", zerr)
+		} else {
+			err = x.giveDecoded(m, r, int64(le.Uint32(content)))
+		}
+		if err != nil {
+			return err
 		}
 	}
-	if _, err := f.Seek(int64(at), io.SeekStart); err != nil {
-		return err
-	}
-	return x.giveDecoded(member{names: names}, f, f.Size-int64(at))
+	return nil
 }

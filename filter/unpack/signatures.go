@@ -3,6 +3,8 @@ package unpack
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
+	"strings"
 )
 
 // A signature names a format by octets at a fixed place. Short types are the
@@ -74,7 +76,6 @@ var signatures = []signature{
 	{"7z\xbc\xaf\x27\x1c", 0, []string{"7z"}, "application/x-7z-compressed"},
 	{"Rar!\x1a\x07", 0, []string{"rar"}, "application/x-rar-compressed"},
 	{"RE~^", 0, []string{"rar"}, "application/x-rar-compressed"},
-	{"MSCF\x00\x00\x00\x00", 0, []string{"cab"}, "application/vnd.ms-cab-compressed"},
 	{"ISc(", 0, []string{"installshield"}, "application/x-installshield"},
 	{"MSWIM\x00\x00\x00", 0, []string{"wim"}, "application/x-ms-wim"},
 	{"ITSF", 0, []string{"chm"}, "application/vnd.ms-htmlhelp"},
@@ -145,12 +146,12 @@ func bySignature(data []byte) ([]string, string) {
 		return isoMediaType(string(data[8:12]))
 	case bytes.HasPrefix(data, []byte("BM")) && len(data) >= 26 && binary.LittleEndian.Uint32(data[6:]) == 0:
 		return []string{"image", "bmp"}, "image/bmp"
+	case len(data) >= 32 && archiveAt(data) == "cab":
+		return []string{"cab"}, "application/vnd.ms-cab-compressed"
 	case isLHA(data):
 		return []string{"lha"}, "application/x-lzh-compressed"
 	case isARJ(data):
 		return []string{"arj"}, "application/x-arj"
-	case isLZMA(data):
-		return []string{"lzma"}, "application/x-lzma"
 	case isPGP(data):
 		return []string{"pgp", "pgp.enc"}, "application/pgp-encrypted"
 	}
@@ -214,8 +215,16 @@ func isARJ(data []byte) bool {
 // isLZMA recognises an LZMA file, which has no magic, by a header that an
 // encoder would write: properties below 225, a dictionary of a round size, a
 // size that is open or sane, and the zero octet that starts range coding.
-func isLZMA(data []byte) bool {
+// Properties other than the usual ones count only if the file is named so.
+func isLZMA(data []byte, names []string) bool {
+	const usual = 0x5d
 	if len(data) < 18 || data[0] >= 225 || data[13] != 0 {
+		return false
+	}
+	if data[0] != usual && !slices.ContainsFunc(names, func(n string) bool {
+		ext := strings.ToLower(extension(n))
+		return ext == "lzma" || ext == "tlz"
+	}) {
 		return false
 	}
 	dict := binary.LittleEndian.Uint32(data[1:])
@@ -265,9 +274,11 @@ func oleType(data []byte) ([]string, string) {
 		return short, media
 	}
 	directory := data[at:min(at+8192, int64(len(data)))]
-	for _, k := range oleKinds {
-		if bytes.Contains(directory, k.mark) {
-			return k.short, k.media
+	for _, area := range [][]byte{directory, data} { // the directory may go on anywhere
+		for _, k := range oleKinds {
+			if bytes.Contains(area, k.mark) {
+				return k.short, k.media
+			}
 		}
 	}
 	return short, media

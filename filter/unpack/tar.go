@@ -89,9 +89,6 @@ func readTar(x *expander, data []byte) error {
 		sparse = sparse || t.sparse
 		t.sparse = false
 	}
-	if !ended && t.seen {
-		x.damage("tar: no end mark")
-	}
 	if !t.seen {
 		x.damage("tar: no members")
 	}

@@ -24,7 +24,7 @@ func fileTypes(data []byte, names []string) (short []string, media string) {
 	if class.text() {
 		short, media = textTypes(data, class, names)
 	} else {
-		short, media = binaryTypes(data)
+		short, media = binaryTypes(data, names)
 	}
 	if !isContainer(short) && isVolume(names) {
 		short = append(short, "volume")
@@ -61,9 +61,11 @@ func isDigits(s string) bool {
 }
 
 // binaryTypes names data that is not text.
-func binaryTypes(data []byte) ([]string, string) {
+func binaryTypes(data []byte, names []string) ([]string, string) {
 	short, media := bySignature(data)
 	switch {
+	case short == nil && isLZMA(data, names):
+		return []string{"lzma"}, "application/x-lzma"
 	case short == nil:
 		if i := bytes.Index(data[:min(len(data), 1024)], []byte("%PDF-")); i >= 0 {
 			return []string{"pdf"}, "application/pdf"

@@ -220,6 +220,9 @@ func (z *zipReader) enter(h zipHeader) {
 	if z.has(h.local, zipLocal) {
 		offset = int(h.local)
 		end := h.local + zipLocalLen + h.packed
+		if local, err := parseZipLocal(z.data, offset); err == nil {
+			end = int64(local.end) + h.packed
+		}
 		z.covered = append(z.covered, zipSpan{offset, int(min(end, int64(len(z.data))))})
 	}
 	if i, ok := z.index[offset]; ok {
@@ -364,7 +367,7 @@ func parseZipLocal(data []byte, pos int) (zipHeader, error) {
 		packed: int64(le.Uint32(b[18:])), size: int64(le.Uint32(b[22:])), end: pos + end,
 	}
 	h.name(b[zipLocalLen:zipLocalLen+nameLen], b[zipLocalLen+nameLen:end], false)
-	if h.flags&zipFlagDescriptor != 0 && h.packed == 0 {
+	if h.flags&zipFlagDescriptor != 0 && (h.packed == 0 || h.packed == 0xffffffff) {
 		h.packed, h.size = -1, -1
 	}
 	return h, nil

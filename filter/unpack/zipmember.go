@@ -49,7 +49,8 @@ func (z *zipReader) member(m zipMember) (end int, err error) {
 	if v.encrypted {
 		return v.skip(), z.locked(v)
 	}
-	if v.out.dir && v.packed <= 0 && v.size <= 0 {
+	const empty = 2 // octets of an empty Deflate stream
+	if v.out.dir && v.packed <= empty && v.size <= 0 {
 		return v.skip(), z.x.hand(v.out)
 	}
 	if v.out.dir {
@@ -67,6 +68,7 @@ type zipView struct {
 	packed    int64  // the largest that a header says, -1 if none does
 	size      int64  // the same
 	methods   []uint16
+	flags     uint16   // for the options of some methods
 	sums      []uint32 // CRC-32 values that headers give
 	sizes     []int64
 	encrypted bool
@@ -124,6 +126,7 @@ func (z *zipReader) join(v *zipView, h zipHeader) {
 	} else {
 		v.addMethod(h.method)
 	}
+	v.flags |= h.flags
 	v.out.dir = v.out.dir || h.dirBit || strings.HasSuffix(first(h.names), "/")
 	switch h.mode & 0o170000 {
 	case 0o120000:
@@ -271,7 +274,7 @@ func (z *zipReader) decode(v *zipView, method uint16) (data []byte, used int, er
 		data, err = z.x.decode(newInflate64(br), v.size)
 		return data, len(v.rest) - br.Len(), err
 	}
-	r, err := zipDecoder(method, in, v.size)
+	r, err := zipDecoder(method, v.flags, in, v.size)
 	if err != nil {
 		return nil, -1, err
 	}
@@ -306,7 +309,7 @@ func descriptorAt(in []byte) int {
 
 // zipDecoder returns the decoder of the methods whose data does not tell its
 // own end.
-func zipDecoder(method uint16, in []byte, size int64) (io.Reader, error) {
+func zipDecoder(method, flags uint16, in []byte, size int64) (io.Reader, error) {
 	switch method {
 	case zipBzip2:
 		return bzip2.NewReader(bytes.NewReader(in)), nil
@@ -321,7 +324,7 @@ func zipDecoder(method uint16, in []byte, size int64) (io.Reader, error) {
 	case zipLZMA:
 		return zipLZMADecoder(in, size)
 	case zipImplode:
-		return nil, errUnsupported
+		return newImplode(in, flags, size)
 	}
 	return nil, fmt.Errorf("method %d: %w", method, errUnsupported)
 }

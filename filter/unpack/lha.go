@@ -1,0 +1,205 @@
+package unpack
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// readLHA gives the members of an LHA archive, header levels 0 to 3.
+func readLHA(x *expander, data []byte) error {
+	for pos := 0; pos < len(data) && data[pos] != 0; {
+		h, err := parseLHA(data[pos:])
+		if err != nil {
+			x.damage("lha: %v", err)
+			return x.giveTail(data[pos:])
+		}
+		packed := data[min(pos+h.header, len(data)):]
+		if h.packed > int64(len(packed)) {
+			x.damage("lha: cut")
+		} else {
+			packed = packed[:h.packed]
+		}
+		pos += h.header + len(packed)
+		m := member{names: addName(nil, textName(h.name)), size: h.size}
+		if h.method == "-lhd-" {
+			m.dir = true
+			if err := x.give(m); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := x.giveLZH(m, h.method, packed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// giveLZH gives a member that is packed by one of the methods of LHA or ARJ.
+func (x *expander) giveLZH(m member, method string, packed []byte) error {
+	var r io.Reader
+	switch method {
+	case "-lh0-", "-lz4-", "arj0":
+		return x.giveStored(m, packed)
+	case "-lh4-", "-lh5-":
+		r = newLZH(packed, 13, 14, 4, m.size)
+	case "-lh6-":
+		r = newLZH(packed, 15, 16, 5, m.size)
+	case "-lh7-":
+		r = newLZH(packed, 16, 17, 5, m.size)
+	case "arj1", "arj2", "arj3":
+		r = newLZH(packed, 15, 17, 5, m.size)
+	default:
+		m.note = "method " + method + " is not supported"
+		x.damage("%q: method %q is not supported", first(m.names), method)
+		return x.give(m)
+	}
+	return x.giveDecoded(m, r, m.size)
+}
+
+type lhaHeader struct {
+	method       string
+	name         []byte
+	packed, size int64
+	header       int // length, with extended headers
+}
+
+// parseLHA reads the header at the start of b.
+func parseLHA(b []byte) (h lhaHeader, err error) {
+	le := binary.LittleEndian
+	if len(b) < 24 || b[2] != '-' || b[6] != '-' {
+		return h, errDamaged
+	}
+	h.method = string(b[2:7])
+	h.packed, h.size = int64(le.Uint32(b[7:])), int64(le.Uint32(b[11:]))
+	level := b[20]
+	ext, width, next := 0, 2, 0 // offset of the extended headers, of their length fields, length of the first
+	switch level {
+	case 0, 1:
+		h.header = int(b[0]) + 2
+		n := int(b[21])
+		if h.header > len(b) || 22+n > h.header {
+			return h, errDamaged
+		}
+		h.name = b[22 : 22+n]
+		if level == 1 {
+			if h.header < 27 {
+				return h, errDamaged
+			}
+			ext, next = h.header, int(le.Uint16(b[h.header-2:]))
+		}
+	case 2:
+		if len(b) < 26 {
+			return h, errDamaged
+		}
+		h.header, ext, next = int(le.Uint16(b)), 26, int(le.Uint16(b[24:]))
+	case 3:
+		if len(b) < 32 {
+			return h, errDamaged
+		}
+		h.header, ext, width = int(min(le.Uint32(b[24:]), 1<<20)), 32, 4
+		next = int(min(le.Uint32(b[28:]), 1<<20))
+	default:
+		return h, errDamaged
+	}
+	end, err := h.extended(b, ext, width, next)
+	if err != nil {
+		return h, err
+	}
+	if level == 1 { // the packed size counts them
+		h.packed -= int64(end - h.header)
+		h.header = end
+	}
+	if h.packed < 0 || h.header < 21 {
+		return h, errDamaged
+	}
+	return h, nil
+}
+
+// extended reads names from the extended headers.
+func (h *lhaHeader) extended(b []byte, pos, width, next int) (end int, err error) {
+	var dir []byte
+	for next > 0 {
+		if next < 1+width || pos+next > len(b) {
+			return 0, errDamaged
+		}
+		field := b[pos+1 : pos+next-width]
+		switch b[pos] {
+		case 1:
+			h.name = field
+		case 2:
+			dir = bytes.ReplaceAll(field, []byte{0xff}, []byte("/"))
+		}
+		pos += next
+		if width == 2 {
+			next = int(binary.LittleEndian.Uint16(b[pos-2:]))
+		} else {
+			next = int(min(binary.LittleEndian.Uint32(b[pos-4:]), 1<<20))
+		}
+	}
+	if dir != nil {
+		h.name = append(bytes.Clone(dir), h.name...)
+	}
+	return pos, nil
+}
+
+// readARJ gives the members of an ARJ archive.
+func readARJ(x *expander, data []byte) error {
+	le := binary.LittleEndian
+	for pos := 0; ; {
+		if pos+4 > len(data) || data[pos] != 0x60 || data[pos+1] != 0xea {
+			return errDamaged
+		}
+		n := int(le.Uint16(data[pos+2:]))
+		if n == 0 {
+			return x.giveTail(data[pos+4:])
+		}
+		if n < 30 || pos+4+n+6 > len(data) || int(data[pos+4]) > n {
+			return errDamaged
+		}
+		h := data[pos+4 : pos+4+n]
+		pos += 4 + n + 4
+		for next := -1; next != 0; { // extended headers
+			if pos+2 > len(data) {
+				return errDamaged
+			}
+			if next = int(le.Uint16(data[pos:])); next > 0 {
+				next += 4
+			}
+			pos += 2 + next
+		}
+		flags, method, kind := h[4], h[5], h[6]
+		if flags&4 != 0 {
+			x.damage("arj: part of a set of several files")
+		}
+		if kind == 2 { // archive header
+			continue
+		}
+		packed := data[min(pos, len(data)):]
+		if size := int(le.Uint32(h[12:])); size > len(packed) {
+			x.damage("arj: cut")
+		} else {
+			packed = packed[:size]
+		}
+		pos += len(packed)
+		name, _, _ := strings.Cut(string(h[h[0]:]), "\x00")
+		m := member{names: addName(nil, textName([]byte(name))), size: int64(le.Uint32(h[16:]))}
+		var err error
+		switch {
+		case kind == 3:
+			m.dir = true
+			err = x.give(m)
+		case flags&1 != 0:
+			m.encrypted = true
+			err = x.give(m)
+		default:
+			err = x.giveLZH(m, fmt.Sprintf("arj%d", method), packed)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}

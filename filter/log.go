@@ -72,7 +72,9 @@ func (j *job) event() *Event {
 		Elapsed: j.now().Sub(tx.Received),
 	}
 	for _, s := range sel.Path {
-		e.Banks = append(e.Banks, s.Bank)
+		if s.Bank != "" { // a rule for senders is no bank
+			e.Banks = append(e.Banks, s.Bank)
+		}
 	}
 	h := tx.Message.Header()
 	e.MessageID, e.ResentID = firstID(h, "Message-ID"), firstID(h, "Resent-Message-ID")
@@ -121,11 +123,16 @@ func (j *job) recipientEvent(i int) RecipientEvent {
 	return out
 }
 
-// statusWord is the word in braces, without the direction (Amavis).
+// statusWord is the word in braces, without the direction (Amavis). Before the
+// queue a message that passes is accepted, tagged or not: it goes on with the
+// MTA that asked.
 func (j *job) statusWord(i int) string {
 	r := &j.rcpts[i]
 	switch r.receipt.Disposal {
 	case mail.Relayed:
+		if !j.tx.Input.AfterQueue() {
+			return "Accepted"
+		}
 		if r.tagged {
 			return "RelayedTagged"
 		}

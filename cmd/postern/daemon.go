@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -49,20 +50,24 @@ func (d *daemon) newFilter(cfg *policy.Config) (*filter.Filter, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &filter.Filter{Policy: cfg, Keys: keys, Relay: d.relays.For, Log: d.log}
-	names := make([]string, 0, len(cfg.Engines))
-	for name := range cfg.Engines {
-		names = append(names, name)
+	checks, err := newChecks(cfg)
+	if err != nil {
+		return nil, err
 	}
-	slices.Sort(names)
-	for _, name := range names {
+	return &filter.Filter{Policy: cfg, Checks: checks, Keys: keys, Relay: d.relays.For, Log: d.log}, nil
+}
+
+// newChecks makes a check of each engine, in the order of their names.
+func newChecks(cfg *policy.Config) ([]check.Named, error) {
+	var out []check.Named
+	for _, name := range slices.Sorted(maps.Keys(cfg.Engines)) {
 		c, err := check.New(name, cfg.Engines[name])
 		if err != nil {
 			return nil, fmt.Errorf("%s: engine %s: %w", cfg.Origin("engines."+name), name, err)
 		}
-		f.Checks = append(f.Checks, c)
+		out = append(out, c)
 	}
-	return f, nil
+	return out, nil
 }
 
 // Process hands a message to the filter of the moment.

@@ -1,19 +1,24 @@
 package main
 
 // A dry run takes a message through the real filter with transports that only
-// keep what would be sent.
+// keep what would be sent. Explain, test and check ask it.
 
 import (
 	"context"
+	"crypto/ed25519"
+	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"postern/filter"
 	"postern/filter/mail"
+	"postern/policy"
 )
 
-// dryRun is a filter that hands nothing on.
+// dryRun is a filter that hands nothing on. One goroutine may use it.
 type dryRun struct {
 	filter *filter.Filter
 	sent   []drySent
@@ -25,21 +30,102 @@ type drySent struct {
 	out *mail.Outgoing
 }
 
-// newDryRun borrows policy, checks and keys of f.
-func newDryRun(f *filter.Filter) *dryRun {
+// newDryRun makes one of cfg without checks. Throw-away keys stand in for the
+// private ones, which whoever asks may not be able to read: which domain signs
+// is all that matters here.
+func newDryRun(cfg *policy.Config) (*dryRun, error) {
+	keys := make([]*filter.Key, len(cfg.DKIMKeys))
+	for i, k := range cfg.DKIMKeys {
+		_, private, err := ed25519.GenerateKey(nil)
+		if err == nil {
+			keys[i], err = filter.NewKey(k.Domain, k.Selector, private)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", k.Origin, err)
+		}
+	}
+	all, err := filter.NewKeys(keys...)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", cfg.Origin("dkim_keys"), err)
+	}
 	d := &dryRun{}
-	c := *f
-	c.Log = slog.New(slog.DiscardHandler)
-	c.Relay = func(h mail.NextHop) mail.Transport { return &dryTransport{d, h} }
-	d.filter = &c
-	return d
+	d.filter = &filter.Filter{
+		Policy: cfg, Keys: all, Log: slog.New(slog.DiscardHandler),
+		Relay: func(h mail.NextHop) mail.Transport { return &dryTransport{d, h} },
+	}
+	return d, nil
 }
 
-// enact runs what the verdicts say and returns what would be sent.
-func (d *dryRun) enact(ctx context.Context, tx *mail.Transaction, ex *filter.Examination) ([]mail.Reply, *filter.Event, []drySent) {
+// dryResult is what would become of a mail.
+type dryResult struct {
+	tx      *mail.Transaction
+	replies []mail.Reply
+	event   *filter.Event
+	sent    []drySent
+}
+
+// enact does what the verdicts say, as far as a dry run goes.
+func (d *dryRun) enact(ctx context.Context, tx *mail.Transaction, ex *filter.Examination) *dryResult {
 	d.sent = nil
 	replies, event := d.filter.Enact(ctx, tx, ex)
-	return replies, event, d.sent
+	return &dryResult{tx, replies, event, d.sent}
+}
+
+// suppose says what would become of a mail in which the checks found this.
+func (d *dryRun) suppose(ctx context.Context, tx *mail.Transaction, sel *policy.Selection, findings []mail.Finding) (*filter.Examination, *dryResult) {
+	ex := &filter.Examination{Selection: sel, Findings: findings, Verdicts: policy.Decide(sel, findings)}
+	return ex, d.enact(ctx, tx, ex)
+}
+
+// reply returns the answer for recipient i.
+func (r *dryResult) reply(i int) string {
+	return r.replies[min(i, len(r.replies)-1)].String()
+}
+
+// notices returns the administrators who would get a notice.
+func (r *dryResult) notices() []mail.Address { return r.recipientsOf(kindNotice) }
+
+// reports returns the senders whom a report of ours would tell.
+func (r *dryResult) reports() []mail.Address { return r.recipientsOf(kindReport) }
+
+func (r *dryResult) recipientsOf(kind string) []mail.Address {
+	var out []mail.Address
+	for _, s := range r.sent {
+		if s.kind(r.tx) == kind {
+			for _, to := range s.out.Rcpts {
+				out = append(out, to.Address)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// signers returns the domains that would sign the message.
+func (r *dryResult) signers() []string {
+	var out []string
+	for _, s := range r.event.Signed {
+		out = append(out, s.Domain)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// The kinds of mail that leave.
+const (
+	kindMessage = "the message"
+	kindReport  = "a report"
+	kindNotice  = "a notice"
+)
+
+func (s *drySent) kind(tx *mail.Transaction) string {
+	switch {
+	case s.out.Message == tx.Message:
+		return kindMessage
+	case s.out.From == "":
+		return kindReport
+	}
+	return kindNotice
 }
 
 type dryTransport struct {
@@ -60,17 +146,46 @@ func (t *dryTransport) Send(_ context.Context, o *mail.Outgoing) []mail.Receipt 
 	return out
 }
 
-// dryTransaction is a transaction as a listener would hand it over.
-func dryTransaction(protocol mail.Input, listener string, client netip.Addr, from string, to []string, m *mail.Message) *mail.Transaction {
+// dryTransaction is a transaction as the listener l would hand it over, with a
+// message whose author is the sender.
+func dryTransaction(l *policy.Listener, client netip.Addr, from mail.Address, to []mail.Address) *mail.Transaction {
 	tx := &mail.Transaction{
-		ID: "dry-run", Received: time.Now(), Input: protocol, Protocol: "LMTP", Helo: "localhost",
-		Listener: listener, Client: mail.Client{Addr: client}, From: mail.Address(from), Message: m,
+		ID: "dry-run", Received: time.Now(), Input: l.Protocol, Protocol: "LMTP", Helo: "localhost",
+		Listener: l.Address, Client: mail.Client{Addr: client}, From: from,
+		Message: mail.NewMessage([]byte("From: " + string(from) + "\r\n\r\n")),
 	}
-	if a, err := netip.ParseAddrPort(listener); err == nil {
+	if a, err := netip.ParseAddrPort(l.Address); err == nil {
 		tx.LocalAddr = a
 	}
 	for _, r := range to {
-		tx.Rcpts = append(tx.Rcpts, mail.Recipient{Address: mail.Address(r)})
+		tx.Rcpts = append(tx.Rcpts, mail.Recipient{Address: r})
 	}
 	return tx
+}
+
+// listenerOf finds a listener by its address; empty means the first.
+func listenerOf(cfg *policy.Config, address string) (*policy.Listener, error) {
+	if address == "" {
+		return &cfg.Listeners[0], nil // the configuration has one at least
+	}
+	if l := cfg.Listener(address); l != nil {
+		return l, nil
+	}
+	var known []string
+	for _, l := range cfg.Listeners {
+		known = append(known, l.Address)
+	}
+	return nil, fmt.Errorf("there is no listener %q; there are %s", address, strings.Join(known, ", "))
+}
+
+// clientOf reads the address of a client; empty means unknown.
+func clientOf(s string) (netip.Addr, error) {
+	if s == "" {
+		return netip.Addr{}, nil
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		return a, fmt.Errorf("%q is no IP address", s)
+	}
+	return a, nil
 }

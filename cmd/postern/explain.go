@@ -3,11 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
-	"net/netip"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -119,15 +116,17 @@ func explain(ctx context.Context, out io.Writer, o explainOptions, file string) 
 	if err != nil {
 		return exit(exitConfig, err)
 	}
-	d, err := newDaemon(cfg, slog.New(slog.DiscardHandler))
+	run, err := newDryRun(cfg)
+	if err == nil && file != "" {
+		run.filter.Checks, err = newChecks(cfg)
+	}
 	if err != nil {
 		return exit(exitConfig, err)
 	}
 	tx, err := o.transaction(cfg)
 	if err != nil {
-		return err
+		return exit(exitUsage, err)
 	}
-	run := newDryRun(d.filter.Load())
 	e, err := explainEnvelope(ctx, run, tx)
 	if err != nil {
 		return err
@@ -138,36 +137,26 @@ func explain(ctx context.Context, out io.Writer, o explainOptions, file string) 
 		}
 	}
 	if o.json {
-		enc := json.NewEncoder(out)
-		enc.SetIndent("", "  ")
-		enc.SetEscapeHTML(false)
-		return enc.Encode(e)
+		return printJSON(out, e)
 	}
 	return e.print(out)
 }
 
 // transaction makes the envelope from the flags.
 func (o *explainOptions) transaction(cfg *policy.Config) (*mail.Transaction, error) {
-	var client netip.Addr
-	if o.client != "" {
-		var err error
-		if client, err = netip.ParseAddr(o.client); err != nil {
-			return nil, exit(exitUsage, fmt.Errorf("--client: %q is no IP address", o.client))
-		}
+	client, err := clientOf(o.client)
+	if err != nil {
+		return nil, fmt.Errorf("--client: %w", err)
 	}
-	if o.listener == "" && len(cfg.Listeners) > 0 {
-		o.listener = cfg.Listeners[0].Address
+	l, err := listenerOf(cfg, o.listener)
+	if err != nil {
+		return nil, fmt.Errorf("--listener: %w", err)
 	}
-	l := cfg.Listener(o.listener)
-	if l == nil {
-		var known []string
-		for _, l := range cfg.Listeners {
-			known = append(known, l.Address)
-		}
-		return nil, exit(exitUsage, fmt.Errorf("--listener: there is no listener %q; there are %s", o.listener, strings.Join(known, ", ")))
+	to := make([]mail.Address, len(o.to))
+	for i, a := range o.to {
+		to[i] = mail.Address(a)
 	}
-	empty := mail.NewMessage([]byte("From: " + o.from + "\r\n\r\n"))
-	tx := dryTransaction(l.Protocol, l.Address, client, o.from, o.to, empty)
+	tx := dryTransaction(l, client, mail.Address(o.from), to)
 	tx.Banks = o.banks
 	return tx, nil
 }
@@ -192,14 +181,13 @@ func explainEnvelope(ctx context.Context, run *dryRun, tx *mail.Transaction) (*e
 	}
 	for _, c := range []mail.Category{mail.Infected, mail.Banned, mail.Unchecked, mail.Spam, mail.BadHeader, mail.Clean} {
 		findings := []mail.Finding{{Category: c, Minor: mail.OverLimits, Check: "explain", Name: "example", Rcpt: mail.AllRcpts}}
-		ex := &filter.Examination{Selection: sel, Findings: findings, Verdicts: policy.Decide(sel, findings)}
-		_, event, sent := run.enact(ctx, tx, ex)
+		ex, result := run.suppose(ctx, tx, sel, findings)
 		for i := range e.Recipients {
-			v, ev := &ex.Verdicts[i], event.Recipients[i]
+			v, ev := &ex.Verdicts[i], result.event.Recipients[i]
 			r := &e.Recipients[i]
 			r.Categories = append(r.Categories, explainedCategory{
 				Category: c.String(), Destiny: string(v.Destiny), Origin: originOf(sel.Rcpts[i].Settings, c),
-				Action: ev.Action, NoReport: ev.NoReport, Reply: ev.Reply, Sent: strings.Join(describeSent(tx, sent, tx.Rcpts[i].Address), "; "),
+				Action: ev.Action, NoReport: ev.NoReport, Reply: result.reply(i), Sent: strings.Join(result.describe(i), "; "),
 			})
 		}
 	}
@@ -221,29 +209,26 @@ func steps(path []policy.Step) []explainedStep {
 	return out
 }
 
-// describeSent says what would be handed on, for one recipient or, with the
-// null address, for all.
-func describeSent(tx *mail.Transaction, sent []drySent, rcpt mail.Address) []string {
+// describe says what would be handed on, for recipient i or, with -1, for all.
+func (r *dryResult) describe(i int) []string {
 	var out []string
-	for _, s := range sent {
+	for _, s := range r.sent {
 		var to []string
-		mine := rcpt == ""
-		for _, r := range s.out.Rcpts {
-			to = append(to, r.Address.String())
-			mine = mine || r.Address == rcpt
+		mine := i < 0
+		for _, rcpt := range s.out.Rcpts {
+			to = append(to, rcpt.Address.String())
+			mine = mine || rcpt.Address == r.tx.Rcpts[i].Address
 		}
+		kind := s.kind(r.tx)
 		switch {
-		case s.out.Message == tx.Message && mine:
+		case kind == kindMessage && mine:
 			var edits []string
 			for _, e := range s.out.Edits {
 				edits = append(edits, e.Name)
 			}
-			out = append(out, fmt.Sprintf("the message to %s for %s, with %s", s.hop, strings.Join(to, " "), strings.Join(edits, ", ")))
-		case s.out.Message == tx.Message:
-		case s.out.From == "":
-			out = append(out, "a report to "+strings.Join(to, " "))
-		default:
-			out = append(out, "a notice to "+strings.Join(to, " "))
+			out = append(out, fmt.Sprintf("%s to %s for %s, with %s", kind, s.hop, strings.Join(to, " "), strings.Join(edits, ", ")))
+		case kind != kindMessage:
+			out = append(out, kind+" to "+strings.Join(to, " "))
 		}
 	}
 	if len(out) == 0 {
@@ -272,9 +257,9 @@ func explainMessage(ctx context.Context, run *dryRun, tx *mail.Transaction, file
 			r.Changes = append(r.Changes, explainedChange{c.Key, c.Value, c.Origin.String()})
 		}
 	}
-	replies, event, sent := run.enact(ctx, tx, ex)
-	e.Message = &explainedMessage{Checks: event.Checks, Sent: describeSent(tx, sent, ""), Log: event.Lines()}
-	for _, r := range replies {
+	result := run.enact(ctx, tx, ex)
+	e.Message = &explainedMessage{Checks: result.event.Checks, Sent: result.describe(-1), Log: result.event.Lines()}
+	for _, r := range result.replies {
 		e.Message.Replies = append(e.Message.Replies, r.String())
 	}
 	return nil

@@ -191,24 +191,16 @@ func TestArticle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, waysIn := range []struct {
-		name, data string
-		listeners  int
-	}{
-		{"as it stands", string(data), 2},
-		{"before the queue too", strings.ReplaceAll(string(data), "  # - {protocol", "  - {protocol"), 4},
-	} {
-		c, err := Parse("/etc/postern/postern.yaml", []byte(waysIn.data), testEngines())
-		if err != nil {
-			t.Fatalf("%s: %v", waysIn.name, err)
-		}
-		if len(c.Listeners) != waysIn.listeners {
-			t.Errorf("%s: %d listeners, want %d", waysIn.name, len(c.Listeners), waysIn.listeners)
-		}
-		s := c.Bank("INT-MTA").Over(c.Bank("AM.PDP-SOCK").Over(&c.Settings))
-		if !s.DKIM.Sign || s.Virus.Admin != "postmaster@no-uce.de" || !s.Originating {
-			t.Errorf("%s: AM.PDP-SOCK/INT-MTA does not sign and notify: %+v", waysIn.name, s)
-		}
+	c, err := Parse("/etc/postern/postern.yaml", data, testEngines())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Listeners) != 4 {
+		t.Errorf("%d listeners, want 4", len(c.Listeners))
+	}
+	s := c.Bank("INT-MTA").Over(c.Bank("AM.PDP-SOCK").Over(&c.Settings))
+	if !s.DKIM.Sign || s.Virus.Admin != "postmaster@no-uce.de" || !s.Originating {
+		t.Errorf("AM.PDP-SOCK/INT-MTA does not sign and notify: %+v", s)
 	}
 }
 

@@ -104,27 +104,109 @@ func TestSelectArticle(t *testing.T) {
 }
 
 // TestDirection is the whole truth table: originating x local x client known.
+// The sender plays no part.
 func TestDirection(t *testing.T) {
 	t.Parallel()
-	c := parse(t, "local_domains: [.ours.test]\nown_networks: [10.0.0.0/8]\n")
+	c := parse(t, `local_domains: [.ours.test]
+own_networks: [10.0.0.0/8]
+listeners:
+  - {protocol: lmtp, address: "127.0.0.1:1", bank: ORIGINATING}
+  - {protocol: lmtp, address: "127.0.0.1:2", bank: NOT}
+banks: {NOT: {originating: false}}
+`)
+	const ours, plain, not = "127.0.0.1:1", "", "127.0.0.1:2"
 	for _, tt := range []struct {
-		client, to string
-		originates bool
-		want       Direction
+		listener, client, to string
+		originates           bool
+		want                 Direction
 	}{
-		{"192.0.2.1", "a@ours.test", false, Inbound},
-		{"192.0.2.1", "a@else.test", false, OpenRelay},
-		{"10.0.0.1", "a@ours.test", true, Internal},
-		{"10.0.0.1", "a@else.test", true, Outbound},
-		{"", "a@ours.test", false, Inbound},
-		{"", "a@else.test", false, OpenRelay},
+		{plain, "192.0.2.1", "a@ours.test", false, Inbound},
+		{plain, "192.0.2.1", "a@else.test", false, OpenRelay},
+		{plain, "10.0.0.1", "a@ours.test", true, Internal},
+		{plain, "10.0.0.1", "a@else.test", true, Outbound},
+		{plain, "", "a@ours.test", false, Inbound},
+		{plain, "", "a@else.test", false, OpenRelay},
+		{ours, "192.0.2.1", "a@ours.test", true, Internal},
+		{ours, "192.0.2.1", "a@else.test", true, Outbound},
+		{ours, "", "a@ours.test", true, Internal},
+		{ours, "", "a@else.test", true, Outbound},
+		// the client comes after the listener
+		{not, "10.0.0.1", "a@ours.test", true, Internal},
+		{not, "", "a@ours.test", false, Inbound},
+		// nobody is local without a domain of ours
+		{plain, "", "a@[192.0.2.1]", false, OpenRelay},
+		{plain, "", "", false, OpenRelay},
 	} {
 		for _, from := range []mail.Address{"", "b@ours.test", "b@else.test"} {
-			sel := selected(t, c, Request{Client: client(tt.client), From: from, Rcpts: []mail.Address{mail.Address(tt.to)}})
+			sel := selected(t, c, Request{Listener: tt.listener, Client: client(tt.client), From: from, Rcpts: []mail.Address{mail.Address(tt.to)}})
 			if r := sel.Rcpts[0]; sel.Originating != tt.originates || r.Direction != tt.want || sel.SenderLocal != (from == "b@ours.test") {
-				t.Errorf("%s %s to %s: originating %v, %s, sender local %v", tt.client, from, tt.to, sel.Originating, r.Direction, sel.SenderLocal)
+				t.Errorf("%s %s %s to %s: originating %v, %s, sender local %v", tt.listener, tt.client, from, tt.to, sel.Originating, r.Direction, sel.SenderLocal)
 			}
 		}
+	}
+}
+
+// TestLoadOrder has one line for each rule by which Amavis loads banks, with
+// what is different here.
+func TestLoadOrder(t *testing.T) {
+	t.Parallel()
+	c := parse(t, `local_domains: [ours.test]
+listeners:
+  - {protocol: lmtp, address: "127.0.0.1:1", bank: PORT}
+  - {protocol: lmtp, address: "[::1]:1", bank: PORT6}
+  - {protocol: milter, address: "unix:/run/m.sock", bank: SOCK}
+  - {protocol: lmtp, address: "127.0.0.1:2"}
+client_banks:
+  - {networks: ["!10.1.0.0/16", 10.0.0.0/8], bank: [NET1, NET2]}
+  - {networks: [10.0.0.0/8, 192.0.2.0/24], bank: SECOND}
+  - {networks: [0.0.0.0/32], bank: ZERO}
+banks:
+  PORT: {virus: {admin: port@ours.test, lover: true}}
+  PORT6: {}
+  SOCK: {virus: {admin: ""}}
+  NET1: {originating: true}
+  NET2: {virus: {subject_tag: net2}}
+  SECOND: {}
+  ZERO: {originating: true}
+  MYNETS: {originating: false}
+  R1: {}
+  R2: {}
+`)
+	for _, tt := range []struct {
+		rule string
+		req  Request
+		path string
+	}{
+		{"the base is always there", Request{Listener: "127.0.0.1:2"}, ""},
+		{"bank of the port", Request{Listener: "127.0.0.1:1"}, "PORT"},
+		{"bank of an IPv6 port", Request{Listener: "[::1]:1"}, "PORT6"},
+		{"bank of a socket", Request{Listener: "unix:/run/m.sock"}, "SOCK"},
+		{"the first table with the client wins, its banks in order", Request{Client: client("10.0.0.1")}, "NET1/NET2"},
+		{"an exclusion is no match: the next table is asked", Request{Client: client("10.1.0.1")}, "SECOND"},
+		{"no table has the client", Request{Client: client("198.51.100.1")}, ""},
+		{"unknown is not 0.0.0.0, as it is for Amavis", Request{}, ""},
+		{"an IPv4 client in IPv6 form", Request{Client: client("::ffff:192.0.2.1")}, "SECOND"},
+		{"banks of the request come after the client's, in its order", Request{Client: client("192.0.2.1"), Banks: []string{"R2", "R1"}}, "SECOND/R2/R1"},
+		{"a request for a bank that does not exist is ignored", Request{Banks: []string{"SMTP_AUTH"}}, ""},
+		{"the bank loaded last is not loaded again", Request{Listener: "127.0.0.1:1", Banks: []string{"PORT", "R1", "PORT"}}, "PORT/R1/PORT"},
+		{"client_banks take the place of MYNETS", Request{Client: client("127.0.0.1")}, ""},
+		{"MYUSERS does not exist", Request{Client: client("10.0.0.1"), From: "a@ours.test"}, "NET1/NET2"},
+	} {
+		if sel := selected(t, c, tt.req); sel.BankPath() != tt.path {
+			t.Errorf("%s: path %q, want %q", tt.rule, sel.BankPath(), tt.path)
+		}
+	}
+	// mappings merge key by key, an empty value replaces too
+	s := selected(t, c, Request{Listener: "127.0.0.1:1", Client: client("10.0.0.1")}).Settings
+	if v := s.Virus; v.Admin != "port@ours.test" || !v.Lover || v.SubjectTag != "net2" || v.Destiny != Reject {
+		t.Errorf("merged: %+v", v)
+	}
+	if s := selected(t, c, Request{Listener: "unix:/run/m.sock", Banks: []string{"PORT", "SOCK"}}).Settings; s.Virus.Admin != "" || !s.Virus.Lover {
+		t.Errorf("emptied: %+v", s.Virus)
+	}
+	// what a bank says of originating wins over what its name implies
+	if selected(t, c, Request{Banks: []string{"MYNETS"}}).Originating {
+		t.Error("MYNETS with originating: false is originating")
 	}
 }
 

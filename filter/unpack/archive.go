@@ -211,11 +211,19 @@ func (x *expander) giveDecoded(m member, r io.Reader, size int64) error {
 		return err
 	}
 	data, err := x.decode(r, size)
+	m.data = data
+	return x.handDecoded(m, "member", err)
+}
+
+// handDecoded hands over m, whose decoding ended with err.
+func (x *expander) handDecoded(m member, what string, err error) error {
 	if err != nil {
 		m.note = err.Error()
-		x.fail("member", err)
+		x.fail(fmt.Sprintf("%s: %q", what, first(m.names)), err)
+		if len(m.data) == 0 {
+			m.data = nil
+		}
 	}
-	m.data = data
 	if herr := x.hand(m); herr != nil {
 		return herr
 	}

@@ -1,8 +1,10 @@
 package unpack
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"slices"
 )
 
 // embedded is an archive that begins inside other data: behind a program that
@@ -15,43 +17,35 @@ type embedded struct {
 // maxEmbedded bounds how many archives in one file are followed.
 const maxEmbedded = 16
 
-// embeddedMarks maps an octet of a signature to its place there, plus one.
-// Two neighbouring octets of each signature are in it, so that it is enough to
-// look at every second octet of the data; they are rare in text.
-var embeddedMarks = [256]byte{
-	0x03: 2 + 1, 0x04: 3 + 1, // PK 3 4
-	0x1a: 4 + 1, 0x07: 5 + 1, // Rar! 1a 07
-	0xbc: 2 + 1, 0xaf: 3 + 1, // 7z bc af
-	'C': 2 + 1, 'F': 3 + 1, // MSCF
-}
-
-// findEmbedded returns the archives in data whose headers hold good. One zip
-// stands for all: its reader looks at the whole of data.
+// findEmbedded returns the archives in data whose headers hold good, in order
+// of appearance. One zip stands for all: its reader looks at the whole of data.
 func findEmbedded(data []byte) (found []embedded) {
-	zip := false
-	for i := 1; i < len(data); i += 2 {
-		back := int(embeddedMarks[data[i]])
-		if back == 0 {
-			continue
-		}
-		at := i - back + 1
-		if at < 0 || at+32 > len(data) {
-			continue
-		}
-		kind := archiveAt(data[at:])
-		if kind == "" || kind == "zip" && zip {
-			continue
-		}
-		zip = zip || kind == "zip"
-		if found = append(found, embedded{kind, at}); len(found) == maxEmbedded {
-			break
+	for _, mark := range []string{zipLocal, "Rar!\x1a\x07", "7z\xbc\xaf\x27\x1c", "MSCF"} {
+		for at := 0; len(found) < maxEmbedded; at += len(mark) {
+			i := bytes.Index(data[at:], []byte(mark))
+			if i < 0 {
+				break
+			}
+			at += i
+			kind := archiveAt(data[at:])
+			if kind == "" {
+				continue
+			}
+			found = append(found, embedded{kind, at})
+			if kind == "zip" {
+				break
+			}
 		}
 	}
+	slices.SortFunc(found, func(a, b embedded) int { return a.at - b.at })
 	return found
 }
 
-// archiveAt names the archive that begins with b, which is at least 32 octets.
+// archiveAt names the archive that begins with b.
 func archiveAt(b []byte) string {
+	if len(b) < 32 {
+		return ""
+	}
 	le := binary.LittleEndian
 	switch string(b[:4]) {
 	case zipLocal:

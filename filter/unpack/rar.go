@@ -67,16 +67,16 @@ func (x *expander) giveRar(r *rardecode.Reader, h *rardecode.FileHeader) error {
 	if m.dir || m.encrypted || h.LinkType != rardecode.LinkTypeNone {
 		return x.give(m)
 	}
-	err := x.giveDecodedOr(m, r, m.size)
-	var not notDecoded
-	if !errors.As(err, &not) || errors.Is(err, ErrOverLimits) {
+	if err := x.budget.Entry(); err != nil {
 		return err
 	}
+	var err error
+	m.data, err = x.decode(r, m.size)
 	if errors.Is(err, rardecode.ErrArchivedFileEncrypted) {
-		m.encrypted = true
-		return x.hand(m)
+		m.encrypted, err = true, nil
 	}
-	m.note = not.Error()
-	x.fail(fmt.Sprintf("rar: %q", first(m.names)), x.rarError(not.error))
-	return x.hand(m)
+	if errors.Is(err, rardecode.ErrDictionaryTooLarge) {
+		err = x.rarError(err)
+	}
+	return x.handDecoded(m, "rar", err)
 }

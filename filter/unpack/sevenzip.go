@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
+	"slices"
 
 	"github.com/bodgit/sevenzip"
 	"github.com/ulikunitz/xz/lzma"
@@ -32,7 +34,7 @@ func read7z(x *expander, data []byte) error {
 		return err
 	}
 	for _, f := range r.File {
-		if err := x.give7z(f); err != nil {
+		if err := x.give7z(f, w.locked(f.Stream)); err != nil {
 			return err
 		}
 	}
@@ -45,72 +47,33 @@ var (
 )
 
 // give7z gives one member.
-func (x *expander) give7z(f *sevenzip.File) error {
+func (x *expander) give7z(f *sevenzip.File, locked bool) error {
 	m := member{names: addName(nil, textName([]byte(f.Name))), size: int64(min(f.UncompressedSize, 1<<62))}
 	info := f.FileInfo()
 	switch {
 	case info.IsDir():
 		m.dir = true
 		return x.give(m)
+	case locked && m.size > 0:
+		m.encrypted = true
+		return x.give(m)
 	case info.Mode()&modeSpecial != 0:
 		m.special = true
 	case info.Mode()&modeLink != 0:
 		m.link = true
 	}
-	in, err := f.Open()
-	if err == nil {
-		defer in.Close()
-		err = x.giveDecodedOr(m, in, m.size)
-	}
-	return x.noteLocked(m, err)
-}
-
-// giveDecodedOr is giveDecoded, but when nothing could be decoded it gives
-// nothing and returns the error.
-func (x *expander) giveDecodedOr(m member, r io.Reader, size int64) error {
 	if err := x.budget.Entry(); err != nil {
 		return err
 	}
-	data, err := x.decode(r, size)
-	if err != nil && len(data) == 0 {
-		return notDecoded{err}
+	in, err := f.Open()
+	if err == nil {
+		defer in.Close()
+		m.data, err = x.decode(in, m.size)
 	}
-	m.data = data
-	if err != nil {
-		m.note = err.Error()
+	if err == nil && f.CRC32 != 0 && crc32.ChecksumIEEE(m.data) != f.CRC32 {
+		err = errors.New("checksum does not match")
 	}
-	if herr := x.hand(m); herr != nil {
-		return herr
-	}
-	if err != nil {
-		x.fail("member", err)
-	}
-	if errors.Is(err, ErrOverLimits) {
-		return err
-	}
-	return nil
-}
-
-// notDecoded marks the error of a member that is still to be given.
-type notDecoded struct{ error }
-
-func (e notDecoded) Unwrap() error { return e.error }
-
-// noteLocked gives a member that could not be decoded, as encrypted if that is
-// why.
-func (x *expander) noteLocked(m member, err error) error {
-	var read *sevenzip.ReadError
-	var not notDecoded
-	if err == nil || errors.Is(err, ErrOverLimits) || x.stop != nil || !errors.As(err, &read) && !errors.As(err, &not) {
-		return err
-	}
-	m.note = err.Error()
-	if read != nil && read.Encrypted {
-		m.encrypted, m.note = true, ""
-	} else {
-		x.fail(fmt.Sprintf("7z: %q", first(m.names)), err)
-	}
-	return x.hand(m)
+	return x.handDecoded(m, "7z", err)
 }
 
 // walk7z goes through the header of a 7-Zip archive (7zFormat.txt of the LZMA
@@ -147,6 +110,11 @@ const (
 	ppmd7z      = "\x03\x04\x01"
 	aes7z       = "\x06\xf1\x07\x01"
 )
+
+// locked reports whether the members of a folder are encrypted.
+func (w *walk7z) locked(folder int) bool {
+	return folder < len(w.folders) && slices.ContainsFunc(w.folders[folder].coders, func(c coder7z) bool { return c.id == aes7z })
+}
 
 // check walks the header, decoding it first if need be, and returns what
 // follows the archive.

@@ -146,7 +146,7 @@ func bySignature(data []byte) ([]string, string) {
 		return isoMediaType(string(data[8:12]))
 	case bytes.HasPrefix(data, []byte("BM")) && len(data) >= 26 && binary.LittleEndian.Uint32(data[6:]) == 0:
 		return []string{"image", "bmp"}, "image/bmp"
-	case len(data) >= 32 && archiveAt(data) == "cab":
+	case archiveAt(data) == "cab":
 		return []string{"cab"}, "application/vnd.ms-cab-compressed"
 	case isLHA(data):
 		return []string{"lha"}, "application/x-lzh-compressed"

@@ -16,6 +16,11 @@ const tarBlock = 512
 // taken as unsigned or, as old programs did, as signed.
 func tarChecksum(block []byte) bool {
 	const from, to = 148, 156
+	for _, c := range block[from:to] {
+		if c != ' ' && c != 0 && (c < '0' || c > '7') {
+			return false
+		}
+	}
 	want, err := tarNumber(block[from:to])
 	if err != nil || want == 0 {
 		return false

@@ -2,6 +2,7 @@ package unpack
 
 import (
 	"bytes"
+	"encoding/binary"
 	"strings"
 	"unicode/utf8"
 )
@@ -44,8 +45,14 @@ func classify(sample []byte) textClass {
 	if c.bits&octetControl != 0 {
 		return c
 	}
-	for _, b := range sample[min(64, len(sample)):] {
-		c.bits |= octetClass[b]
+	for rest := sample[min(64, len(sample)):]; len(rest) > 0; {
+		n := min(8, len(rest))
+		if n < 8 || !printable(binary.LittleEndian.Uint64(rest)) {
+			for _, b := range rest[:n] {
+				c.bits |= octetClass[b]
+			}
+		}
+		rest = rest[n:]
 	}
 	if c.bits == octetHigh {
 		// a sample may end inside a character
@@ -57,6 +64,14 @@ func classify(sample []byte) textClass {
 		}
 	}
 	return c
+}
+
+// printable reports whether the eight octets in v are all from blank to tilde.
+func printable(v uint64) bool {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	low := (v - 0x20*ones) &^ v // top bit set where an octet is below blank
+	del := v ^ 0x7f*ones        // zero where an octet is DEL
+	return (v|low|(del-ones)&^del)&tops == 0
 }
 
 func (c textClass) text() bool { return c.wide != 0 || c.bits&octetControl == 0 }
@@ -141,28 +156,65 @@ var textMagics = []struct{ magic, word, media string }{
 
 // markup tells HTML, XML and what Windows runs of them.
 func markup(s []byte) (word, media string) {
-	xml := hasTag(s, "?xml")
 	for rest := s; ; {
 		i := bytes.IndexByte(rest, '<')
-		if i < 0 {
+		if i < 0 || i+1 == len(rest) {
 			break
 		}
 		rest = rest[i+1:]
-		switch {
-		case hasTag(rest, "hta:application"):
+		switch tag := markupTag(rest); tag {
+		case "hta":
 			return "hta", "application/hta"
-		case hasTag(rest, "svg"):
+		case "svg":
 			word, media = "svg", "image/svg+xml"
-		case word == "" && (hasTag(rest, "job") || hasTag(rest, "package")) && containsFold(rest, "<script"):
-			return "wsf", "text/x-wsf"
-		case word == "" && isHTMLTag(rest):
-			word, media = "html", "text/html"
+		case "wsf":
+			if word == "" && bytes.Contains(bytes.ToLower(rest), []byte("<script")) {
+				return "wsf", "text/x-wsf"
+			}
+		case "html":
+			if word == "" {
+				word, media = "html", "text/html"
+			}
 		}
 	}
-	if word == "" && (xml || bytes.HasPrefix(s, []byte("<?xml"))) {
+	if word == "" && bytes.HasPrefix(s, []byte("<?xml")) {
 		return "xml", "text/xml"
 	}
 	return word, media
+}
+
+// markupTag returns what the tag at the start of s, after its bracket, makes
+// of a file, if anything.
+func markupTag(s []byte) string {
+	switch s[0] | 0x20 {
+	case 'h':
+		if hasTag(s, "hta:application") {
+			return "hta"
+		}
+		if hasTag(s, "html") || hasTag(s, "head") {
+			return "html"
+		}
+	case 's':
+		if hasTag(s, "svg") {
+			return "svg"
+		}
+		if hasTag(s, "script") {
+			return "html"
+		}
+	case 'j', 'p':
+		if hasTag(s, "job") || hasTag(s, "package") {
+			return "wsf"
+		}
+	case '!':
+		if hasTag(s, "!doctype") && bytes.Contains(bytes.ToLower(s[:min(len(s), 64)]), []byte("html")) {
+			return "html"
+		}
+	case 'b', 'i', 't':
+		if hasTag(s, "body") || hasTag(s, "iframe") || hasTag(s, "table") || hasTag(s, "title") {
+			return "html"
+		}
+	}
+	return ""
 }
 
 // hasTag reports whether s, after the bracket, begins with that tag name.
@@ -171,31 +223,6 @@ func hasTag(s []byte, tag string) bool {
 		return false
 	}
 	return len(s) == len(tag) || strings.IndexByte(" \t\r\n>/", s[len(tag)]) >= 0
-}
-
-func isHTMLTag(s []byte) bool {
-	if len(s) == 0 {
-		return false
-	}
-	switch s[0] | 0x20 {
-	case '!' | 0x20:
-		return hasTag(s, "!doctype") && containsFold(s[:min(len(s), 64)], "html")
-	case 'h':
-		return hasTag(s, "html") || hasTag(s, "head")
-	case 'b':
-		return hasTag(s, "body")
-	case 's':
-		return hasTag(s, "script")
-	case 'i':
-		return hasTag(s, "iframe")
-	case 't':
-		return hasTag(s, "table") || hasTag(s, "title")
-	}
-	return false
-}
-
-func containsFold(s []byte, lower string) bool {
-	return bytes.Contains(bytes.ToLower(s), []byte(lower))
 }
 
 // wrapped tells mail and encodings of text.

@@ -465,7 +465,7 @@ func TestCacheIsBounded(t *testing.T) {
 		t.Error("a full cache took more, or gave wrong settings")
 	}
 	c.n.Store(0)
-	if c.over(base, o) != c.over(base, o) {
+	if a, b := c.over(base, o), c.over(base, o); a != b {
 		t.Error("not cached")
 	}
 }

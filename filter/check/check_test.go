@@ -41,11 +41,10 @@ func TestRunSilenceIsNeverClean(t *testing.T) {
 	}{
 		{"error", func(context.Context, *Input) ([]mail.Finding, error) { return nil, errors.New("no socket") }, "no socket"},
 		{"panic", func(context.Context, *Input) ([]mail.Finding, error) { panic("index out of range") }, "panic: index out of range in postern/filter/check.TestRun"},
-		{"nil map", func(context.Context, *Input) ([]mail.Finding, error) {
-			var m map[string]int
-			m["x"] = 1
-			return nil, nil
-		}, "assignment to entry in nil map"},
+		{"nil pointer", func(_ context.Context, in *Input) ([]mail.Finding, error) {
+			var none *mail.Part
+			return []mail.Finding{{Name: none.Place}}, nil
+		}, "nil pointer dereference"},
 		{"goexit", func(context.Context, *Input) ([]mail.Finding, error) { runtime.Goexit(); return nil, nil }, "ended without an answer"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -118,7 +117,7 @@ func TestRunDoesNotWait(t *testing.T) {
 	in := &Input{Tx: &mail.Transaction{Message: m, MailID: "before"}}
 	r := Run(ctx, []Named{stuck, named("quick", func(context.Context, *Input) ([]mail.Finding, error) {
 		close(quick)
-		return virus(nil, nil)
+		return virus(t.Context(), nil)
 	})}, in)
 	m.Close()
 	in.Tx.MailID = "after"

@@ -120,7 +120,7 @@ func (w *walker) member(p *mail.Part, m member) {
 	if m.note != "" {
 		w.note(c, "%s", m.note)
 	}
-	if slices.ContainsFunc(m.names, func(n string) bool { return isMacros(n) }) {
+	if slices.ContainsFunc(m.names, func(n string) bool { return isMacros(p, n) }) {
 		p.AddFact("macros")
 	}
 	if len(m.data) == 0 {
@@ -142,10 +142,15 @@ func (w *walker) member(p *mail.Part, m member) {
 	}
 }
 
-// isMacros reports whether a member of a document holds its macros.
-func isMacros(name string) bool {
-	name = strings.ToLower(name)
-	return strings.HasSuffix(name, "vbaproject.bin") || strings.HasSuffix(name, "/vba") || strings.HasSuffix(name, "/_vba_project_cur")
+// isMacros reports whether a member of the document p holds its macros.
+func isMacros(p *mail.Part, name string) bool {
+	switch strings.ToLower(name[strings.LastIndexByte(name, '/')+1:]) {
+	case "vbaproject.bin":
+		return true
+	case "vba", "_vba_project_cur":
+		return slices.Contains(p.Types, "doc") || slices.Contains(p.Types, "cdf-ms")
+	}
+	return false
 }
 
 func memberFlags(m member) (f mail.PartFlags) {

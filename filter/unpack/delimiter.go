@@ -15,13 +15,13 @@ type delimiter struct {
 }
 
 // delimiters returns all lines of body that are delimiters to any reader.
-func delimiters(body []byte, boundary string) []delimiter {
+// bareCR says that there would be others if CR were an end of line.
+func delimiters(body []byte, boundary string) (out []delimiter, bareCR bool) {
 	needle := append([]byte("--"), boundary...)
-	var out []delimiter
 	for from := 0; ; {
 		i := bytes.Index(body[from:], needle)
 		if i < 0 {
-			return out
+			return out, bareCR
 		}
 		at := from + i
 		d := delimiter{start: from + bytes.LastIndexByte(body[from:at], '\n') + 1, end: len(body), text: at + 2}
@@ -29,11 +29,13 @@ func delimiters(body []byte, boundary string) []delimiter {
 			d.end = at + j + 1
 		}
 		from = d.end
+		line := trimEOL(body[d.start:d.end])
+		bareCR = bareCR || bytes.IndexByte(line, '\r') >= 0
 		if !control(body[d.start:at]) {
 			continue
 		}
 		d.odd = at > d.start
-		tail := bytes.TrimRight(trimEOL(body[at+len(needle):d.end]), " \t")
+		tail := bytes.TrimRight(line[min(len(line), at+len(needle)-d.start):], " \t")
 		if bytes.HasPrefix(tail, []byte("--")) {
 			d.close = true
 			tail = tail[2:]
@@ -41,6 +43,11 @@ func delimiters(body []byte, boundary string) []delimiter {
 		d.odd = d.odd || len(tail) > 0
 		out = append(out, d)
 	}
+}
+
+func hasDelimiter(body []byte, boundary string) bool {
+	ds, _ := delimiters(body, boundary)
+	return len(ds) > 0
 }
 
 // control reports whether b holds only blanks and control characters.

@@ -2,7 +2,7 @@ package unpack
 
 import (
 	"bytes"
-	"encoding/binary"
+	"encoding/base64"
 
 	"postern/filter/mail"
 )
@@ -71,19 +71,10 @@ const (
 // the URL-safe alphabet of RFC 4648 section 5.
 var b64, b64url [256]byte
 
-// b64at are the six bits shifted to the place of the character in its group
-// of four; the high bit marks what is not in the alphabet.
-var b64at [4][256]uint32
-
-const b64atBad = 1 << 31
-
 func init() {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 	for i := range b64 {
 		b64[i] = b64Bad
-		for j := range b64at {
-			b64at[j][i] = b64atBad
-		}
 	}
 	for _, c := range []byte(" \t\r\n") {
 		b64[c] = b64WS
@@ -91,9 +82,6 @@ func init() {
 	b64['='] = b64Pad
 	for i, c := range []byte(alphabet) {
 		b64[c] = byte(i)
-		for j := range b64at {
-			b64at[j][c] = uint32(i) << (26 - 6*j)
-		}
 	}
 	b64url = b64
 	b64url['-'], b64url['_'] = 62, 63
@@ -120,41 +108,58 @@ func looseBase64(src []byte) []byte { return sloppyBase64(src, &b64url, false, f
 // alphabet, blanks and line ends, and padding at most at the end. Missing
 // padding changes nothing.
 func strictBase64(src []byte) ([]byte, bool) {
-	// eight octets are written at a time, of which six count
-	dst := make([]byte, len(src)/4*3+16)
-	n, i := 0, 0
+	dst := make([]byte, len(src)/4*3+3)
+	n, used := base64Lines(dst, src)
+	rest := src[used:]
+	var group uint32
+	have := 0
+	for i, c := range rest {
+		switch v := b64[c]; {
+		case v < 64:
+			group = group<<6 | uint32(v)
+			if have++; have == 4 {
+				dst[n], dst[n+1], dst[n+2] = byte(group>>16), byte(group>>8), byte(group)
+				n += 3
+				group, have = 0, 0
+			}
+		case v == b64Pad:
+			return finishBase64(dst, n, group, have), onlyPadding(rest[i:])
+		case v == b64Bad:
+			return nil, false
+		}
+	}
+	return finishBase64(dst, n, group, have), true
+}
+
+// base64Lines decodes the lines at the start of src that are as they should
+// be, until one is not, and returns how much of dst and src they take. The
+// line ends are taken out before decoding: that is twice as fast as to meet
+// them on the way.
+func base64Lines(dst, src []byte) (n, used int) {
+	var buf [4096]byte
 	for {
-		for i+8 <= len(src) {
-			s := src[i : i+8 : i+8]
-			a := b64at[0][s[0]] | b64at[1][s[1]] | b64at[2][s[2]] | b64at[3][s[3]]
-			b := b64at[0][s[4]] | b64at[1][s[5]] | b64at[2][s[6]] | b64at[3][s[7]]
-			if (a|b)&b64atBad != 0 {
+		fill, at := 0, used
+		for at < len(src) {
+			i := bytes.IndexByte(src[at:min(len(src), at+1024)], '\n')
+			if i < 0 {
 				break
 			}
-			binary.BigEndian.PutUint64(dst[n:], uint64(a)<<32|uint64(b)<<8)
-			i += 8
-			n += 6
-		}
-		// one group by hand: line ends inside it, padding or the end
-		var group uint32
-		have := 0
-		for i < len(src) && have < 4 {
-			switch v := b64[src[i]]; {
-			case v < 64:
-				group = group<<6 | uint32(v)
-				have++
-			case v == b64Pad:
-				return finishBase64(dst, n, group, have), onlyPadding(src[i:])
-			case v == b64Bad:
-				return nil, false
+			line := trimEOL(src[at : at+i+1])
+			if len(line)&3 != 0 || fill+len(line) > len(buf) {
+				break
 			}
-			i++
+			fill += copy(buf[fill:], line)
+			at += i + 1
 		}
-		if have < 4 {
-			return finishBase64(dst, n, group, have), true
+		if fill == 0 {
+			return n, used
 		}
-		dst[n], dst[n+1], dst[n+2] = byte(group>>16), byte(group>>8), byte(group)
-		n += 3
+		m, err := base64.RawStdEncoding.Decode(dst[n:], buf[:fill])
+		if err != nil || m != fill/4*3 {
+			return n, used
+		}
+		n += m
+		used = at
 	}
 }
 
@@ -184,7 +189,7 @@ func onlyPadding(b []byte) bool {
 // ends the data. Padding ends a group; if padEnds and it is not the very
 // first, it ends the data.
 func sloppyBase64(src []byte, table *[256]byte, padEnds, junkEnds bool) []byte {
-	dst := make([]byte, len(src)/4*3+16)
+	dst := make([]byte, len(src)/4*3+3)
 	n, have := 0, 0
 	var group uint32
 	for _, c := range src {

@@ -198,7 +198,7 @@ func (s *headScan) add(at int, name, value []byte, odd bool) {
 	s.fields = append(s.fields, field{
 		at:    at,
 		name:  string(bytes.ToLower(name)),
-		value: string(bytes.TrimSpace(bytes.ReplaceAll(value, []byte("\r"), nil))),
+		value: string(bytes.Trim(bytes.ReplaceAll(value, []byte("\r"), nil), wsp)),
 		odd:   odd,
 	})
 }

@@ -108,7 +108,7 @@ func (w *walker) readings(p *mail.Part, heads []head, def string) []reading {
 				add(r)
 			}
 			for _, b := range boundaries(params) {
-				if r.kind != multipart && clean && len(delimiters(h.body, b)) == 0 {
+				if r.kind != multipart && clean && !hasDelimiter(h.body, b) {
 					continue // a left-over of some editor
 				}
 				m := r
@@ -300,15 +300,13 @@ func (w *walker) multipart(p *mail.Part, r reading) {
 	body := r.head.body
 	w.bounds = append(w.bounds, r.boundary)
 	mark := len(w.bounds)
-	ds := delimiters(body, r.boundary)
+	ds, bare := delimiters(body, r.boundary)
+	r.head.weird = r.head.weird || bare
 	if e := encodings(r.head); !isIdentity(e[0]) && (len(ds) == 0 || e[0] == "base64") {
 		w.encodedMultipart(p, r, e, len(ds) > 0)
 		if len(ds) == 0 {
 			return
 		}
-	}
-	if bytes.Contains(body, []byte("\r--")) {
-		r.head.weird = true
 	}
 	def := textPlain
 	if r.digest {
@@ -362,7 +360,7 @@ func (w *walker) oddDelimiters(p *mail.Part, body []byte, ds []delimiter, strict
 // must not be encoded (RFC 2045 section 6.4).
 func (w *walker) encodedMultipart(p *mail.Part, r reading, encs []string, plain bool) {
 	for _, d := range w.decode(p, r.head.body, encs) {
-		if isIdentity(d.how) || len(delimiters(d.data, r.boundary)) == 0 {
+		if isIdentity(d.how) || !hasDelimiter(d.data, r.boundary) {
 			continue
 		}
 		if w.budget.Take(int64(len(d.data))) != nil {

@@ -141,7 +141,7 @@ func encodings(h *head) []string {
 // encodingOf reads one Content-Transfer-Encoding. clean says that its value is
 // a single word that all readers take for the same.
 func encodingOf(value string) (encs []string, clean bool) {
-	v := strings.ToLower(strings.TrimSpace(value))
+	v := strings.ToLower(strings.Trim(value, wsp))
 	switch v {
 	case "base64", "quoted-printable":
 		return []string{v}, true

@@ -49,6 +49,12 @@ func readOLE(x *expander, data []byte) error {
 		return err
 	}
 	for i, e := range r.entries {
+		if e.kind == 1 && (strings.EqualFold(e.name, "VBA") || e.name == "_VBA_PROJECT_CUR") {
+			// named only: scanners look for macros in the document itself
+			if err := x.give(member{names: []string{e.name}, dir: true, note: "macros"}); err != nil {
+				return err
+			}
+		}
 		if e.kind != 2 {
 			continue
 		}
@@ -208,6 +214,10 @@ func (r *cfbReader) stream(i int, e cfbStream) error {
 	if err != nil {
 		r.x.fail("ole: "+e.name, err)
 	}
+	if locked(e.name, content) {
+		r.x.out.encrypted = true
+		return r.x.give(member{names: []string{e.name}, size: e.size, encrypted: true})
+	}
 	switch e.name {
 	case "PowerPoint Document":
 		return r.x.slides(content)
@@ -218,6 +228,24 @@ func (r *cfbReader) stream(i int, e cfbStream) error {
 		return nil
 	}
 	return r.x.giveStored(member{names: addName(nil, textName([]byte(e.name))), note: "stream"}, content)
+}
+
+// locked reports whether the main stream of a document is encrypted: fEncrypted
+// in the FIB of Word ([MS-DOC] section 2.5.2), FILEPASS after BOF in a workbook
+// ([MS-XLS] section 2.4.117).
+func locked(name string, b []byte) bool {
+	switch name {
+	case "WordDocument":
+		return len(b) > 11 && b[11]&1 != 0
+	case "Workbook", "Book":
+		for n := 0; n < 8 && len(b) >= 4; n++ {
+			if binary.LittleEndian.Uint16(b) == 0x2f {
+				return true
+			}
+			b = b[min(len(b), 4+int(binary.LittleEndian.Uint16(b[2:]))):]
+		}
+	}
+	return false
 }
 
 func (r *cfbReader) give(m member, e cfbStream) error {

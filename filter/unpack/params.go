@@ -28,11 +28,15 @@ const (
 	maxReadings = 24
 )
 
+// wsp is what stands around words in an unfolded field. Other white space
+// is not for RFC 5322.
+const wsp = " \t\n"
+
 // parseValue splits a field value into its first word, such as the media type,
 // and its parameters. clean says that the word has the syntax of RFC 2045.
 func parseValue(s string) (word string, clean bool, params []param) {
 	p := paramScan{s: s}
-	start := strings.TrimLeft(s, " \t\n")
+	start := strings.TrimLeft(s, wsp)
 	if strings.HasPrefix(start, "=?") {
 		// the whole field or its first word as an encoded-word
 		if decoded := decodeWords(s); decoded != s {
@@ -46,7 +50,7 @@ func parseValue(s string) (word string, clean bool, params []param) {
 		raw = ""
 	}
 	word = strings.Trim(stripComments(raw), " \t\n\"")
-	clean = raw != "" && isToken(strings.TrimSpace(raw))
+	clean = raw != "" && isToken(strings.Trim(raw, wsp))
 	for p.i < len(s) && len(p.out) < maxParams {
 		p.param()
 	}
@@ -112,7 +116,7 @@ func (p *paramScan) param() {
 	}
 	p.i++
 	out := newParam(name)
-	for p.i < len(p.s) && strings.IndexByte(" \t\n", p.s[p.i]) >= 0 {
+	for p.i < len(p.s) && strings.IndexByte(wsp, p.s[p.i]) >= 0 {
 		p.i++
 	}
 	if end := p.i; end < len(p.s) && p.s[end] == '(' {
@@ -135,7 +139,7 @@ func (p *paramScan) param() {
 // newParam takes name apart: "filename*1*" is filename, section 1, extended.
 func newParam(name string) param {
 	name = strings.TrimSpace(stripComments(name))
-	if i := strings.LastIndexAny(name, " \t\n"); i >= 0 {
+	if i := strings.LastIndexAny(name, wsp); i >= 0 {
 		name = name[i+1:]
 	}
 	name = strings.ToLower(strings.Map(func(r rune) rune {
@@ -189,7 +193,7 @@ func (p *paramScan) quoted(out *param) {
 	p.i = end + 1
 	mark := p.i
 	tail := p.until(";")
-	if strings.Trim(stripComments(tail), " \t\n") == "" {
+	if strings.Trim(stripComments(tail), wsp) == "" {
 		return
 	}
 	if strings.IndexByte(tail, '=') > 0 {
@@ -223,7 +227,7 @@ func (p *paramScan) token(out *param) {
 		out.values = append(out.values, strings.ReplaceAll(stripped, `"`, ""))
 	}
 	// "boundary=a boundary=b": a forgotten semicolon
-	if i := strings.IndexAny(raw, " \t\n"); i >= 0 && strings.IndexByte(raw[i:], '=') > 0 {
+	if i := strings.IndexAny(raw, wsp); i >= 0 && strings.IndexByte(raw[i:], '=') > 0 {
 		p.i = start + strings.Index(p.s[start:], raw) + i
 	}
 }

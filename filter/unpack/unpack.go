@@ -112,15 +112,17 @@ func (w *walker) findings(root *mail.Part) []mail.Finding {
 		})
 	}
 	for p := range root.All() {
+		encrypted, why := p.Flags.Is(mail.PartEncrypted), w.notes[p]
 		f := mail.Finding{
 			Category: mail.Unchecked, Check: checkName, Name: p.Name(), Part: p.Path(),
-			Detail: w.notes[p], Rcpt: mail.AllRcpts,
+			Detail: why, Rcpt: mail.AllRcpts,
 		}
-		if p.Flags.Is(mail.PartEncrypted) {
+		if encrypted {
 			f.Minor = mail.Encrypted
 			out = append(out, f)
 		}
-		if p.Flags.Is(mail.PartAmbiguous) || (p.Flags.Is(mail.PartUndecipherable) && !p.Flags.Is(mail.PartEncrypted)) {
+		// what cannot be read in full is in doubt as well
+		if why != "" && (p.Flags.Is(mail.PartAmbiguous) || p.Flags.Is(mail.PartUndecipherable) && !encrypted) {
 			f.Minor = mail.Ambiguous
 			out = append(out, f)
 		}

@@ -1,0 +1,132 @@
+package unpack
+
+import (
+	"bytes"
+	"encoding/base64"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestBase64(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		in   string
+		want []string // distinct readings
+	}{
+		{"", []string{""}},
+		{"aGVsbG8=", []string{"hello"}},
+		{"aGVsbG8", []string{"hello"}},
+		{"aGVs\r\nbG8=\r\n", []string{"hello"}},
+		{"aG Vs\tbG8=\r\n", []string{"hello"}},
+		{"aGVsbG8====\r\n\r\n", []string{"hello"}},
+		{"aGVsbA==bw==", []string{"hello", "hell"}},
+		{"aGV*sbG8=", []string{"hello", "he"}},
+		{"a-_v", []string{"k\xef\xef", "j", "i"}},
+		{"a", []string{""}},
+	} {
+		var got []string
+		for _, d := range decodeBase64([]byte(tt.in)) {
+			if !slices.Contains(got, string(d)) {
+				got = append(got, string(d))
+			}
+		}
+		if len(tt.want) == 1 && !slices.Equal(got, tt.want) {
+			t.Errorf("%q: %q, want %q", tt.in, got, tt.want)
+		}
+		if !slices.Contains(got, tt.want[0]) || len(tt.want) > 1 && len(got) < 2 {
+			t.Errorf("%q: %q, want %q among several", tt.in, got, tt.want)
+		}
+	}
+}
+
+// TestBase64Lines compares with the standard library over lengths and line
+// lengths around the steps of the fast path.
+func TestBase64Lines(t *testing.T) {
+	t.Parallel()
+	data := make([]byte, 9000)
+	for i := range data {
+		data[i] = byte(i * 7)
+	}
+	for _, n := range []int{0, 1, 2, 3, 56, 57, 58, 3071, 3072, 3073, 9000} {
+		for _, width := range []int{1, 3, 4, 5, 60, 76, 77, 998, 1024, 1028, 5000, 20000} {
+			enc := base64.StdEncoding.EncodeToString(data[:n])
+			var in strings.Builder
+			for len(enc) > width {
+				in.WriteString(enc[:width] + "\r\n")
+				enc = enc[width:]
+			}
+			in.WriteString(enc)
+			out, ok := strictBase64([]byte(in.String()))
+			if !ok || !bytes.Equal(out, data[:n]) {
+				t.Errorf("%d octets in lines of %d: ok %v, %d octets", n, width, ok, len(out))
+			}
+		}
+	}
+}
+
+func TestQuotedPrintable(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string][]string{
+		"":                     {""},
+		"plain":                {"plain"},
+		"a=3Db":                {"a=b"},
+		"a=3db=e4":             {"a=b\xe4"},
+		"a=\r\nb":              {"ab"},
+		"a=\nb":                {"ab"},
+		"a=":                   {"a"},
+		"a=4":                  {"a=4"},
+		"a=ZZ":                 {"a=ZZ"},
+		"a==41":                {"a=A"},
+		"a= \t\r\nb=41":        {"abA", "a= \t\r\nbA"},
+		"a= b":                 {"a= b"},
+		"=41=  \n=42= \r\n=43": {"ABC", "A=  \nB= \r\nC"},
+	} {
+		var got []string
+		for _, d := range decodeQP([]byte(in)) {
+			got = append(got, string(d))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestArmour(t *testing.T) {
+	t.Parallel()
+	type file struct{ name, data string }
+	for _, tt := range []struct {
+		what string
+		find func([]byte) []hidden
+		in   string
+		want []file
+	}{
+		{"uuencode", findUU, "x\r\nbegin 644 a b.txt\r\n#0V%T\r\n`\r\nend\r\n", []file{{"a b.txt", "Cat"}}},
+		{"uuencode without end", findUU, "begin 0644 a\n#0V%T", []file{{"a", "Cat"}}},
+		{"uuencode, blanks cut off", findUU, "begin 644 a\n!80\n \nend\n", []file{{"a", "a"}}},
+		{"two files", findUU, "begin 644 a\n#0V%T\nend\nbegin 644 b\n#0V%T\nend\n", []file{{"a", "Cat"}, {"b", "Cat"}}},
+		{"no file", findUU, "begin at the beginning\nbegin 999 x\n#0V%T\nbegin 644 x\nhello world, this is text\n", nil},
+		{"base64 form", findUU, "begin-base64 644 a\nQ2F0\n====\n", []file{{"a", "Cat"}}},
+		{"yEnc", findYEnc, "x\n=ybegin line=128 size=3 name=a b\nm\x8b\x9e\n=yend size=3\n", []file{{"a b", "Cat"}}},
+		{"yEnc escape", findYEnc, "=ybegin part=1 line=128 size=2 name=a\n=ypart begin=1 end=2\n=\x7dk\n=yend\n", []file{{"a", "\x13A"}}},
+	} {
+		var got []file
+		for _, f := range tt.find([]byte(tt.in)) {
+			got = append(got, file{f.name, string(f.data)})
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %q, want %q", tt.what, got, tt.want)
+		}
+	}
+}
+
+func TestBinHex(t *testing.T) {
+	t.Parallel()
+	got := findBinHex([]byte(binhex("evil.exe")))
+	if len(got) != 1 || got[0].name != "evil.exe" || !bytes.Equal(got[0].data, payload) {
+		t.Errorf("got %q", got)
+	}
+	for cut := range len(binhex("x")) {
+		findBinHex([]byte(binhex("x")[:cut])) // must not panic
+	}
+}

@@ -1,0 +1,111 @@
+package unpack
+
+import (
+	"context"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"postern/filter/mail"
+)
+
+// TestDoubling: twice the input takes at most 2.5 times the work, for input
+// that is built to make a reader of mail go over the same octets again and
+// again. Work is the processor time of the thread, the least of some runs.
+func TestDoubling(t *testing.T) {
+	for name, build := range doublings() {
+		t.Run(name, func(t *testing.T) {
+			const n = 400_000
+			ratio := 0.0
+			for range 6 {
+				one := work(t, build(n))
+				two := work(t, build(2*n))
+				if ratio = float64(two) / float64(one); ratio <= 2.5 || two < 2*time.Millisecond {
+					return
+				}
+			}
+			t.Errorf("twice the input takes %.1f times the work", ratio)
+		})
+	}
+}
+
+// work returns the least processor time of some runs.
+func work(t *testing.T, data string) time.Duration {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	msg := mail.NewMessage([]byte(data))
+	least := time.Hour
+	for range 3 {
+		start := cpu(t)
+		Parts(context.Background(), msg, DefaultLimits)
+		least = min(least, cpu(t)-start)
+	}
+	return least
+}
+
+func cpu(t *testing.T) time.Duration {
+	const thread = 1 // RUSAGE_THREAD
+	var u syscall.Rusage
+	if err := syscall.Getrusage(thread, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// doublings build messages of about n octets.
+func doublings() map[string]func(n int) string {
+	fill := func(s string, n int) string { return strings.Repeat(s, n/len(s)) }
+	field := func(s string) func(int) string {
+		return func(n int) string { return mimeHead + "Content-Type: text/plain; " + fill(s, n) + "\r\n\r\nx\r\n" }
+	}
+	body := func(s string) func(int) string {
+		return func(n int) string { return withBody("--real\r\n" + octet + "\r\n" + fill(s, n)) }
+	}
+	coded := func(enc, s string) func(int) string {
+		return func(n int) string { return withCTE("Content-Transfer-Encoding: "+enc, fill(s, n)) }
+	}
+	return map[string]func(int) string{
+		"semicolons":        field(";"),
+		"equals":            field("="),
+		"open comments":     field("("),
+		"open quotes":       field(`\"`),
+		"quotes":            field(`"`),
+		"pieces":            field("name*1=a;"),
+		"encoded-words":     field("=?x?y?"),
+		"word starts":       field("name==?utf-8?q?"),
+		"boundaries":        field("boundary=a;"),
+		"missing semicolon": field("a=b "),
+		"folds":             field("\r\n "),
+		"fields":            func(n int) string { return mailHead + fill("Content-Disposition: a; name=b.c\r\n", n) + "\r\nx\r\n" },
+		"types": func(n int) string {
+			return mailHead + fill("Content-Type: multipart/mixed; boundary=a\r\n", n) + "\r\n--a\r\n"
+		},
+		"junk lines":       func(n int) string { return mailHead + fill("junk\r\n", n) + "\r\nx\r\n" },
+		"parts":            body("--real\r\n\r\nx\r\n"),
+		"odd delimiters":   body(" --real\r\n\r\nx\r\n"),
+		"close delimiters": body("--real--\r\n"),
+		"dashes": func(n int) string {
+			return mimeHead + "Content-Type: multipart/mixed; boundary=\"--------\"\r\n\r\n" + fill("-", n)
+		},
+		"bare CR": body("\r--real\r"),
+		"guesses": func(n int) string {
+			return withType("Content-Type: multipart/mixed") + fill("--x\r\nContent-Type: a/b\r\n\r\n", n)
+		},
+		"inner multiparts": body("--real\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n --real\r\n"),
+		"begin":            body("begin 644 a\r\n"),
+		"begin short":      body("begin 644 a\r\n!!\r\n"),
+		"ybegin":           body("=ybegin name=a\r\n"),
+		"binhex":           body("(This file must be converted with BinHex 4.0)\r\n:"),
+		"data URIs": func(n int) string {
+			return withPart("Content-Type: text/html\r\n\r\n<html>" + fill("data:;base64,", n))
+		},
+		"base64 junk": coded("base64", "=A-"),
+		"soft breaks": coded("quoted-printable", "=  "),
+		"uuencode":    coded("uuencode", "begin 644 a\r\n#0V%T\r\n"),
+		"nested messages": func(n int) string {
+			return mimeHead + strings.Repeat("Content-Type: message/rfc822\r\n\r\n", 15) + fill("x\r\n", n)
+		},
+	}
+}

@@ -1,0 +1,154 @@
+package unpack
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/filter/mail"
+)
+
+func unpackWith(l Limits, msg string) *Result {
+	return Parts(context.Background(), mail.NewMessage([]byte(msg)), l)
+}
+
+func hasMinor(r *Result, minor int) bool {
+	return slices.ContainsFunc(r.Findings, func(f mail.Finding) bool { return f.Minor == minor })
+}
+
+// TestTree: numbers, types, names and sizes of an ordinary message.
+func TestTree(t *testing.T) {
+	t.Parallel()
+	r := unpackWith(DefaultLimits, withBody(mixedBody("real", "Content-Type: message/rfc822\r\n\r\n"+
+		mimeHead+"Content-Type: multipart/mixed; boundary=inner\r\n\r\n"+mixedBody("inner", evilPart()))))
+	var got []string
+	for _, p := range r.Parts {
+		got = append(got, p.Place+" "+strings.Join(p.Media, ",")+" "+p.Name()+" "+p.How+" "+strings.Join(p.Types, ","))
+	}
+	want := []string{
+		"1 multipart/mixed   ",
+		"1/1 text/plain  7bit asc",
+		"1/2 message/rfc822  7bit ",
+		"1/2/1 multipart/mixed   ",
+		"1/2/1/1 text/plain  7bit asc",
+		"1/2/1/2 application/octet-stream evil.exe base64 exe,exe-ms",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if len(r.Findings) > 0 {
+		t.Errorf("findings %+v", r.Findings)
+	}
+}
+
+// TestAliasing: what was not decoded is not copied.
+func TestAliasing(t *testing.T) {
+	t.Parallel()
+	data := []byte(withPart("Content-Type: text/plain; name=a.txt\r\n\r\nhello, this is a text\r\n"))
+	r := Parts(context.Background(), mail.NewMessage(data), DefaultLimits)
+	p := partNamed(r, "a.txt")
+	if p == nil || !within(data, p.Data) {
+		t.Errorf("the text was copied\n%s", describeTree(r))
+	}
+}
+
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	many := withBody(strings.Repeat("--real\r\nContent-Type: text/plain\r\n\r\nx\r\n", 100) + "--real--\r\n")
+	for what, tt := range map[string]struct {
+		change func(*Limits)
+		msg    string
+		parts  int // that are still found
+	}{
+		"parts":   {func(l *Limits) { l.Parts = 50 }, many, 49},
+		"depth":   {func(l *Limits) { l.Depth = 1 }, many, 101},
+		"fields":  {func(l *Limits) { l.Fields = 5 }, many, 1},
+		"header":  {func(l *Limits) { l.Header = 100 }, many, 1},
+		"bytes":   {func(l *Limits) { l.Bytes = 100 }, withPart(evilPart()), 2},
+		"time":    {func(l *Limits) { l.Time = -time.Second }, many, 1},
+		"nesting": {func(l *Limits) { l.Nesting = 0 }, withPart("Content-Type: application/ms-tnef\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(tnef("a.exe", payload))), 3},
+		"entries": {func(l *Limits) { l.Entries = 0 }, withPart("Content-Type: application/ms-tnef\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(tnef("a.exe", payload))), 3},
+	} {
+		l := DefaultLimits
+		tt.change(&l)
+		r := unpackWith(l, tt.msg)
+		if !hasMinor(r, mail.OverLimits) {
+			t.Errorf("%s: no finding\n%s", what, describeTree(r))
+		}
+		if len(r.Parts) < tt.parts {
+			t.Errorf("%s: %d parts, want %d\n%s", what, len(r.Parts), tt.parts, describeTree(r))
+		}
+		checkResult(t, r)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if r := Parts(ctx, mail.NewMessage([]byte(withPart(evilPart()))), DefaultLimits); !hasMinor(r, mail.OverLimits) {
+		t.Errorf("no finding\n%s", describeTree(r))
+	}
+}
+
+// TestGuard: a panic is a finding and does not take the rest along.
+func TestGuard(t *testing.T) {
+	t.Parallel()
+	w := &walker{notes: map[*mail.Part]string{}, budget: NewBudget(context.Background(), DefaultLimits, 0), depth: 2}
+	p := &mail.Part{Place: "1"}
+	w.guard(p, func() {
+		w.depth++
+		panic("index out of range")
+	})
+	f := w.findings(p)
+	if len(f) != 1 || f[0].Category != mail.Unchecked || f[0].Minor != mail.CheckFailed || w.depth != 2 || !p.Flags.Is(mail.PartUndecipherable) {
+		t.Errorf("findings %+v, depth %d, flags %v", f, w.depth, p.Flags)
+	}
+}
+
+// TestOrdinary: what ordinary software writes is not in doubt.
+func TestOrdinary(t *testing.T) {
+	t.Parallel()
+	text := "--real\r\nContent-Type: text/plain\r\n\r\nhello\r\n"
+	for what, msg := range map[string]string{
+		"mailing list footer after the close delimiter": withBody(text + "--real--\r\n_______________\r\nlist mailing list\r\n"),
+		"preamble":                             withBody("This is a multi-part message in MIME format.\r\n\r\n" + text + "--real--\r\n"),
+		"left-over boundary":                   withPart("Content-Type: text/html; boundary=\"b1_x\"; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n<p>a=3Db</p>\r\n"),
+		"header cut from a bounce":             withPart("Content-Type: message/rfc822\r\n\r\n" + mimeHead + mixedReal),
+		"delivery status":                      withPart("Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx\r\n\r\nAction: failed\r\n"),
+		"inner boundary begins like the outer": withBody(text + "--real\r\nContent-Type: multipart/mixed; boundary=real_1\r\n\r\n" + mixedBody("real_1", "\r\nx\r\n") + "--real--\r\n"),
+		"mbox line in the top header":          ">From alice Mon Jun  1 10:00:00 2026\r\n" + withPart(evilPart()),
+		"junk line in the header of a text":    mailHead + "junk\r\nX-Y: z\r\n\r\nhello\r\n",
+		"unknown transfer encoding":            withCTE("Content-Transfer-Encoding: iso-8859-1", "text\r\n"),
+		"old content type":                     mailHead + "Content-Type: text\r\n\r\nhello\r\n",
+		"no close delimiter":                   withBody(text),
+		"no body":                              mimeHead + mixedReal,
+		"empty message":                        "",
+		"quoted-printable with bad escapes":    mimeHead + "Content-Transfer-Encoding: quoted-printable\r\n\r\nhttp://a/?b=c&d=e=\r\n\r\n",
+		"uuencode words in text":               mailHead + "\r\nbegin at the beginning\r\nand end at the end\r\n",
+		"picture in HTML":                      withPart("Content-Type: text/html\r\n\r\n<html><img src=\"data:image/gif;base64,R0lGODlhAQABAAAAACw=\"></html>\r\n"),
+	} {
+		r := unpackWith(DefaultLimits, msg)
+		if len(r.Findings) > 0 {
+			t.Errorf("%s: %+v\n%s", what, r.Findings, describeTree(r))
+		}
+		checkResult(t, r)
+	}
+}
+
+// TestSuiteInvariants runs all tricks through the invariants of fuzzing.
+func TestSuiteInvariants(t *testing.T) {
+	t.Parallel()
+	for _, tr := range append(structureTricks(), encodingTricks()...) {
+		before := []byte(tr.msg)
+		msg := bytes.Clone(before)
+		r := Parts(context.Background(), mail.NewMessage(msg), DefaultLimits)
+		if !bytes.Equal(before, msg) {
+			t.Errorf("%s: the message was changed", tr.id)
+		}
+		checkResult(t, r)
+	}
+}

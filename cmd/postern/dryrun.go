@@ -21,6 +21,7 @@ import (
 // dryRun is a filter that hands nothing on. One goroutine may use it.
 type dryRun struct {
 	filter *filter.Filter
+	tx     *mail.Transaction // the one being enacted
 	sent   []drySent
 }
 
@@ -66,7 +67,7 @@ type dryResult struct {
 
 // enact does what the verdicts say, as far as a dry run goes.
 func (d *dryRun) enact(ctx context.Context, tx *mail.Transaction, ex *filter.Examination) *dryResult {
-	d.sent = nil
+	d.tx, d.sent = tx, nil
 	replies, event := d.filter.Enact(ctx, tx, ex)
 	return &dryResult{tx, replies, event, d.sent}
 }
@@ -135,15 +136,22 @@ type dryTransport struct {
 
 // Send keeps o and says that all is well.
 func (t *dryTransport) Send(_ context.Context, o *mail.Outgoing) []mail.Receipt {
-	t.run.sent = append(t.run.sent, drySent{t.hop, o})
-	out := make([]mail.Receipt, len(o.Rcpts))
-	for i := range out {
-		out[i] = mail.Receipt{
-			Disposal: mail.Relayed, NextHop: t.hop.String(),
-			Reply: mail.NewReply(250, 0, 0, "from MTA(%s): 250 2.0.0 Ok (not sent, this is a dry run)", t.hop),
-		}
+	s := drySent{t.hop, o}
+	t.run.sent = append(t.run.sent, s)
+	r := mail.Receipt{
+		Disposal: mail.Relayed, NextHop: t.hop.String(),
+		Reply: mail.NewReply(250, 0, 0, "from MTA(%s): 250 2.0.0 Ok (not sent, this is a dry run)", t.hop),
 	}
-	return out
+	if s.goesBack(t.run.tx) {
+		r.Reply = mail.NewReply(250, 0, 0, "Ok (not sent, this is a dry run)")
+	}
+	return slices.Repeat([]mail.Receipt{r}, len(o.Rcpts))
+}
+
+// goesBack reports whether the mail goes on with the MTA that asked, before
+// its queue, and not to a next hop.
+func (s *drySent) goesBack(tx *mail.Transaction) bool {
+	return s.kind(tx) == kindMessage && !tx.Input.AfterQueue()
 }
 
 // dryTransaction is a transaction as the listener l would hand it over, with a

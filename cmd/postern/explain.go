@@ -77,6 +77,14 @@ type explainedStep struct {
 	Reason string `json:"reason"`
 }
 
+// String names the bank, unless the step is a rule for an address.
+func (s explainedStep) String() string {
+	if s.Bank == "" {
+		return s.Reason
+	}
+	return s.Bank + ": " + s.Reason
+}
+
 type explainedRcpt struct {
 	Address    mail.Address        `json:"rcpt_to"`
 	Local      bool                `json:"local"`
@@ -91,6 +99,7 @@ type explainedRcpt struct {
 type explainedCategory struct {
 	Category string `json:"category"`
 	Destiny  string `json:"destiny"`
+	Setting  string `json:"setting"` // that decides
 	Origin   string `json:"origin"`
 	Action   string `json:"action"`
 	NoReport string `json:"no_report,omitempty"`
@@ -152,6 +161,11 @@ func (o *explainOptions) transaction(cfg *policy.Config) (*mail.Transaction, err
 	if err != nil {
 		return nil, fmt.Errorf("--listener: %w", err)
 	}
+	for _, b := range o.banks {
+		if cfg.Bank(b) == nil {
+			return nil, fmt.Errorf("--bank: there is no bank %q", b)
+		}
+	}
 	to := make([]mail.Address, len(o.to))
 	for i, a := range o.to {
 		to[i] = mail.Address(a)
@@ -185,8 +199,9 @@ func explainEnvelope(ctx context.Context, run *dryRun, tx *mail.Transaction) (*e
 		for i := range e.Recipients {
 			v, ev := &ex.Verdicts[i], result.event.Recipients[i]
 			r := &e.Recipients[i]
+			key := deciding(sel.Rcpts[i].Settings, c)
 			r.Categories = append(r.Categories, explainedCategory{
-				Category: c.String(), Destiny: string(v.Destiny), Origin: originOf(sel.Rcpts[i].Settings, c),
+				Category: c.String(), Destiny: string(v.Destiny), Setting: key, Origin: sel.Rcpts[i].Settings.Origin(key).String(),
 				Action: ev.Action, NoReport: ev.NoReport, Reply: result.reply(i), Sent: strings.Join(result.describe(i), "; "),
 			})
 		}
@@ -194,11 +209,19 @@ func explainEnvelope(ctx context.Context, run *dryRun, tx *mail.Transaction) (*e
 	return e, nil
 }
 
-func originOf(s *policy.Settings, c mail.Category) string {
-	if key := policy.CategoryKey(c); key != "" {
-		return s.Origin(key + ".destiny").String()
+// deciding returns the key of the setting that makes the destiny of category c
+// for a recipient with settings s.
+func deciding(s *policy.Settings, c mail.Category) string {
+	section, set := policy.CategoryKey(c), s.Category(c)
+	switch {
+	case section == "":
+		return "forward_to"
+	case set.Bypass && c != mail.Unchecked:
+		return section + ".bypass"
+	case set.Lover && set.Destiny != policy.Pass:
+		return section + ".lover"
 	}
-	return s.Origin("forward_to").String()
+	return section + ".destiny"
 }
 
 func steps(path []policy.Step) []explainedStep {
@@ -226,7 +249,11 @@ func (r *dryResult) describe(i int) []string {
 			for _, e := range s.out.Edits {
 				edits = append(edits, e.Name)
 			}
-			out = append(out, fmt.Sprintf("%s to %s for %s, with %s", kind, s.hop, strings.Join(to, " "), strings.Join(edits, ", ")))
+			hop := s.hop.String()
+			if s.goesBack(r.tx) {
+				hop = "the feeding MTA"
+			}
+			out = append(out, fmt.Sprintf("%s to %s for %s, with %s", kind, hop, strings.Join(to, " "), strings.Join(edits, ", ")))
 		case kind != kindMessage:
 			out = append(out, kind+" to "+strings.Join(to, " "))
 		}
@@ -288,7 +315,7 @@ func (e *explanation) print(out io.Writer) error {
 	}
 	fmt.Fprintf(w, "banks\t%s\n", path)
 	for _, s := range e.Path {
-		fmt.Fprintf(w, "\t%s: %s\n", s.Bank, s.Reason)
+		fmt.Fprintf(w, "\t%s\n", s)
 	}
 	originating := "no"
 	if e.Originating {
@@ -311,10 +338,10 @@ func (r *explainedRcpt) print(w io.Writer) {
 	}
 	fmt.Fprintf(w, "\nrecipient\t%s, %s: %s\n", r.Address, local, r.Direction)
 	for _, s := range r.Overlays {
-		fmt.Fprintf(w, "\t%s: %s\n", s.Bank, s.Reason)
+		fmt.Fprintf(w, "\t%s\n", s)
 	}
 	for _, c := range r.Categories {
-		fmt.Fprintf(w, "  %s\t%s (%s) -> %s", c.Category, c.Destiny, c.Origin, c.Action)
+		fmt.Fprintf(w, "  %s\t%s, by %s (%s) -> %s", c.Category, c.Destiny, c.Setting, c.Origin, c.Action)
 		if c.NoReport != "" {
 			fmt.Fprintf(w, " [%s]", c.NoReport)
 		}

@@ -81,6 +81,11 @@ func (f *Filter) Process(ctx context.Context, tx *mail.Transaction) []mail.Reply
 		reply := mail.NewReply(451, 3, 0, "Error in processing, id=%s", tx.ID)
 		return f.answerAll(tx, mail.Receipt{Disposal: mail.Deferred, Reply: reply})
 	}
+	for _, r := range ex.Results {
+		if r.Err != nil {
+			f.Log.Warn("check failed", "id", tx.ID, "check", r.Check, "err", r.Err)
+		}
+	}
 	replies, event := f.Enact(ctx, tx, ex)
 	for _, line := range event.Lines() {
 		f.Log.Info(line, "event", event)

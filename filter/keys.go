@@ -12,16 +12,9 @@ import (
 	"io"
 	"os"
 	"strings"
-)
 
-// KeySpec says where a DKIM key is and what it is for.
-type KeySpec struct {
-	// Domain is the signing domain. With a leading dot the key also signs for
-	// all domains below that have no key of their own, with d= naming Domain.
-	Domain   string
-	Selector string
-	Path     string // PEM file: PKCS #1 (RSA) or PKCS #8 (RSA, Ed25519)
-}
+	"postern/policy"
+)
 
 // Key is a private key with the place of its public half in the DNS.
 type Key struct {
@@ -38,7 +31,8 @@ const (
 )
 
 // NewKey makes a signing key of an RSA or Ed25519 private key. A leading dot
-// of domain is explained at [KeySpec].
+// of domain means that the key also signs for all domains below that have no
+// key of their own, with d= naming the domain itself.
 func NewKey(domain, selector string, signer crypto.Signer) (*Key, error) {
 	name, subdomains := strings.CutPrefix(domain, ".")
 	d, ok := domainToASCII(name)
@@ -102,14 +96,14 @@ func NewKeys(keys ...*Key) (*Keys, error) {
 }
 
 // LoadKeys reads all keys. The error names every file that is missing, not a
-// key, or open to others.
-func LoadKeys(specs []KeySpec) (*Keys, error) {
+// key, or open to others, and where it is configured.
+func LoadKeys(specs []policy.DKIMKey) (*Keys, error) {
 	var keys []*Key
 	var errs []error
 	for _, spec := range specs {
 		key, err := loadKey(spec)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("DKIM key for %s: %w", spec.Domain, err))
+			errs = append(errs, fmt.Errorf("%s: DKIM key for %s: %w", spec.Origin, spec.Domain, err))
 			continue
 		}
 		keys = append(keys, key)
@@ -123,18 +117,18 @@ func LoadKeys(specs []KeySpec) (*Keys, error) {
 // maxKeyFile bounds what is read of a key file: 16384 bits of RSA are 13 kB.
 const maxKeyFile = 64 << 10
 
-func loadKey(spec KeySpec) (*Key, error) {
-	data, err := readKeyFile(spec.Path)
+func loadKey(spec policy.DKIMKey) (*Key, error) {
+	data, err := readKeyFile(spec.Key)
 	if err != nil {
 		return nil, err
 	}
 	signer, err := ParsePrivateKey(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", spec.Path, err)
+		return nil, fmt.Errorf("%s: %w", spec.Key, err)
 	}
 	key, err := NewKey(spec.Domain, spec.Selector, signer)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", spec.Path, err)
+		return nil, fmt.Errorf("%s: %w", spec.Key, err)
 	}
 	return key, nil
 }

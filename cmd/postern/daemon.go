@@ -218,9 +218,5 @@ func loadKeys(cfg *policy.Config) (*filter.Keys, error) {
 	if len(cfg.DKIMKeys) == 0 {
 		return nil, nil
 	}
-	specs := make([]filter.KeySpec, len(cfg.DKIMKeys))
-	for i, k := range cfg.DKIMKeys {
-		specs[i] = filter.KeySpec{Domain: k.Domain, Selector: k.Selector, Path: k.Key}
-	}
-	return filter.LoadKeys(specs)
+	return filter.LoadKeys(cfg.DKIMKeys)
 }

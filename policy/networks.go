@@ -26,8 +26,10 @@ type Networks struct {
 }
 
 type network struct {
-	entry listEntry
-	not   bool
+	entry  listEntry
+	prefix netip.Prefix
+	index  int // in the list
+	not    bool
 }
 
 // ParseNetworks builds a list from entries such as "10.0.0.0/8", "![::1]",
@@ -56,7 +58,7 @@ func ParseNetworks(dir string, list []string) (*Networks, error) {
 				*bits = append(*bits, p.Bits())
 			}
 		}
-		n.entries = append(n.entries, network{entry: e, not: not})
+		n.entries = append(n.entries, network{e, p, len(n.entries), not})
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err

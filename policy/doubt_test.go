@@ -1,0 +1,78 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestDoubts(t *testing.T) {
+	t.Parallel()
+	const head = "hostname: mail.ours.test\nlocal_domains: [.ours.test]\n"
+	for name, tt := range map[string]struct {
+		text string
+		want []string // without the file
+	}{
+		"nothing":                 {"", nil},
+		"the built-in banks":      {"own_networks: [192.0.2.0/24]\n", nil},
+		"a bank for requests":     {"listeners: [{protocol: milter, address: unix:/m}]\nbanks: {SMTP_AUTH: {originating: true}}\n", nil},
+		"MYUSERS":                 {"banks: {MYUSERS: {virus: {lover: true}}}\n", nil},
+		"a bank that nobody gets": {"banks:\n  NOBODY: {originating: true}\n", []string{"4:11: banks.NOBODY: no listener and no client gets this bank; give it to a listener or to client_banks, or remove it"}},
+		"MYNETS without networks": {"banks:\n  MYNETS: {virus: {lover: true}}\n", []string{"4:11: banks.MYNETS: no listener and no client gets this bank; set own_networks"}},
+		"own_networks without effect": {"own_networks: [192.0.2.0/24]\nclient_banks: [{networks: [198.51.100.0/24], bank: ORIGINATING}]\nbanks:\n  MYNETS: {virus: {lover: true}}\nlisteners: [{protocol: milter, address: unix:/m}]\n", []string{
+			"3:15: own_networks: they choose no bank, since client_banks are given; add {networks: [...], bank: MYNETS} to client_banks, or remove own_networks",
+			"6:11: banks.MYNETS: no listener and no client gets this bank; give it to a listener or to client_banks, or remove it",
+		}},
+		"hidden in the same list": {"own_networks: [192.0.2.0/24, \"!192.0.2.7\", 192.0.2.0/24, 192.0.2.0/23]\n", []string{
+			"3:30: own_networks[1]: !192.0.2.7 is never asked, since 192.0.2.0/24 is in an earlier entry of the same list; the first entry that holds an address decides: put the smaller network first",
+			"3:16: own_networks[0]: 192.0.2.0/24 is never asked, since 192.0.2.0/24 is in an earlier entry of the same list; the first entry that holds an address decides: put the smaller network first",
+		}},
+		"hidden by an earlier entry": {"client_banks:\n  - {networks: [\"!192.0.2.7\", 192.0.2.0/24], bank: ORIGINATING}\n  - {networks: [192.0.2.8, 192.0.2.7, 192.0.2.0/28, 192.0.2.128/25, 192.0.0.0/16], bank: MYNETS}\n", []string{
+			"5:17: client_banks[1].networks[0]: 192.0.2.8 is never asked, since 192.0.2.0/24 is in postern.yaml:4; the first entry that holds an address decides: put the smaller network first",
+			"5:53: client_banks[1].networks[3]: 192.0.2.128/25 is never asked, since 192.0.2.0/24 is in postern.yaml:4; the first entry that holds an address decides: put the smaller network first",
+		}},
+		"loopback": {"own_networks: [127.0.0.0/8, \"::1\"]\n", []string{
+			"3:15: own_networks: 127.0.0.0/8 holds loopback: what a proxy, a container or another filter on this host hands to Postfix would count as mail of our own people; leave loopback out unless only local programs submit mail there",
+			"3:15: own_networks: ::1 holds loopback: what a proxy, a container or another filter on this host hands to Postfix would count as mail of our own people; leave loopback out unless only local programs submit mail there",
+		}},
+		"loopback that is not ours": {"client_banks: [{networks: [127.0.0.0/8], bank: A}]\nbanks: {A: {originating: false}}\n", nil},
+		"keys": {"dkim_keys:\n  - {domain: ours.test, selector: a, key: k}\n  - {domain: .sub.ours.test, selector: a, key: k}\n  - {domain: else.test, selector: a, key: k}\n", []string{
+			"6:14: dkim_keys[2].domain: else.test is not in local_domains: its mail is signed, but its senders are strangers and never get a report; add it to local_domains if it is yours",
+		}},
+	} {
+		var got []string
+		for _, m := range parse(t, head+tt.text).Doubts() {
+			got = append(got, strings.TrimPrefix(m.String(), "postern.yaml:"))
+		}
+		slices.Sort(got)
+		slices.Sort(tt.want)
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s:\n got %s\nwant %s", name, strings.Join(got, "\n     "), strings.Join(tt.want, "\n     "))
+		}
+	}
+}
+
+// A network that is called hidden must never decide: compared with asking for
+// each address.
+func TestHiddenNetworks(t *testing.T) {
+	t.Parallel()
+	entries := []string{"10.0.0.0/30", "!10.0.0.1", "10.0.0.0/31", "!10.0.0.2/31", "10.0.0.3", "10.0.0.0/29", "!10.0.0.0/29"}
+	for a := range entries {
+		for b := range entries {
+			for x := range entries {
+				c := parse(t, fmt.Sprintf("client_banks:\n  - {networks: [%q, %q], bank: ORIGINATING}\n  - {networks: [%q], bank: MYNETS}\n", entries[a], entries[b], entries[x]))
+				hidden := slices.ContainsFunc(c.Doubts(), func(m Mistake) bool { return strings.Contains(m.What, "client_banks[1].networks[0]: ") })
+				asked := false
+				e := c.selector.clients[1].networks.entries[0]
+				for addr := e.prefix.Addr(); e.prefix.Contains(addr); addr = addr.Next() {
+					_, taken := c.selector.clients[0].networks.Match(addr)
+					asked = asked || !taken
+				}
+				if hidden && asked {
+					t.Errorf("[%s %s] does not hide %s", entries[a], entries[b], entries[x])
+				}
+			}
+		}
+	}
+}

@@ -77,6 +77,7 @@ func typeTricks() []trick {
 		{"A74", "two boundaries, RFC 2231 and encoded-word", ambiguous, withType(multi + ` boundary*="us-ascii''f%61ke"; boundary="=?us-ascii?B?cmVhbA==?="`)},
 		{"A75", "boundary with a fold inside the quotes", found, withType(multi + " boundary=\"\r\n real\"")},
 		{"A76", "doubled but equal Content-Type", plainly, withType(real + "\r\n" + real)},
+		{"A78b", "semicolon after the type missing", ambiguous, withType("Content-Type: multipart/mixed\r\n\tboundary=real")},
 		{"A77", "third RFC 2231 piece repeated", ambiguous, withType(multi + ` boundary*0="re"; boundary*1="al"; boundary*1="xx"`)},
 	}
 }

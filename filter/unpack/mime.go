@@ -91,7 +91,7 @@ func (w *walker) readings(p *mail.Part, heads []head, def string) []reading {
 	}
 	for i := range heads {
 		h := &heads[i]
-		why := ""
+		why := "Content-Type"
 		if i > 0 {
 			why = "damaged header"
 		}
@@ -100,17 +100,17 @@ func (w *walker) readings(p *mail.Part, heads []head, def string) []reading {
 		for _, f := range types {
 			word, clean, params := parseValue(f.value)
 			r := reading{head: h, kind: kindOf(word), digest: word == "multipart/digest", why: why}
-			if why == "" {
-				r.why = "Content-Type"
-			}
 			certain = certain || clean && !f.odd
 			if r.kind != multipart {
 				add(r)
 			}
-			for _, b := range boundaries(params) {
-				if r.kind != multipart && clean && !hasDelimiter(h.body, b) {
-					continue // a left-over of some editor
-				}
+			sure, other := boundaries(params)
+			if r.kind != multipart && clean {
+				// the parameter is a left-over of some editor unless it is used
+				sure, other = nil, append(sure, other...)
+			}
+			other = slices.DeleteFunc(other, func(b string) bool { return !hasDelimiter(h.body, b) })
+			for _, b := range append(sure, other...) {
 				m := r
 				m.kind, m.boundary = multipart, b
 				add(m)
@@ -148,21 +148,16 @@ func kindOf(media string) kind {
 	return leaf
 }
 
-// boundaries returns all readings of the boundary parameter that are not
-// empty.
-func boundaries(params []param) []string {
-	readings, spelled := lookup(params, "boundary")
-	var out []string
-	for _, b := range append(readings, spelled...) {
-		out = append(out, b)
-		if t := strings.TrimSpace(b); t != b {
-			out = append(out, t)
-		}
-		if t := strings.TrimSpace(stripComments(b)); t != b {
-			out = append(out, t)
-		}
+// boundaries returns the readings of the boundary parameter that are not
+// empty; other are those that only a sloppy reader would see.
+func boundaries(params []param) (sure, other []string) {
+	sure, other, spelled := lookupSure(params, "boundary")
+	for _, b := range slices.Concat(sure, other, spelled) {
+		other = append(other, b, strings.TrimSpace(b), strings.TrimSpace(stripComments(b)))
 	}
-	return slices.DeleteFunc(dedupe(out), func(s string) bool { return s == "" })
+	empty := func(b string) bool { return b == "" }
+	sure = slices.DeleteFunc(sure, empty)
+	return sure, slices.DeleteFunc(dedupe(other), func(b string) bool { return empty(b) || slices.Contains(sure, b) })
 }
 
 // read extracts what one reading sees in the entity into p.

@@ -13,10 +13,11 @@ import (
 
 // param is one "name=value" as it stood there.
 type param struct {
-	name    string // lower case; without the RFC 2231 section and "*"
-	section int    // RFC 2231 section number, -1 without
-	ext     bool   // RFC 2231 extended value: name ended in "*"
-	values  []string
+	name    string   // lower case; without the RFC 2231 section and "*"
+	section int      // RFC 2231 section number, -1 without
+	ext     bool     // RFC 2231 extended value: name ended in "*"
+	values  []string // readings, the most probable first
+	sure    int      // so many of them are what some reader surely sees
 	spelled []string // how it is written, when that is no reading of its own
 }
 
@@ -49,8 +50,13 @@ func parseValue(s string) (word string, clean bool, params []param) {
 		p.i = 0 // no first word: parameters begin at once
 		raw = ""
 	}
+	if i := strings.IndexAny(raw, wsp); i > 0 && strings.IndexByte(raw[i:], '=') > 0 {
+		p.i = i // the first semicolon was forgotten
+		raw = raw[:i+1]
+	}
 	word = strings.Trim(stripComments(raw), " \t\n\"")
-	clean = raw != "" && isToken(strings.Trim(raw, wsp))
+	clean = p.i >= len(s) || s[p.i] == ';'
+	clean = clean && raw != "" && isToken(strings.Trim(raw, wsp))
 	for p.i < len(s) && len(p.out) < maxParams {
 		p.param()
 	}
@@ -148,7 +154,7 @@ func newParam(name string) param {
 		}
 		return r
 	}, name))
-	out := param{section: -1}
+	out := param{section: -1, sure: 1}
 	if strings.HasSuffix(name, "*") {
 		out.ext = true
 		name = strings.TrimRight(name, "*")
@@ -223,6 +229,7 @@ func (p *paramScan) token(out *param) {
 	word := raw[:strings.IndexAny(raw, " \t\n(\"")]
 	stripped := strings.TrimSpace(stripComments(raw))
 	out.values = append(out.values, stripped, raw, word)
+	out.sure = 2
 	if strings.IndexByte(raw, '"') >= 0 {
 		out.values = append(out.values, strings.ReplaceAll(stripped, `"`, ""))
 	}
@@ -352,6 +359,13 @@ func dedupe(list []string) []string {
 // lookup returns all readings of the parameter name, the most probable first,
 // and further spellings of them. Equal ones appear once.
 func lookup(params []param, name string) (readings, spelled []string) {
+	sure, other, spelled := lookupSure(params, name)
+	return dedupe(append(sure, other...)), spelled
+}
+
+// lookupSure tells the readings that some reader surely takes from those that
+// only a sloppy one might.
+func lookupSure(params []param, name string) (sure, other, spelled []string) {
 	var pieces []param
 	for _, p := range params {
 		if p.name != name || len(p.values) == 0 {
@@ -362,33 +376,36 @@ func lookup(params []param, name string) (readings, spelled []string) {
 		case p.section >= 0:
 			pieces = append(pieces, p)
 		case p.ext:
-			readings = append(readings, decodeExtended(p.values[0]))
+			sure = append(sure, decodeExtended(p.values[0]))
 			spelled = append(spelled, p.values...)
 		default:
-			for _, v := range p.values {
-				if d := decodeWords(v); d != v {
-					readings = append(readings, d)
+			for i, v := range p.values {
+				d := decodeWords(v)
+				if d != v {
 					spelled = append(spelled, v)
+				}
+				if i < p.sure {
+					sure = append(sure, d)
 				} else {
-					readings = append(readings, v)
+					other = append(other, d)
 				}
 			}
 		}
-		if len(readings) > maxReadings {
+		if len(sure)+len(other) > maxReadings {
 			break
 		}
 	}
 	if len(pieces) > 0 {
-		r := joinPieces(pieces)
-		readings = append(readings, r...)
+		s, o := joinPieces(pieces)
+		sure, other = append(sure, s...), append(other, o)
 	}
-	return dedupe(readings), dedupe(spelled)
+	return dedupe(sure), dedupe(other), dedupe(spelled)
 }
 
-// joinPieces puts RFC 2231 sections together: by number, in the order of
-// appearance, and only up to the first gap. Of two pieces with one number the
-// first and the last are tried.
-func joinPieces(pieces []param) []string {
+// joinPieces puts RFC 2231 sections together by number, with and without what
+// follows a gap, with the first and with the last of two that have the same
+// number; other is the order of appearance.
+func joinPieces(pieces []param) (sure []string, other string) {
 	byNumber := slices.Clone(pieces)
 	sort.SliceStable(byNumber, func(i, j int) bool { return byNumber[i].section < byNumber[j].section })
 	var first, last, whole []param
@@ -406,13 +423,12 @@ func joinPieces(pieces []param) []string {
 		}
 		whole = append(whole, p)
 	}
-	var out []string
-	for _, list := range [][]param{whole, first, last, pieces} {
+	for _, list := range [][]param{whole, first, last} {
 		if len(list) > 0 {
-			out = append(out, join(list))
+			sure = append(sure, join(list))
 		}
 	}
-	return dedupe(out)
+	return dedupe(sure), join(pieces)
 }
 
 // join concatenates the pieces. The charset stands in the first; an extended

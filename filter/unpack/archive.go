@@ -60,10 +60,10 @@ func init() {
 		"cab": readCab, "lha": readLHA, "arj": readARJ, "iso": readISO,
 		"doc": readOLE, "cdf-ms": readOLE,
 		"pdf": readPDF, "rtf": readRTF, "one": readOneNote, "pgp.enc": readPGP,
-		"exe": readEmbedded,
+		"exe": readProgram, "chm": readCHM, "sis": readSIS,
 	}
 	for _, s := range []string{
-		"ace", "alz", "arc", "chm", "dmg", "egg", "img", "installshield", "kwaj", "lrz", "lz", "lz4", "lzo", "qcow", "sis", "sit",
+		"ace", "alz", "arc", "dmg", "egg", "img", "installshield", "kwaj", "lrz", "lz", "lz4", "lzo", "qcow", "sit",
 		"squashfs", "udf", "vhd", "vhdx", "vmdk", "volume", "wim", "xar", "zoo",
 	} {
 		containers[s] = unreadable

@@ -409,6 +409,51 @@ func oneOf(data []byte) []byte {
 	return append(appendLE(append(b, oneNoteFile...), len(data), 8, 0, 4, 0, 8), data...)
 }
 
+// setupProgram is a program of one section with overlay behind it.
+func setupProgram(overlay []byte) []byte {
+	b := make([]byte, 1024)
+	copy(b, evil[:0x80+26])
+	copy(b[0x80+24+0xe0:], ".text")
+	binary.LittleEndian.PutUint32(b[0x80+24+0xe0+16:], 512)
+	binary.LittleEndian.PutUint32(b[0x80+24+0xe0+20:], 512)
+	return append(b, overlay...)
+}
+
+func setupFilesOf(name string, data []byte) []byte {
+	return append(fmt.Appendf(nil, "%s\x00Disk1\\%s\x001.0\x00%d\x00", name, name, len(data)), data...)
+}
+
+func installShieldOf(name string, data []byte) []byte {
+	packed := pack(data, func(w io.Writer) io.WriteCloser { return zlib.NewWriter(w) })
+	for i, c := range packed {
+		k := i % 1024 % len(name)
+		c ^= name[k] ^ ^"\x13\x35\x86\x07"[k%4]
+		packed[i] = c<<4 | c>>4
+	}
+	head := padded([]byte("InstallShield\x00\x01"), 46)
+	file := padded([]byte(name), 260)
+	return concat(head, padded(appendLE(file, 6, 4, 0, 4, len(packed), 4), 312), packed)
+}
+
+func nsisOf(data []byte) []byte {
+	packed := pack(data, func(w io.Writer) io.WriteCloser { return must(flate.NewWriter(w, 9)) })
+	b := appendLE([]byte("\x00\x00\x00\x00\xef\xbe\xad\xdeNullsoftInst"), 0, 4, 28+4+len(packed)+4, 4)
+	return appendLE(append(appendLE(b, len(packed)|1<<31, 4), packed...), 0x12345678, 4)
+}
+
+// chmOf writes a help file with one file that is not compressed.
+func chmOf(name string, data []byte) []byte {
+	entry := append([]byte{byte(len(name))}, name...)
+	entry = append(entry, 0, 0, 0x80|byte(len(data)>>7), byte(len(data)&0x7f))
+	const chunk, directory = 4096, 0x60
+	list := appendLE([]byte("PMGL"), chunk-20-len(entry), 4, 0, 4, 0, 4, 0, 4)
+	list = padded(append(list, entry...), chunk)
+	itsp := padded(appendLE([]byte("ITSP"), 1, 4, 0x54, 4, 10, 4, chunk, 4), 0x54)
+	head := padded(appendLE([]byte("ITSF"), 3, 4, directory, 4), 0x48)
+	head = appendLE(head, directory, 8, len(itsp)+len(list), 8, directory+len(itsp)+len(list), 8)
+	return concat(head, itsp, list, data)
+}
+
 // program is the start of a program without the payload, for what is put
 // behind it.
 var program = evil[:200]
@@ -464,6 +509,11 @@ func TestContainers(t *testing.T) {
 		"exe with 7z":    {concat(program, sevenOf("evil.exe", evil, false, false)), "exe-ms", []string{"evil.exe"}},
 		"exe with rar":   {concat(program, rar5Of("evil.exe", evil, false)), "exe-ms", []string{"evil.exe"}},
 		"exe with cab":   {concat(program, cabOf("evil.exe", evil, cabMSZip)), "exe-ms", []string{"evil.exe"}},
+		"setup":          {setupProgram(setupFilesOf("evil.exe", evil)), "exe-ms", []string{"evil.exe", `Disk1\evil.exe`}},
+		"InstallShield":  {setupProgram(installShieldOf("evil.exe", evil)), "exe-ms", []string{"evil.exe"}},
+		"NSIS":           {setupProgram(nsisOf(evil)), "exe-ms", nil},
+		"sis":            {concat([]byte("\x00\x00\x00\x01\x12\x3a\x00\x10\x19\x04\x00\x10"), make([]byte, 99), pack(evil, func(w io.Writer) io.WriteCloser { return zlib.NewWriter(w) })), "sis", nil},
+		"chm":            {chmOf("/evil.exe", evil), "chm", []string{"/evil.exe"}},
 		"gif with rar":   {concat([]byte("GIF89a\x01\x00\x01\x00\x00\x00\x00;"), rar5Of("evil.exe", evil, false)), "rar", []string{"evil.exe"}},
 		"text with 7z":   {concat([]byte(strings.Repeat("plain text\n", 900)), sevenOf("evil.exe", evil, false, false)), "7z", []string{"evil.exe"}},
 	}
@@ -494,7 +544,7 @@ func TestContainers(t *testing.T) {
 
 // uncut are the cases where nine tenths of the file are whole: the end is
 // padding, or the payload lies in the open and is seen without the container.
-var uncut = []string{"tar", "tar, pax name", "tar, GNU name", "iso", "iso, Joliet", "exe with zip", "rpm", "rtf", "compress", "text with 7z", "lha", "lha -lh5-"}
+var uncut = []string{"setup", "tar", "tar, pax name", "tar, GNU name", "iso", "iso, Joliet", "exe with zip", "rpm", "rtf", "compress", "text with 7z", "lha", "lha -lh5-"}
 
 func (s seen) hasPrefix(want []byte) bool {
 	return slices.ContainsFunc(s.members, func(m member) bool { return bytes.HasPrefix(m.data, want) })
@@ -670,8 +720,9 @@ func FuzzOLE(f *testing.F) {
 func FuzzRTF(f *testing.F)     { fuzzReader(f, "rtf", rtfOf(packageOf("evil.exe", evil))) }
 func FuzzPDF(f *testing.F)     { fuzzReader(f, "pdf", pdfOf("evil.exe", evil)) }
 func FuzzOneNote(f *testing.F) { fuzzReader(f, "one", oneOf(evil)) }
-func FuzzEmbedded(f *testing.F) {
-	fuzzReader(f, "exe", concat(program, cabOf("evil.exe", evil, cabMSZip)))
+func FuzzCHM(f *testing.F)     { fuzzReader(f, "chm", chmOf("/evil.exe", evil)) }
+func FuzzProgram(f *testing.F) {
+	fuzzReader(f, "exe", setupProgram(setupFilesOf("evil.exe", evil)), setupProgram(installShieldOf("evil.exe", evil)), setupProgram(nsisOf(evil)), concat(program, cabOf("evil.exe", evil, cabMSZip)))
 }
 
 const bzip2HelloText = "QlpoOTFBWSZTWUf/TjIAAEXfgAAQQAQQAABAQAATJdwQIABwU0yMTExApVQep6gyPKfCeidyYJwTkngmRPJNEwTZOSfiaJ0Jkn0miYJkmybJ/F3JFOFCQR/9OMg="

@@ -227,7 +227,28 @@ func (r *cfbReader) stream(i int, e cfbStream) error {
 	if !worthGiving(content) && e.name != "Package" {
 		return nil
 	}
-	return r.x.giveStored(member{names: addName(nil, textName([]byte(e.name))), note: "stream"}, content)
+	return r.x.giveStored(member{names: addName(nil, msiName(e.name)), note: "stream"}, content)
+}
+
+// msiName turns the name of a stream of an installer into what was meant: there
+// one code unit stands for one or two characters of a set of 64. Other names
+// stay as they are.
+func msiName(name string) string {
+	const set = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz._"
+	var b strings.Builder
+	for _, c := range name {
+		switch {
+		case c >= 0x3800 && c < 0x4800:
+			b.WriteByte(set[(c-0x3800)&63])
+			b.WriteByte(set[(c-0x3800)>>6])
+		case c >= 0x4800 && c < 0x4840:
+			b.WriteByte(set[c-0x4800])
+		case c == 0x4840: // a table
+		default:
+			b.WriteRune(c)
+		}
+	}
+	return b.String()
 }
 
 // locked reports whether the main stream of a document is encrypted: fEncrypted

@@ -102,6 +102,7 @@ var signatures = []signature{
 	{"StuffIt (c)", 0, []string{"sit"}, "application/x-stuffit"},
 	{"-----BEGIN PGP MESSAGE", 0, []string{"pgp", "pgp.enc"}, "application/pgp-encrypted"},
 
+	{"\x19\x04\x00\x10", 8, []string{"sis"}, "application/vnd.symbian.install"},
 	{"**ACE**", 7, []string{"ace"}, "application/x-ace-compressed"},
 	{"CD001", 0x8001, []string{"iso"}, "application/x-iso9660-image"},
 	{"CD001", 0x9319, []string{"iso"}, "application/x-iso9660-image"},

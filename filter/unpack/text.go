@@ -209,6 +209,10 @@ func markupTag(s []byte) string {
 		if hasTag(s, "!doctype") && bytes.Contains(bytes.ToLower(s[:min(len(s), 64)]), []byte("html")) {
 			return "html"
 		}
+	case 'a':
+		if hasTag(s, "a") && bytes.Contains(bytes.ToLower(s[:min(len(s), 64)]), []byte("href")) {
+			return "html"
+		}
 	case 'b', 'i', 't':
 		if hasTag(s, "body") || hasTag(s, "iframe") || hasTag(s, "table") || hasTag(s, "title") {
 			return "html"

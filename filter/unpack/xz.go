@@ -153,11 +153,12 @@ func (r *xzReader) openBlock() error {
 	if err != nil {
 		return err
 	}
+	end := min(length+(packed+3)&^3, len(r.in))
 	r.block, err = newLZMA2(r.in[length:length+packed], head[2], size)
 	if err != nil {
 		return err
 	}
-	r.in = r.in[length+(packed+3)&^3:]
+	r.in = r.in[end:]
 	if r.sum != nil {
 		r.sum.Reset()
 	}
@@ -220,5 +221,5 @@ func lzma2Length(in []byte) (packed int, size int64, err error) {
 			return 0, 0, errXZ
 		}
 	}
-	return len(in), size, nil // cut: the decoder says so when it gets there
+	return len(in), size, nil // cut, which the decoder finds out
 }

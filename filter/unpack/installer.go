@@ -1,0 +1,251 @@
+package unpack
+
+import (
+	"bytes"
+	"compress/flate"
+	"compress/zlib"
+	"encoding/binary"
+	"errors"
+	"io"
+	"strconv"
+
+	"github.com/ulikunitz/xz/lzma"
+)
+
+// Programs that install others carry them in ways of their own, behind the
+// last section of the program.
+
+// readProgram gives what is inside a program: archives, and what the best known
+// installers put there.
+func readProgram(x *expander, data []byte) error {
+	if err := readEmbedded(x, data); err != nil {
+		return err
+	}
+	if i := nsisAt(data); i >= 0 {
+		return x.nsis(data[i:])
+	}
+	overlay := overlayOf(data)
+	const near = 1024 // debugging data may come first
+	if i := bytes.Index(overlay[:min(len(overlay), near)], []byte("InstallShield\x00")); i >= 0 {
+		return x.installShield(overlay[i:])
+	}
+	return x.setupFiles(overlay)
+}
+
+// overlayOf returns what follows the last section of a Windows program.
+func overlayOf(data []byte) []byte {
+	const header, section = 24, 40
+	le := binary.LittleEndian
+	if len(data) < 0x40 {
+		return nil
+	}
+	pe := int64(le.Uint32(data[0x3c:]))
+	if pe+header > int64(len(data)) || string(data[pe:pe+4]) != "PE\x00\x00" {
+		return nil
+	}
+	table := data[min(pe+header+int64(le.Uint16(data[pe+20:])), int64(len(data))):]
+	end := int64(0)
+	for range le.Uint16(data[pe+6:]) {
+		if len(table) < section {
+			return nil
+		}
+		end = max(end, int64(le.Uint32(table[16:]))+int64(le.Uint32(table[20:])))
+		table = table[section:]
+	}
+	if end == 0 || end >= int64(len(data)) {
+		return nil
+	}
+	return data[end:]
+}
+
+// nsisAt finds the header of the Nullsoft installer, which begins at a multiple
+// of 512, or returns -1.
+func nsisAt(data []byte) int {
+	i := bytes.Index(data, []byte("\xef\xbe\xad\xdeNullsoftInst"))
+	if i < 4 || (i-4)%512 != 0 {
+		return -1
+	}
+	return i - 4
+}
+
+// nsis gives the files of a Nullsoft installer: blocks with their length before
+// them, each packed by itself, or one stream with all of them.
+func (x *expander) nsis(b []byte) error {
+	const header = 28
+	if len(b) < header+4 {
+		return errDamaged
+	}
+	size := int(binary.LittleEndian.Uint32(b[24:]))
+	b = b[header:min(max(size, header), len(b))]
+	if isNSISLZMA(b) { // solid
+		r, err := nsisDecoder(b)
+		if err != nil {
+			return err
+		}
+		return x.giveDecoded(member{note: "content of the installer"}, r, -1)
+	}
+	for len(b) > 4 {
+		n := binary.LittleEndian.Uint32(b)
+		packed := n&(1<<31) != 0
+		n &^= 1 << 31
+		if b = b[4:]; int64(n) > int64(len(b)) {
+			if len(b) <= 4 { // the checksum at the end
+				return nil
+			}
+			return errDamaged
+		}
+		content := b[:n]
+		b = b[n:]
+		m := member{note: "block of the installer"}
+		var err error
+		if !packed {
+			err = x.giveStored(m, content)
+		} else if r, derr := nsisDecoder(content); derr != nil {
+			x.fail("nsis", derr)
+		} else {
+			err = x.giveDecoded(m, r, -1)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func isNSISLZMA(b []byte) bool {
+	return len(b) > 5 && b[0] == 0x5d && b[1] == 0 && b[2] == 0 && b[4] == 0
+}
+
+// nsisDecoder returns the decoder of a packed block: LZMA without a length,
+// with or without a filter flag before it, or Deflate.
+func nsisDecoder(b []byte) (io.Reader, error) {
+	if len(b) > 6 && b[0] <= 1 && isNSISLZMA(b[1:]) {
+		if b[0] == 1 {
+			return nil, errUnsupported // x86 filter
+		}
+		b = b[1:]
+	}
+	if !isNSISLZMA(b) {
+		return flate.NewReader(bytes.NewReader(b)), nil
+	}
+	head := append(bytes.Clone(b[:5]), bytes.Repeat([]byte{0xff}, 8)...)
+	return lzma.ReaderConfig{DictCap: maxDictionary}.NewReader(io.MultiReader(bytes.NewReader(head), bytes.NewReader(b[5:])))
+}
+
+// setupFiles gives the files that InstallShield's setup program has behind it:
+// name, path, version and length as strings, then the content.
+func (x *expander) setupFiles(b []byte) error {
+	for len(b) > 0 {
+		var fields [4]string
+		for i := range fields {
+			end := bytes.IndexByte(b[:min(len(b), 1024)], 0)
+			if end <= 0 {
+				return nil
+			}
+			fields[i] = textName(b[:end])
+			b = b[end+1:]
+		}
+		n, err := strconv.ParseUint(fields[3], 10, 31)
+		if err != nil || n > uint64(len(b)) {
+			return nil
+		}
+		m := member{names: addName(addName(nil, fields[0]), fields[1])}
+		if err := x.giveStored(m, b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// installShield gives the files of another InstallShield program: a count,
+// and for each file a header of 312 octets and its content, disguised with a
+// key made of its name.
+func (x *expander) installShield(b []byte) error {
+	const header, nameLen = 312, 260
+	le := binary.LittleEndian
+	if len(b) < 46 {
+		return errDamaged
+	}
+	count := le.Uint32(b[14:])
+	b = b[46:]
+	for range count {
+		if len(b) < header {
+			return errDamaged
+		}
+		name, flags, size := cString(b[:nameLen]), le.Uint32(b[nameLen:]), le.Uint32(b[nameLen+8:])
+		b = b[header:]
+		if int64(size) > int64(len(b)) {
+			return errDamaged
+		}
+		content := b[:size]
+		b = b[size:]
+		if err := x.giveDisguised(member{names: addName(nil, name)}, content, flags); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *expander) giveDisguised(m member, content []byte, flags uint32) error {
+	const swapped, blocks = 2, 4
+	if flags&(swapped|blocks) == 0 || len(m.names) == 0 {
+		return x.giveStored(m, content)
+	}
+	if err := x.budget.Take(int64(len(content))); err != nil {
+		return err
+	}
+	magic, name := [4]byte{0x13, 0x35, 0x86, 0x07}, m.names[0]
+	plain := make([]byte, len(content))
+	for i, c := range content {
+		at := i
+		if flags&blocks != 0 {
+			at %= 1024
+		}
+		k := at % len(name)
+		plain[i] = (c<<4 | c>>4) ^ name[k] ^ ^magic[k%4]
+	}
+	if r, err := zlib.NewReader(bytes.NewReader(plain)); err == nil {
+		return x.giveDecoded(m, r, -1)
+	}
+	return x.giveStored(m, plain)
+}
+
+// readSIS gives the files in a package of Symbian: zlib streams, wherever they
+// begin.
+func readSIS(x *expander, data []byte) error {
+	found := false
+	for pos := 0; ; {
+		i := bytes.IndexByte(data[pos:], 0x78)
+		if i < 0 || pos+i+2 >= len(data) {
+			break
+		}
+		pos += i
+		if binary.BigEndian.Uint16(data[pos:])%31 != 0 {
+			pos++
+			continue
+		}
+		in := bytes.NewReader(data[pos:])
+		r, err := zlib.NewReader(in)
+		var content []byte
+		if err == nil {
+			content, err = x.decode(r, -1)
+		}
+		if errors.Is(err, ErrOverLimits) {
+			return err
+		}
+		if err != nil {
+			pos++
+			continue
+		}
+		found = true
+		if err := x.give(member{data: content}); err != nil {
+			return err
+		}
+		pos = len(data) - in.Len()
+	}
+	if !found {
+		return errUnsupported
+	}
+	return nil
+}

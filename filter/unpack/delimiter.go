@@ -125,7 +125,7 @@ func guessBoundaries(body []byte) []string {
 		line := bytes.Trim(body[pos:end], " \t\r\n\x00")
 		next := body[end:]
 		if len(line) > 2 && len(line) < 4096 && line[0] == '-' && line[1] == '-' &&
-			len(next) > 8 && bytes.EqualFold(next[:8], []byte("content-")) {
+			beginsWithContent(next) {
 			out = dedupe(append(out, string(line[2:])))
 		}
 		pos = end

@@ -131,6 +131,8 @@ func bodyTricks() []trick {
 		{"A81", "message/partial", fact, part("Content-Type: message/partial; id=x; number=1; total=2\r\n\r\nSubject: x\r\n\r\nhalf\r\n")},
 		{"A82", "message/global", plainly, part("Content-Type: message/global\r\n\r\n" + withBody(std))},
 		{"A83", "text after the close delimiter on its line", found, withBody(text + "--real--garbage\r\n--real\r\n" + evil)},
+		{"A87", "attached message that begins with an empty line", ambiguous, part("Content-Type: message/rfc822\r\n\r\n\r\n" + strings.ReplaceAll(withBody(std), "real", "inner"))},
+		{"A88", "empty line before the part header", ambiguous, part("\r\n" + evil)},
 		{"A84", "empty part header", plainly, withBody("--real\r\n\r\nhello\r\n--real\r\n" + evil + "--real--\r\n")},
 		{"A85", "boundary with trailing dash", plainly, mimeHead + "Content-Type: multipart/mixed; boundary=\"real-\"\r\n\r\n" + mixedBody("real-", evil)},
 		{"A86", "base64 multipart with a harmless plain copy", ambiguous, mimeHead + mixedReal + "Content-Transfer-Encoding: base64\r\n\r\n" + wrap64([]byte(std)) + "\r\n" + text + "--real--\r\n"},

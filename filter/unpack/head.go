@@ -33,6 +33,9 @@ func scanHead(data []byte, l Limits) []head {
 	s := headScan{data: data, limits: l, junk: -1, blank: -1, lateJunk: -1}
 	s.run()
 	heads := []head{s.head}
+	if s.named == 0 && s.junk < 0 {
+		return append(heads, afterEmptyLines(data, l)...)
+	}
 	if s.junk >= 0 && s.named == 0 {
 		// no field before the first line that is none: all is body
 		heads[0] = s.cut(s.junk)
@@ -49,6 +52,21 @@ func scanHead(data []byte, l Limits) []head {
 		}
 	}
 	return heads
+}
+
+// afterEmptyLines returns the header of a part that begins with empty lines,
+// which some readers skip.
+func afterEmptyLines(data []byte, l Limits) []head {
+	rest := bytes.TrimLeft(data, "\r\n")
+	if len(rest) == len(data) || !beginsWithContent(rest) && !looksLikeMail(rest) {
+		return nil
+	}
+	return scanHead(rest, l)
+}
+
+// beginsWithContent reports whether b begins with a Content-* field.
+func beginsWithContent(b []byte) bool {
+	return len(b) > 8 && bytes.EqualFold(b[:8], []byte("content-"))
 }
 
 type headScan struct {

@@ -61,7 +61,7 @@ func (w *walker) entity(p *mail.Part, data []byte, def string) {
 	readings := w.readings(p, heads, def)
 	w.read(p, readings[0])
 	if len(readings) > 1 {
-		w.others(p, readings[1:])
+		w.others(p, readings, def)
 	}
 	if p.Data == nil && p.Leaf() {
 		w.fallback(p, readings)
@@ -174,16 +174,20 @@ func (w *walker) read(p *mail.Part, r reading) {
 
 // others walks the further readings of an entity whose first is in p, adds
 // what is new in them and compares.
-func (w *walker) others(p *mail.Part, list []reading) {
+func (w *walker) others(p *mail.Part, list []reading, def string) {
 	first := contentsOf(p)
 	seen := first.clone()
-	for _, r := range list {
+	for _, r := range list[1:] {
 		if w.budget.Take(int64(len(r.head.body))) != nil {
 			return
 		}
 		q := w.detached(p)
-		q.Names, q.Media = nil, p.Media
 		q.Size = int64(len(r.head.body))
+		q.Media = p.Media
+		if r.head != list[0].head {
+			q.Media = nil
+			w.describe(q, r.head, def)
+		}
 		w.read(q, r)
 		w.merge(p, q, first, seen, r.why)
 	}
@@ -204,8 +208,9 @@ func (w *walker) merge(p, q *mail.Part, first, seen contents, why string) {
 	}
 }
 
-// rawText reports whether q is only a piece of the message as it stands there.
-func rawText(q *mail.Part) bool { return q.Leaf() && isIdentity(q.How) }
+// rawText reports whether q is only a piece of the message as it stands there,
+// without a name.
+func rawText(q *mail.Part) bool { return q.Leaf() && isIdentity(q.How) && len(q.Names) == 0 }
 
 // fallback is for a multipart in which no reading found a delimiter: the
 // boundary is guessed from the body. Without a guess the body is one part.
@@ -217,15 +222,16 @@ func (w *walker) fallback(p *mail.Part, list []reading) {
 	r := list[i]
 	none := contentsOf(p)
 	seen := none.clone()
-	for _, b := range guessBoundaries(r.head.body) {
-		if w.budget.Take(int64(len(r.head.body))) != nil {
-			return
+	for _, d := range w.decode(p, r.head.body, encodings(r.head)) {
+		for _, b := range guessBoundaries(d.data) {
+			if w.budget.Take(int64(len(d.data))) != nil {
+				return
+			}
+			q := w.detached(p)
+			g := reading{head: &head{body: d.data, weird: r.head.weird}, kind: multipart, digest: r.digest, boundary: b}
+			w.read(q, g)
+			w.merge(p, q, none, seen, "boundary is missing or does not occur")
 		}
-		q := w.detached(p)
-		g := r
-		g.boundary = b
-		w.read(q, g)
-		w.merge(p, q, none, seen, "boundary is missing or does not occur")
 	}
 	if p.Leaf() && p.Data == nil {
 		w.leaf(p, r.head.body, encodings(r.head))
@@ -233,18 +239,28 @@ func (w *walker) fallback(p *mail.Part, list []reading) {
 }
 
 // bareCR walks the entity once more as those see it who take CR for an end of
-// line.
+// line, and CR CR LF for one or for two.
 func (w *walker) bareCR(p *mail.Part, data []byte, def string) {
-	if w.budget.Take(2*int64(len(data))) != nil {
-		return
-	}
 	first := contentsOf(p)
-	q := w.detached(p)
-	w.entity(q, replaceBareCR(data), def)
-	w.merge(p, q, first, first.clone(), "bare CR")
+	seen := first.clone()
+	one := replaceBareCR(data, true)
+	texts := [][]byte{one}
+	if two := replaceBareCR(data, false); len(two) != len(one) {
+		texts = append(texts, two)
+	}
+	for _, text := range texts {
+		if w.budget.Take(2*int64(len(data))) != nil {
+			return
+		}
+		q := w.detached(p)
+		w.entity(q, text, def)
+		w.merge(p, q, first, seen, "bare CR")
+	}
 }
 
-func replaceBareCR(data []byte) []byte {
+// replaceBareCR makes every CR an end of line; with runs, all that stand
+// before one LF are one.
+func replaceBareCR(data []byte, runs bool) []byte {
 	out := make([]byte, 0, len(data)+64)
 	for {
 		i := bytes.IndexByte(data, '\r')
@@ -253,6 +269,9 @@ func replaceBareCR(data []byte) []byte {
 		}
 		out = append(append(out, data[:i]...), '\r', '\n')
 		data = data[i+1:]
+		if rest := bytes.TrimLeft(data, "\r"); runs && len(rest) > 0 && rest[0] == '\n' {
+			data = rest
+		}
 		if len(data) > 0 && data[0] == '\n' {
 			data = data[1:]
 		}
@@ -380,7 +399,7 @@ func (w *walker) loose(p *mail.Part, text []byte) {
 		return
 	}
 	q := w.detached(p)
-	if h := bytes.TrimLeft(text, "\r\n"); len(h) > 8 && bytes.EqualFold(h[:8], []byte("content-")) {
+	if h := bytes.TrimLeft(text, "\r\n"); beginsWithContent(h) {
 		// a part whose delimiter is missing
 		w.entity(q, h, textPlain)
 		if q.Data != nil || !q.Leaf() {

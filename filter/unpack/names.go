@@ -187,7 +187,7 @@ func contentsOf(p *mail.Part) contents {
 		} else {
 			_, _ = h.Write(q.Data)
 		}
-		plain := text && len(q.Names) == 0 && len(q.Media) > 0 && strings.HasPrefix(q.Media[0], "text/")
+		plain := text && len(q.Names) == 0 && len(q.Facts) == 0 && len(q.Media) > 0 && strings.HasPrefix(q.Media[0], "text/")
 		out[h.Sum64()] = !plain
 	}
 	return out

@@ -41,6 +41,9 @@ const maxDictionary = 128 << 20
 // maxName bounds one name; longer ones are cut.
 const maxName = 4096
 
+// maxSpellings bounds the names of one member.
+const maxSpellings = 64
+
 var (
 	errDamaged     = errors.New("damaged")
 	errUnsupported = errors.New("method is not supported")
@@ -113,8 +116,10 @@ type expander struct {
 	budget *Budget
 	add    func(member) error
 	out    outcome
-	buf    []byte // for decoded members, used again for the next one
-	stop   error  // what add returned
+	buf    []byte        // for decoded members, used again for the next one
+	stop   error         // what add returned
+	zlib   io.ReadCloser // see inflate
+	inside bool          // the container lies in other data, which is searched for more
 }
 
 // run calls one reader and turns its error or panic into the outcome.
@@ -189,6 +194,14 @@ func (x *expander) hand(m member) error {
 		return err
 	}
 	return nil
+}
+
+// pay takes n octets that members share, or that an index claims twice.
+func (x *expander) pay(n, claimed, have int) error {
+	if claimed <= have {
+		return nil
+	}
+	return x.budget.Take(int64(n))
 }
 
 // giveStored hands over content that lies in the container as it is.
@@ -291,7 +304,7 @@ func (x *expander) detached(fn func() error) error {
 // giveTail hands over what follows the end of a container, if it is more than
 // padding: another archive may be there.
 func (x *expander) giveTail(tail []byte) error {
-	if len(bytes.Trim(tail, "\x00")) < 4 {
+	if x.inside || len(bytes.Trim(tail, "\x00")) < 4 {
 		return nil
 	}
 	return x.giveStored(member{note: "after the end of the archive"}, tail)
@@ -321,7 +334,7 @@ func textName(raw []byte) string {
 // addName appends a name that is not yet in the list, and for a name with a
 // NUL also what a reader in C makes of it.
 func addName(names []string, name string) []string {
-	if name == "" || sameReader(names, name) {
+	if name == "" || len(names) >= maxSpellings || sameReader(names, name) {
 		return names
 	}
 	names = append(names, name)

@@ -137,6 +137,7 @@ func (c *cabReader) folder(f cabFolder) error {
 	if fail != nil {
 		c.x.fail("cab", fail)
 	}
+	claimed := 0
 	for _, file := range f.files {
 		m := member{names: addName(nil, textName(file.name)), size: file.size}
 		if fail != nil {
@@ -145,6 +146,10 @@ func (c *cabReader) folder(f cabFolder) error {
 		if file.offset < int64(len(content)) {
 			end := min(file.offset+file.size, int64(len(content)))
 			m.data = content[file.offset:end:end]
+		}
+		claimed += len(m.data)
+		if err := c.x.pay(len(m.data), claimed, len(content)); err != nil {
+			return err
 		}
 		if m.data == nil && file.size == 0 {
 			m.data = []byte{}

@@ -31,6 +31,7 @@ func readCHM(x *expander, data []byte) error {
 	if err != nil {
 		x.fail("chm", err)
 	}
+	claimed := 0
 	for _, e := range r.entries {
 		if strings.HasPrefix(e.name, "::") || strings.HasSuffix(e.name, "/") || e.size == 0 {
 			continue
@@ -42,6 +43,10 @@ func readCHM(x *expander, data []byte) error {
 		}
 		if e.offset < int64(len(section)) {
 			m.data = section[e.offset:min(e.offset+e.size, int64(len(section)))]
+		}
+		claimed += len(m.data)
+		if err := x.pay(len(m.data), claimed, len(plain)); err != nil {
+			return err
 		}
 		if int64(len(m.data)) < e.size {
 			m.note = io.ErrUnexpectedEOF.Error()

@@ -27,12 +27,11 @@ func readGzip(x *expander, data []byte) error {
 	var names []string
 	var ends []int
 	var all []byte
-	streams, rest := 0, data
+	rest := data
+	r := new(gzip.Reader)
 	var fail error
 	for fail == nil && bytes.HasPrefix(rest, []byte("\x1f\x8b")) {
-		r, err := gzip.NewReader(in)
-		if err != nil {
-			fail = err
+		if fail = r.Reset(in); fail != nil {
 			break
 		}
 		r.Multistream(false)
@@ -41,7 +40,6 @@ func readGzip(x *expander, data []byte) error {
 		}
 		all, fail = x.decodeMore(all, r)
 		ends = append(ends, len(all))
-		streams++
 		rest = data[len(data)-in.Len():]
 	}
 	if err := x.giveStreams(names, all, ends, fail); err != nil {

@@ -33,26 +33,25 @@ func readPDF(x *expander, data []byte) error {
 		content = content[1:]
 		head := data[max(0, at-1024):at]
 		head = head[max(0, bytes.LastIndex(head, []byte("endobj"))):]
-		if err := x.pdfStream(head, content, names); err != nil {
-			return err
+		plain := content
+		if i := bytes.Index(content, []byte("endstream")); i >= 0 {
+			plain = content[:i]
+			pos = len(data) - len(content) + i
+		} else {
+			x.damage("pdf: stream without an end")
+			pos = len(data)
 		}
-		if i := bytes.Index(data[pos:], []byte("endstream")); i >= 0 {
-			pos += i
+		if err := x.pdfStream(head, content, plain, names); err != nil {
+			return err
 		}
 	}
 }
 
-// pdfStream gives one stream if it is a file. head ends with its dictionary,
-// content goes on behind its end.
-func (x *expander) pdfStream(head, content []byte, names map[int][]string) error {
+// pdfStream gives one stream if it is a file. head ends with its dictionary;
+// plain is up to the end mark, content goes on behind it.
+func (x *expander) pdfStream(head, content, plain []byte, names map[int][]string) error {
 	if err := x.budget.Check(); err != nil {
 		return err
-	}
-	plain := content
-	if i := bytes.Index(content, []byte("endstream")); i >= 0 {
-		plain = content[:i]
-	} else {
-		x.damage("pdf: stream without an end")
 	}
 	embedded := bytes.Contains(head, []byte("/EmbeddedFile"))
 	packed := bytes.Contains(head, []byte("/FlateDecode")) || bytes.Contains(head, []byte("/Fl "))
@@ -71,7 +70,7 @@ func (x *expander) pdfStream(head, content []byte, names map[int][]string) error
 	}
 	if !embedded {
 		var start [16]byte
-		r, err := zlib.NewReader(bytes.NewReader(content))
+		r, err := x.inflate(content)
 		if err != nil {
 			return nil
 		}
@@ -80,12 +79,30 @@ func (x *expander) pdfStream(head, content []byte, names map[int][]string) error
 			return nil
 		}
 	}
-	r, err := zlib.NewReader(bytes.NewReader(content))
+	r, err := x.inflate(content)
 	if err != nil {
 		x.fail("pdf: embedded file", err)
 		return x.giveStored(m, plain)
 	}
 	return x.giveDecoded(m, r, -1)
+}
+
+// inflate returns a decoder of the zlib stream at the start of b. There is only
+// one at a time: a document may have thousands of streams.
+func (x *expander) inflate(b []byte) (io.Reader, error) {
+	return x.inflateFrom(bytes.NewReader(b))
+}
+
+func (x *expander) inflateFrom(in *bytes.Reader) (io.Reader, error) {
+	if x.zlib == nil {
+		r, err := zlib.NewReader(in)
+		if err != nil {
+			return nil, err
+		}
+		x.zlib = r
+		return r, nil
+	}
+	return x.zlib, x.zlib.(zlib.Resetter).Reset(in, nil)
 }
 
 // startsFile reports whether content begins like a program or a container.
@@ -115,7 +132,8 @@ func pdfObject(b []byte) int {
 // specifications that refer to them.
 func pdfNames(data []byte) map[int][]string {
 	names := make(map[int][]string)
-	for pos := 0; len(names) < 1000; {
+	const maxSpecs = 4096
+	for pos, specs := 0, 0; specs < maxSpecs; specs++ {
 		i := bytes.Index(data[pos:], []byte("/EF"))
 		if i < 0 {
 			break
@@ -176,8 +194,11 @@ func readRTF(x *expander, data []byte) error {
 			return nil
 		}
 		data = data[i+len(`\objdata`):]
-		content := rtfHex(data)
-		if len(content) == 0 {
+		content := data
+		if i := bytes.Index(data, []byte(`\objdata`)); i >= 0 {
+			content = data[:i]
+		}
+		if content = rtfHex(content); len(content) == 0 {
 			continue
 		}
 		if err := x.budget.Take(int64(len(content))); err != nil {

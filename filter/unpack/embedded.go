@@ -74,6 +74,9 @@ func readEmbedded(x *expander, data []byte) error { return x.readInside(data, ""
 // readInside opens the archives of one kind, or all if it is empty, that begin
 // inside data.
 func (x *expander) readInside(data []byte, kind string) error {
+	before := x.inside
+	x.inside = true
+	defer func() { x.inside = before }()
 	for _, e := range findEmbedded(data) {
 		if kind != "" && e.kind != kind {
 			continue

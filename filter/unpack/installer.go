@@ -214,8 +214,9 @@ func (x *expander) giveDisguised(m member, content []byte, flags uint32) error {
 // readSIS gives the files in a package of Symbian: zlib streams, wherever they
 // begin.
 func readSIS(x *expander, data []byte) error {
+	const maxTries = 10000
 	found := false
-	for pos := 0; ; {
+	for pos, tries := 0, 0; tries < maxTries; tries++ {
 		i := bytes.IndexByte(data[pos:], 0x78)
 		if i < 0 || pos+i+2 >= len(data) {
 			break
@@ -226,7 +227,7 @@ func readSIS(x *expander, data []byte) error {
 			continue
 		}
 		in := bytes.NewReader(data[pos:])
-		r, err := zlib.NewReader(in)
+		r, err := x.inflateFrom(in)
 		var content []byte
 		if err == nil {
 			content, err = x.decode(r, -1)

@@ -9,7 +9,10 @@ import (
 	"unicode/utf16"
 )
 
-const isoSector = 2048
+const (
+	isoSector  = 2048
+	isoPerFile = 16 // directory records for one file: names, trees, extents
+)
 
 // isoFile is one extent with the names it has in all directory trees.
 type isoFile struct {
@@ -31,6 +34,8 @@ type isoReader struct {
 	index map[int64]int // extent -> files
 	seen  map[int64]bool
 	err   error
+
+	records int
 }
 
 // readISO gives the files of an ISO 9660 image, also of one with raw sectors.
@@ -135,7 +140,7 @@ func (r *isoReader) directory(record []byte, path string, joliet bool, tree, dep
 		if name := rec[33 : 33+rec[32]]; len(name) == 1 && name[0] <= 1 { // itself, its parent
 			continue
 		}
-		if len(r.files) > max(r.x.budget.entries, 0) {
+		if r.records++; len(r.files) > max(r.x.budget.entries, 0) || r.records > isoPerFile*r.x.budget.limits.Entries {
 			r.err = ErrOverLimits
 			return
 		}

@@ -149,6 +149,9 @@ func (r *cfbReader) content(e cfbStream) ([]byte, error) {
 	if e.size >= r.cutoff {
 		return r.chain(e.start, e.size)
 	}
+	if err := r.x.budget.Take(min(e.size, int64(len(r.ministr)))); err != nil {
+		return nil, err
+	}
 	var out []byte
 	const length = 64
 	for id := e.start; id < cfbFree && int64(len(out)) < e.size; id = r.mini[id] {

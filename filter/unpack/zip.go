@@ -73,6 +73,7 @@ type zipReader struct {
 	index   map[int]int // offset -> members
 	dirs    int         // directories with entries
 	covered []zipSpan   // octets that belong to a member or a directory
+	parsed  int         // entries of directories
 	over    bool        // a directory was cut at the budget
 }
 
@@ -192,7 +193,8 @@ func (z *zipReader) entries(at, shift, count int64) {
 			z.x.damage("zip: central directory: %v", err)
 			break
 		}
-		if len(z.members) > max(z.x.budget.entries, 0) {
+		// entries for one place make one member, so both are counted
+		if z.parsed++; len(z.members) > max(z.x.budget.entries, 0) || z.parsed > zipMaxEnds*z.x.budget.limits.Entries {
 			z.over = true
 			break
 		}

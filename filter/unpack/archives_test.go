@@ -1,0 +1,171 @@
+//go:build corpus
+
+package unpack
+
+import (
+	"bytes"
+	"encoding/hex"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestArchives reads the archives that libraries test themselves with: those
+// of the modules used here and of the Go toolchain, and the folders named in
+// POSTERN_ARCHIVES (separated as in PATH), for example the test files of
+// libarchive, libzip and libmspack; uuencoded files are decoded. Each must be
+// read in 5 s and 256 MiB, without a panic.
+func TestArchives(t *testing.T) {
+	folders := append(filepath.SplitList(os.Getenv("POSTERN_ARCHIVES")),
+		moduleDir(t, "github.com/bodgit/sevenzip")+"/testdata", moduleDir(t, "github.com/gabriel-vasile/mimetype")+"/testdata",
+		goroot(t)+"/src/archive/zip/testdata", goroot(t)+"/src/archive/tar/testdata")
+	for _, folder := range folders {
+		t.Run(strings.ReplaceAll(strings.TrimPrefix(folder, "/"), "/", "_"), func(t *testing.T) {
+			n, doubts := 0, 0
+			err := filepath.WalkDir(folder, func(path string, e fs.DirEntry, err error) error {
+				if err != nil || !e.Type().IsRegular() {
+					return err
+				}
+				data, err := os.ReadFile(path)
+				if err != nil {
+					return err
+				}
+				if name, ok := strings.CutSuffix(path, ".uu"); ok {
+					path, data = name, uudecoded(data)
+				}
+				n++
+				if !judgeArchive(t, path, data).clean() {
+					doubts++
+				}
+				return nil
+			})
+			if err != nil || n == 0 {
+				t.Errorf("%d files, error %v", n, err)
+			}
+			t.Logf("%d files, %d with doubts", n, doubts)
+		})
+	}
+}
+
+// judgeArchive takes one file apart, to the depth that a message may have.
+func judgeArchive(t *testing.T, path string, data []byte) seen {
+	t.Helper()
+	debug.FreeOSMemory()
+	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
+		t.Fatal(err)
+	}
+	before, start := memory(t, "VmRSS"), time.Now()
+	got := leaves(t, data, []string{filepath.Base(path)}, testBudget(len(data)), DefaultLimits.Nesting)
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("%s: took %v", path, took)
+	}
+	if used := memory(t, "VmHWM") - before; used > 256<<10 {
+		t.Errorf("%s: used %d KiB", path, used)
+	}
+	if strings.Contains(got.reason, "gave up") {
+		t.Errorf("%s: %s", path, got.reason)
+	}
+	return got
+}
+
+// leaves is deep without copies of what was found.
+func leaves(t *testing.T, data []byte, names []string, b *Budget, level int) (s seen) {
+	short, _ := fileTypes(data, names)
+	if !isContainer(short) || level == 0 {
+		s.overLimits = level == 0
+		return s
+	}
+	out, err := expand(data, short, b, func(m member) error {
+		in := leaves(t, m.data, m.names, b, level-1)
+		s.outcome = joined(s.outcome, in.outcome)
+		return b.Check()
+	})
+	if err != nil {
+		t.Errorf("expand: %v", err)
+	}
+	s.outcome = joined(s.outcome, out)
+	return s
+}
+
+// memory returns a line of /proc/self/status in KiB.
+func memory(t *testing.T, key string) int {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), key+":")
+	n, err := strconv.Atoi(strings.Fields(rest)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func moduleDir(t *testing.T, module string) string {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func goroot(t *testing.T) string {
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func uudecoded(text []byte) (out []byte) {
+	_, text, _ = bytes.Cut(append([]byte("\n"), text...), []byte("\nbegin "))
+	for i, line := range bytes.Split(text, []byte("\n")) {
+		line = bytes.TrimSuffix(line, []byte("\r"))
+		if string(line) == "end" {
+			break
+		}
+		if i == 0 || len(line) == 0 {
+			continue
+		}
+		n, chunk := int(line[0]-' ')&63, []byte(nil)
+		for group := line[1:]; len(group) > 0; group = group[min(4, len(group)):] {
+			var v [4]byte
+			for j := range min(4, len(group)) {
+				v[j] = (group[j] - ' ') & 63
+			}
+			chunk = append(chunk, v[0]<<2|v[1]>>4, v[1]<<4|v[2]>>2, v[2]<<6|v[3])
+		}
+		out = append(out, chunk[:min(n, len(chunk))]...)
+	}
+	return out
+}
+
+// TestEndlessZips reads two files from the tests of Go's archive/zip: one that
+// contains itself, and one of 4 GiB of zeros in three layers.
+func TestEndlessZips(t *testing.T) {
+	source, err := os.ReadFile(goroot(t) + "/src/archive/zip/reader_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"rZipBytes", "biggestZipBytes"} {
+		dump := regexp.MustCompile("(?s)func " + name + `\(\) \[\]byte \{\s*s := .(.*?)` + "`").FindSubmatch(source)
+		if dump == nil {
+			t.Fatalf("%s not found", name)
+		}
+		text := regexp.MustCompile(`(?m)^[0-9a-f]{7}|\s+`).ReplaceAll(dump[1], nil)
+		data, err := hex.DecodeString(string(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := judgeArchive(t, name, data); !got.overLimits {
+			t.Errorf("%s: outcome %+v", name, got.outcome)
+		}
+	}
+}

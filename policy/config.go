@@ -264,7 +264,7 @@ func Default() *Config {
 			NotifyTo:  "smtp://127.0.0.1:10025",
 			OnError:   OnErrorTempfail,
 			Virus:     VirusSettings{CategorySettings: CategorySettings{Destiny: Reject, SubjectTag: "***INFECTED*** "}},
-			Banned:    CategorySettings{Destiny: Reject},
+			Banned:    BannedSettings{CategorySettings: CategorySettings{Destiny: Reject}, Rules: builtInRules},
 			Spam:      SpamSettings{CategorySettings: CategorySettings{Destiny: Reject}, TagLevel: 2, Tag2Level: 6.31, KillLevel: 6.31},
 			BadHeader: CategorySettings{Destiny: Pass},
 			Unchecked: CategorySettings{Destiny: Pass, SubjectTag: "***UNCHECKED*** "},

@@ -27,7 +27,7 @@ func (s *Settings) forTest(c mail.Category) *CategorySettings {
 	case mail.Infected:
 		return &s.Virus.CategorySettings
 	case mail.Banned:
-		return &s.Banned
+		return &s.Banned.CategorySettings
 	case mail.Unchecked:
 		return &s.Unchecked
 	case mail.Spam:

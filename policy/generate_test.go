@@ -51,7 +51,7 @@ func readComments(t *testing.T) *comments {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range append(files, "config.go", "settings.go") {
+	for _, name := range append(files, "config.go", "settings.go", "banned.go") {
 		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)
@@ -243,10 +243,7 @@ func sample(w *bytes.Buffer, indent string, options []option) {
 		isList := o.typ.Kind() == reflect.Slice
 		if isList && len(o.children) > 0 {
 			comment([]string{"", "Keys of an entry:"})
-			for _, c := range o.children {
-				lines := paragraphs(c.key+": "+c.doc+oneOf(c.typ), 74-len(indent))
-				comment([]string{"  " + strings.Join(lines, "\n"+indent+"#     ")})
-			}
+			comment(keys(o.children, 74-len(indent)))
 		}
 		if o.typ.Kind() == reflect.Map && len(o.children) > 0 {
 			comment([]string{"", "Engines and their options:"})
@@ -279,6 +276,25 @@ func sample(w *bytes.Buffer, indent string, options []option) {
 			w.WriteString(" " + text(o.value) + "\n")
 		}
 	}
+}
+
+// keys describes the keys of an entry of a list, and the keys below them.
+func keys(options []option, width int) []string {
+	var out []string
+	for _, c := range options {
+		for i, line := range paragraphs(c.key+": "+c.doc+oneOf(c.typ), width) {
+			if i > 0 {
+				line = "  " + line
+			}
+			out = append(out, "  "+line)
+		}
+		if c.typ.Kind() == reflect.Struct && len(c.children) > 0 && c.children[0].same == "" {
+			for _, line := range keys(c.children, width-2) {
+				out = append(out, "  "+line)
+			}
+		}
+	}
+	return out
 }
 
 // oneOf is the sentence with the words that a value may be.

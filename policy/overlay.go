@@ -49,7 +49,8 @@ type overlayValue struct {
 
 // Over returns a copy of base with the values of o laid over it: mappings
 // merge key by key, scalars and lists replace. The result shares no memory
-// with base or o. A nil overlay changes nothing.
+// with base or o but banned rules, which nobody writes to. A nil overlay
+// changes nothing.
 func (o *Overlay) Over(base *Settings) *Settings {
 	s := base.clone()
 	if o == nil {
@@ -141,9 +142,10 @@ func (s *Settings) clone() *Settings {
 	return &c
 }
 
-// cloneLeaf copies a list; everything else is a value already.
+// cloneLeaf copies a list; everything else is a value already. Banned rules
+// stay the same list, by which those are found who share it.
 func cloneLeaf(v reflect.Value) reflect.Value {
-	if v.Kind() != reflect.Slice || v.IsNil() {
+	if v.Kind() != reflect.Slice || v.IsNil() || v.Type() == reflect.TypeFor[[]BannedRule]() {
 		return v
 	}
 	c := reflect.MakeSlice(v.Type(), v.Len(), v.Len())

@@ -32,7 +32,7 @@ type Settings struct {
 	// Mail with a virus, category INFECTED.
 	Virus VirusSettings `yaml:"virus"`
 	// Mail with files of a forbidden name or type.
-	Banned CategorySettings `yaml:"banned"`
+	Banned BannedSettings `yaml:"banned"`
 	// Mail by its spam score, categories SPAM and SPAMMY.
 	Spam SpamSettings `yaml:"spam"`
 	// Mail whose header breaks the rules.
@@ -106,7 +106,7 @@ func (s *Settings) Category(c mail.Category) CategorySettings {
 	case mail.Infected:
 		return s.Virus.CategorySettings
 	case mail.Banned:
-		return s.Banned
+		return s.Banned.CategorySettings
 	case mail.Spam:
 		return s.Spam.CategorySettings
 	case mail.BadHeader:

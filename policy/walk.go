@@ -8,6 +8,7 @@ package policy
 
 import (
 	"encoding"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -55,7 +56,9 @@ var words = map[reflect.Type][]string{
 	reflect.TypeFor[mail.Input]():  {string(mail.InputLMTP), string(mail.InputSMTP), string(mail.InputMilter), string(mail.InputAMPDP)},
 	reflect.TypeFor[BareNewline](): {string(BareNewlineNormalize), string(BareNewlineReject)},
 	reflect.TypeFor[LogFormat]():   {string(LogText), string(LogJSON)},
-	reflect.TypeFor[LogLevel]():    {string(LogDebug), string(LogInfo), string(LogWarning), string(LogError)},
+	reflect.TypeFor[FileMark](): {string(MarkEncrypted), string(MarkUndecipherable), string(MarkAmbiguous), string(MarkDirectory), string(MarkLink), string(MarkSpecial),
+		string(MarkMacros), string(MarkDataURI), string(MarkSmuggling), string(MarkExternalBody), string(MarkPartial)},
+	reflect.TypeFor[LogLevel](): {string(LogDebug), string(LogInfo), string(LogWarning), string(LogError)},
 }
 
 func (w *walker) place(n *yaml.Node) place { return place{w.file, n.Line, n.Column} }
@@ -280,6 +283,11 @@ func (w *walker) list(path string, n *yaml.Node, v reflect.Value) {
 		}
 		before := len(w.mistakes)
 		w.value(at, item, x)
+		if c, ok := x.Addr().Interface().(interface{ check() (what, hint string) }); ok && len(w.mistakes) == before {
+			if what, hint := c.check(); what != "" {
+				w.wrong(item, at, what, hint)
+			}
+		}
 		if isScalar(elem) && len(w.mistakes) > before {
 			continue // told already
 		}
@@ -420,7 +428,11 @@ func setScalar(v reflect.Value, text string, quoted bool) (what, hint string) {
 		return problem, ""
 	case encoding.TextUnmarshaler:
 		if err := p.UnmarshalText([]byte(text)); err != nil {
-			return err.Error() + ", " + got, ""
+			var h hinted
+			if e, ok := errors.AsType[*hinted](err); ok {
+				h = *e
+			}
+			return err.Error() + ", " + got, h.hint
 		}
 		return "", ""
 	}

@@ -1,0 +1,337 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"postern/filter/mail"
+)
+
+// BannedSettings are for category BANNED.
+type BannedSettings struct {
+	CategorySettings `yaml:",inline"`
+	// Which files may not pass. Every file of a message is tested, also those
+	// inside archives, documents and attached messages: the first rule that
+	// fits decides, and a file that no rule fits may pass. A list replaces the
+	// one below it; built_in: true stands for the built-in rules.
+	//
+	// The built-in rules block, in this order: names with two extensions of
+	// which the last is a program, and names that end in a class id, because
+	// Windows hides the part that counts; the media types of Windows programs
+	// and HTML applications; the extensions that Windows always ran; Windows
+	// programs by content, whatever their name (these five are Debian's
+	// rules for Amavis); scripts that run on a click, also in a zip;
+	// shortcuts and settings files that start something else; packages and
+	// add-ins that install programs; disk images and notebooks, which take
+	// the mark of the internet from what is in them; the same by content;
+	// and pieces of a message, which no filter can see whole. The large mail
+	// services refuse nearly all of these too.
+	//
+	// Not blocked are documents with macros, HTML pages and archives with a
+	// password: ordinary business mail has them. Block them where you can:
+	//
+	//	rules:
+	//	  - {allow: {name: "setup-*.exe", inside: [zip, 7z]}, comment: our own updates}
+	//	  - {block: {is: [macros, html-smuggling, encrypted]}}
+	//	  - {block: {name: ["*.wmf", "/^invoice.*[.]html?$/i"]}}
+	//	  - {built_in: true}
+	Rules []BannedRule `yaml:"rules"`
+}
+
+// BannedRule is one entry of banned.rules.
+//
+// An Amavis configuration is expressed like this, without loss: a
+// $banned_filename_re is the list of its entries in order, each a rule with
+// the key amavis, under block where the right side is true or missing and
+// under allow where it is false. A pattern is tried on the values that Amavis
+// has (see [FileMatch]) of the file and of all its containers, and the first
+// rule that fits any of them decides. Names in %banned_rules and
+// @banned_filename_maps have no counterpart: the lists that they name, one
+// after the other, are the rules of the recipient, and DEFAULT is
+// built_in: true unless the configuration has a list of its own. The comment
+// (?#...) of a pattern is the comment of the rule.
+type BannedRule struct {
+	// Files that may not pass. It is enough when a container around the file
+	// fits.
+	Block FileMatch `yaml:"block"`
+	// Files that may pass even if a later rule fits. Only the file itself
+	// counts; a container that fits allows nothing that is in it.
+	Allow FileMatch `yaml:"allow"`
+	// The built-in rules are put here.
+	BuiltIn bool `yaml:"built_in"`
+	// Stands before the name of the file in the log and in replies.
+	Comment string `yaml:"comment"`
+
+	matcher *fileMatcher
+}
+
+// FileMatch says which files a rule fits: those for which each key that is
+// given has at least one entry that fits.
+type FileMatch struct {
+	// Shell patterns for the file name, in any case; one with a slash is for
+	// the whole path in an archive. /.../ or /.../i is a regular expression.
+	// All spellings count, as readers see them: decoded, without invisible
+	// characters, in ordinary width, without the blanks and dots, streams and
+	// class ids that Windows drops from the end.
+	Name []NamePattern `yaml:"name"`
+	// Short types by content, in the words of Amavis: exe-ms, zip, lnk.
+	Type []FileType `yaml:"type"`
+	// Media types, as declared or by content; * stands for any text.
+	Media []MediaPattern `yaml:"media"`
+	// Marks of the file: encrypted; undecipherable (not read in full);
+	// ambiguous (readers see different things); directory, link and special
+	// (members of archives that are no files); macros (a document with
+	// macros); data-uri and html-smuggling (a page that holds a file or puts
+	// one together); external-body and partial (the content is elsewhere).
+	Is []FileMark `yaml:"is"`
+	// Containers, at any distance around the file, by short type, name or
+	// media type.
+	Inside []ContainerPattern `yaml:"inside"`
+	// Least number of containers around the file; messages and multiparts do
+	// not count.
+	Depth int `yaml:"depth"`
+	// Regular expressions, /.../ or /.../i, as in $banned_filename_re of
+	// Amavis: for each declared media type, each name as it is written, each
+	// short type with a dot before it, and UNDECIPHERABLE, of the file and of
+	// everything around it.
+	Amavis []AmavisPattern `yaml:"amavis"`
+}
+
+// FileMark is a property of a file that rules can ask for.
+type FileMark string
+
+// The marks.
+const (
+	MarkEncrypted      FileMark = "encrypted"
+	MarkUndecipherable FileMark = "undecipherable"
+	MarkAmbiguous      FileMark = "ambiguous"
+	MarkDirectory      FileMark = "directory"
+	MarkLink           FileMark = "link"
+	MarkSpecial        FileMark = "special"
+	MarkMacros         FileMark = "macros"
+	MarkDataURI        FileMark = "data-uri"
+	MarkSmuggling      FileMark = "html-smuggling"
+	MarkExternalBody   FileMark = "external-body"
+	MarkPartial        FileMark = "partial"
+)
+
+// markFlags are the marks that are flags of a part; the others are facts.
+var markFlags = map[FileMark]mail.PartFlags{
+	MarkEncrypted: mail.PartEncrypted, MarkUndecipherable: mail.PartUndecipherable, MarkAmbiguous: mail.PartAmbiguous,
+	MarkDirectory: mail.PartDirectory, MarkLink: mail.PartLink, MarkSpecial: mail.PartSpecial,
+}
+
+// maxBanned bounds the findings about one message. More say no more.
+const maxBanned = 10
+
+// BannedFindings tests the files of a message by the rules of each recipient.
+// There is a finding for each file that is banned: for all recipients together
+// when they have the same rules, else for each. Recipients who bypass the
+// check are left out. root is the message.
+func BannedFindings(sel *Selection, root *mail.Part) []mail.Finding {
+	var groups [][]int // recipients with the same rules
+	for i := range sel.Rcpts {
+		b := &sel.Rcpts[i].Settings.Banned
+		if b.Bypass || len(b.Rules) == 0 {
+			continue
+		}
+		same := func(g []int) bool { return sameRules(sel.Rcpts[g[0]].Settings.Banned.Rules, b.Rules) }
+		if k := slices.IndexFunc(groups, same); k >= 0 {
+			groups[k] = append(groups[k], i)
+		} else {
+			groups = append(groups, []int{i})
+		}
+	}
+	var out []mail.Finding
+	for _, g := range groups {
+		s := sel.Rcpts[g[0]].Settings
+		found := s.bannedFiles(root)
+		if len(g) == len(sel.Rcpts) {
+			return found
+		}
+		for _, i := range g {
+			for _, f := range found {
+				f.Rcpt = i
+				out = append(out, f)
+			}
+		}
+	}
+	return out
+}
+
+// sameRules reports whether a and b are one list.
+func sameRules(a, b []BannedRule) bool { return len(a) == len(b) && &a[0] == &b[0] }
+
+// bannedFiles returns the findings for recipients with these settings.
+func (s *Settings) bannedFiles(root *mail.Part) []mail.Finding {
+	w := &bannedWalk{rules: withBuiltIn(s.Banned.Rules)}
+	w.part(root, decision{rule: len(w.rules)})
+	out := make([]mail.Finding, 0, len(w.found))
+	for _, d := range w.found {
+		r := &w.rules[d.rule]
+		name := partText(d.part)
+		if r.Comment != "" {
+			name = r.Comment + ":" + name
+		}
+		out = append(out, mail.Finding{
+			Category: mail.Banned, Check: "banned", Name: name, Part: d.part.Path(),
+			Detail: fmt.Sprintf("banned.rules, %s: %s", s.Origin("banned.rules").source(), r.Block.text()),
+			Rcpt:   mail.AllRcpts,
+		})
+	}
+	return out
+}
+
+// withBuiltIn puts the built-in rules where a rule asks for them.
+func withBuiltIn(rules []BannedRule) []BannedRule {
+	i := slices.IndexFunc(rules, func(r BannedRule) bool { return r.BuiltIn })
+	if i < 0 {
+		return rules
+	}
+	out := slices.Clone(rules[:i])
+	for _, r := range rules[i:] {
+		if r.BuiltIn {
+			out = append(out, builtInRules...)
+		} else {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// bannedWalk tests the parts of one message.
+type bannedWalk struct {
+	rules []BannedRule
+	above []*mail.Part // the containers around the part at hand, the message first
+	found []decision
+}
+
+// decision is the first rule that fits, and what it fits.
+type decision struct {
+	rule  int // its number; len(rules) when none fits
+	part  *mail.Part
+	allow bool
+}
+
+// part decides about p and what is inside. d is the first rule that fits a
+// container around it: only an earlier one is of interest.
+func (w *bannedWalk) part(p *mail.Part, d decision) {
+	if len(w.found) == maxBanned {
+		return
+	}
+	x := newFile(p, w.above)
+	for i := range w.rules[:d.rule] {
+		r := &w.rules[i]
+		m := r.compiled()
+		if m.leafOnly && !p.Leaf() || !m.fits(x) {
+			continue
+		}
+		d = decision{rule: i, part: p, allow: m.allow}
+		break
+	}
+	if p.Leaf() {
+		if d.part != nil && !d.allow && !slices.Contains(w.found, d) {
+			w.found = append(w.found, d)
+		}
+		return
+	}
+	w.above = append(w.above, p)
+	for _, c := range p.Children {
+		w.part(c, d)
+	}
+	w.above = w.above[:len(w.above)-1]
+}
+
+// compiled returns the matcher, which rules that did not come from a file do
+// not have yet.
+func (r *BannedRule) compiled() *fileMatcher {
+	if r.matcher != nil {
+		return r.matcher
+	}
+	m, _, _ := r.compile()
+	return m
+}
+
+// check completes a rule that was read from a file, or says what is wrong
+// with it.
+func (r *BannedRule) check() (what, hint string) {
+	r.matcher, what, hint = r.compile()
+	return what, hint
+}
+
+// compile makes the matcher of a rule. That of a wrong rule blocks everything.
+func (r *BannedRule) compile() (m *fileMatcher, what, hint string) {
+	everything := &fileMatcher{}
+	n := 0
+	for _, given := range []bool{!r.Block.empty(), !r.Allow.empty(), r.BuiltIn} {
+		if given {
+			n++
+		}
+	}
+	switch {
+	case n == 0:
+		return everything, "this rule says nothing", `for example {block: {name: "*.exe"}} or {allow: {type: pdf, inside: zip}}`
+	case n > 1:
+		return everything, "want only one of block, allow and built_in", "make two rules of it: the first one that fits decides"
+	case r.Block.Depth < 0 || r.Allow.Depth < 0:
+		return everything, "depth must not be negative", ""
+	case r.BuiltIn:
+		return everything, "", ""
+	case !r.Block.empty():
+		m = r.Block.compile()
+	default:
+		m = r.Allow.compile()
+		m.allow, m.leafOnly = true, len(r.Allow.Amavis) == 0
+	}
+	return m, "", ""
+}
+
+func (f *FileMatch) empty() bool {
+	return len(f.Name)+len(f.Type)+len(f.Media)+len(f.Is)+len(f.Inside)+len(f.Amavis) == 0 && f.Depth == 0
+}
+
+// text writes the keys that are given as in the file, bounded.
+func (f *FileMatch) text() string {
+	var b strings.Builder
+	key := func(name string, given bool, values any) {
+		if given {
+			fmt.Fprintf(&b, "%s %v, ", name, values)
+		}
+	}
+	key("name", len(f.Name) > 0, f.Name)
+	key("type", len(f.Type) > 0, f.Type)
+	key("media", len(f.Media) > 0, f.Media)
+	key("is", len(f.Is) > 0, f.Is)
+	key("inside", len(f.Inside) > 0, f.Inside)
+	key("depth", f.Depth > 0, f.Depth)
+	key("amavis", len(f.Amavis) > 0, f.Amavis)
+	return cut(strings.TrimSuffix(b.String(), ", "), 200)
+}
+
+// partText describes a part as Amavis' macro %F does: declared media types,
+// short types and names, separated by commas.
+func partText(p *mail.Part) string {
+	const most = 4 // of each; the rest are other spellings
+	var list []string
+	list = append(list, p.Media[:min(len(p.Media), most)]...)
+	for _, t := range p.Types[:min(len(p.Types), most)] {
+		list = append(list, "."+t)
+	}
+	for _, n := range p.Names[:min(len(p.Names), most)] {
+		list = append(list, cut(n, 200))
+	}
+	return strings.Join(list, ",")
+}
+
+// cut bounds s to about n octets.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "..."
+}

@@ -84,7 +84,7 @@ func (r *cfbReader) open() error {
 	per := 1<<r.shift/4 - 1
 	for next, n := le.Uint32(d[68:]), 0; next < cfbFree; n++ {
 		s := r.sector(next)
-		if s == nil || n > len(d)>>r.shift {
+		if len(s) < 1<<r.shift || n > len(d)>>r.shift {
 			return errDamaged
 		}
 		for i := range per {

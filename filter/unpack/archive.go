@@ -61,7 +61,7 @@ func init() {
 		"tar": readTar, "cpio": readCpio, "a": readAr, "deb": readAr, "rpm": readRPM,
 		"Z": readCompress, "gz": readGzip, "bz2": readBzip2, "xz": readXZ, "lzma": readLZMA, "zst": readZstd, "szdd": readSZDD,
 		"cab": readCab, "lha": readLHA, "arj": readARJ, "iso": readISO,
-		"doc": readOLE, "cdf-ms": readOLE,
+		"doc": readOLE, "cdf-ms": readOLE, "tnef": readTNEF,
 		"pdf": readPDF, "rtf": readRTF, "one": readOneNote, "pgp.enc": readPGP,
 		"exe": readProgram, "chm": readCHM, "sis": readSIS,
 	}

@@ -45,24 +45,24 @@ func (w *walker) content(p *mail.Part) {
 	}
 	w.guard(p, func() {
 		p.Types, p.Detected = fileTypes(p.Data, namesOf(p))
-		if !isContainer(p.Types) && !w.mayHide(p) {
+		container, limit := isContainer(p.Types), w.budget.limits.Nesting
+		if !container && !mayHide(p) {
 			return
 		}
-		if w.nesting >= w.budget.limits.Nesting {
-			if isContainer(p.Types) {
-				w.budget.note("nesting of archives")
-				p.Flags |= mail.PartUndecipherable
-			}
+		if w.nesting > limit || container && w.nesting == limit {
+			w.budget.note("nesting of archives")
+			p.Flags |= mail.PartUndecipherable
 			return
 		}
 		w.nesting++
 		defer func() { w.nesting-- }()
-		if isContainer(p.Types) {
+		if container {
 			w.container(p)
 		}
-		if w.mayHide(p) {
+		if mayHide(p) {
 			w.embedded(p)
 			w.attachedMail(p)
+			w.smime(p)
 		}
 	})
 }
@@ -77,7 +77,7 @@ func namesOf(p *mail.Part) []string {
 }
 
 // mayHide reports whether p could be text, as opposed to known binary data.
-func (w *walker) mayHide(p *mail.Part) bool {
+func mayHide(p *mail.Part) bool {
 	for _, prefix := range []string{"image/", "audio/", "video/", "font/", "application/pdf"} {
 		if strings.HasPrefix(p.Detected, prefix) && p.Detected != "image/svg+xml" {
 			return false

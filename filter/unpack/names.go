@@ -85,6 +85,7 @@ func (w *walker) setNames(p *mail.Part, readings, spelled []string) {
 			w.doubt(p, "too many names")
 			break
 		}
+		name = nameTail(name)
 		p.AddName(name)
 		switch e := nameEnd(name); {
 		case e == "" || e == ext:
@@ -96,10 +97,14 @@ func (w *walker) setNames(p *mail.Part, readings, spelled []string) {
 	}
 	for _, name := range spelled {
 		if len(p.Names) < 2*maxNames {
-			p.AddName(name)
+			p.AddName(nameTail(name))
 		}
 	}
 }
+
+// nameTail cuts what is too long for a name. The end stays: it says what a
+// file is.
+func nameTail(name string) string { return name[max(0, len(name)-maxName):] }
 
 // looseNames returns what readers show as name of a part that has none:
 // description and location, if they look like a file name.

@@ -10,8 +10,6 @@ import (
 // This file reads TNEF, the winmail.dat of Outlook ([MS-OXTNEF]): a list of
 // attributes, some of which hold MAPI properties.
 
-func init() { containers["tnef"] = readTNEF }
-
 // TNEF attributes, without the type in the upper half of the identifier.
 const (
 	tnefAttachTitle  = 0x8010

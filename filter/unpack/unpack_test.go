@@ -94,6 +94,15 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+// TestLongName: the end of a name that is cut stays.
+func TestLongName(t *testing.T) {
+	t.Parallel()
+	r := unpackWith(DefaultLimits, withPart("Content-Type: a/b; name=\""+strings.Repeat("x", 3*maxName)+".exe\"\r\n\r\nx\r\n"))
+	if n := r.Parts[2].Name(); len(n) != maxName || !strings.HasSuffix(n, ".exe") {
+		t.Errorf("name of %d octets ends in %q", len(n), n[max(0, len(n)-8):])
+	}
+}
+
 // TestGuard: a panic is a finding and does not take the rest along.
 func TestGuard(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,113 @@
+package unpack
+
+import (
+	"bytes"
+
+	"postern/filter/mail"
+)
+
+// This file looks into S/MIME (RFC 8551): a signed message may carry its whole
+// content inside the signature, where mail clients show it and no reader of
+// MIME sees it. Encrypted content is reported.
+
+var (
+	oidPKCS7     = []byte("\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07")
+	oidAuthEnv   = []byte("\x06\x0b\x2a\x86\x48\x86\xf7\x0d\x01\x09\x10\x01\x17")
+	oidPlainData = append(bytes.Clone(oidPKCS7), 1)
+)
+
+// The last octet of the object identifiers under 1.2.840.113549.1.7.
+const (
+	cmsSigned    = 2
+	cmsEnveloped = 3
+	cmsEncrypted = 6
+)
+
+// smime reads p.Data if it is a CMS structure (RFC 5652).
+func (w *walker) smime(p *mail.Part) {
+	data := p.Data
+	if len(data) < 24 || data[0] != 0x30 {
+		return
+	}
+	head := data[:24]
+	i := bytes.Index(head, oidPKCS7)
+	if i < 0 || i+len(oidPKCS7) >= len(head) {
+		if bytes.Contains(head, oidAuthEnv) {
+			p.Flags |= mail.PartEncrypted | mail.PartUndecipherable
+		}
+		return
+	}
+	switch head[i+len(oidPKCS7)] {
+	case cmsEnveloped, cmsEncrypted:
+		p.Flags |= mail.PartEncrypted | mail.PartUndecipherable
+	case cmsSigned:
+		content, whole := cmsContent(data)
+		if !whole {
+			p.Flags |= mail.PartUndecipherable
+			w.note(p, "signed content is damaged")
+		}
+		if len(content) == 0 { // the signature of a multipart/signed
+			return
+		}
+		if w.budget.Entry() == nil && w.budget.Take(int64(len(content))) == nil {
+			c := w.child(p)
+			c.How = "smime"
+			w.entity(c, content, textPlain)
+		}
+	}
+}
+
+// cmsContent returns the eContent of signed data: what follows the identifier
+// of plain data, an octet string in one piece or in many. whole is false when
+// it does not end where it should.
+func cmsContent(data []byte) (content []byte, whole bool) {
+	i := bytes.Index(data, oidPlainData)
+	if i < 0 {
+		return nil, true
+	}
+	b := data[i+len(oidPlainData):]
+	if len(b) == 0 || b[0] != 0xa0 { // no [0]: the content is elsewhere
+		return nil, true
+	}
+	for len(b) >= 2 {
+		tag := b[0]
+		n, head, ok := berLength(b)
+		switch {
+		case !ok:
+			return content, false
+		case tag == 0xa0 && content == nil, tag == 0x24:
+			b = b[head:] // constructed: look inside
+		case tag == 0x04:
+			if n < 0 || n > len(b)-head {
+				return append(content, b[head:]...), false
+			}
+			content = append(content, b[head:head+n]...)
+			b = b[head+n:]
+		case tag == 0 && b[1] == 0:
+			b = b[2:] // end of an indefinite length
+		default:
+			return content, true
+		}
+	}
+	return content, len(b) == 0
+}
+
+// berLength reads the length after a one-octet tag; n is -1 for the indefinite
+// form, head the octets of tag and length.
+func berLength(b []byte) (n, head int, ok bool) {
+	first := int(b[1])
+	if first < 0x80 {
+		return first, 2, true
+	}
+	if first == 0x80 {
+		return -1, 2, true
+	}
+	size := first & 0x7f
+	if size > 4 || len(b) < 2+size {
+		return 0, 0, false
+	}
+	for _, c := range b[2 : 2+size] {
+		n = n<<8 | int(c)
+	}
+	return n, 2 + size, true
+}

@@ -13,10 +13,16 @@ import (
 	"postern/policy"
 )
 
-// BenchmarkMessage takes messages of 4 kB through kept sessions on both sides:
-// LMTP in, no checks, SMTP out to a next hop in the same process. The client
-// and the next hop take about as much time as the filter.
+// BenchmarkMessage takes messages of 4 kB through the daemon: LMTP in, no
+// checks, SMTP out to a next hop in the same process, over kept sessions and
+// with a new one for each message. The client and the next hop take about as
+// much time as the filter.
 func BenchmarkMessage(b *testing.B) {
+	b.Run("kept", func(b *testing.B) { benchmarkMessage(b, true) })
+	b.Run("fresh", func(b *testing.B) { benchmarkMessage(b, false) })
+}
+
+func benchmarkMessage(b *testing.B, keep bool) {
 	hop := newNextHop("")
 	hopLis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -49,25 +55,33 @@ settings: {forward_to: "smtp://%s"}
 	body += strings.Repeat("We will meet on Monday morning to talk about the offer.\r\n", (4096-len(body))/57) + ".\r\n"
 	b.SetBytes(int64(len(body)))
 	b.RunParallel(func(pb *testing.PB) {
-		conn, err := net.DialTimeout("tcp", in.Addr().String(), time.Second)
-		if err != nil {
-			b.Error(err)
-			return
-		}
-		defer conn.Close()
-		c := &lmtpClient{r: bufio.NewReader(conn), w: conn}
-		c.expect("2")
-		c.send("2", "LHLO localhost")
+		var c *lmtpClient
 		for pb.Next() {
+			if c == nil {
+				conn, err := net.DialTimeout("tcp", in.Addr().String(), time.Second)
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				defer conn.Close()
+				c = &lmtpClient{r: bufio.NewReader(conn), w: conn}
+				c.expect("2")
+				c.send("2", "LHLO localhost")
+			}
 			c.send("2", "MAIL FROM:<a@example.net>")
 			c.send("2", "RCPT TO:<b@example.org>")
 			c.send("3", "DATA")
 			c.write(body)
 			c.expect("2")
 			hop.take()
-		}
-		if c.err != nil {
-			b.Error(c.err)
+			if c.err != nil {
+				b.Error(c.err)
+				return
+			}
+			if !keep {
+				c.send("2", "QUIT")
+				c = nil
+			}
 		}
 	})
 }

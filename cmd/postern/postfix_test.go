@@ -84,8 +84,8 @@ func mainKey(e string) string { return strings.Fields(e)[0] }
 
 func masterKey(e string) string { return strings.Join(strings.Fields(e)[:2], "/") }
 
-// judge runs the check on files.
-func judge(t testing.TB, p aPostfix, config string, asJSON bool) (string, error) {
+// judgePostfix runs the check on files.
+func judgePostfix(t testing.TB, p aPostfix, config string, asJSON bool) (string, error) {
 	t.Helper()
 	dir := t.TempDir()
 	file := func(name, text string) string {
@@ -131,7 +131,7 @@ func TestPostfixCheck(t *testing.T) {
 					t.Fatalf("%s: what is %q?", file, f.Name)
 				}
 			}
-			got, err := judge(t, p, config, false)
+			got, err := judgePostfix(t, p, config, false)
 			checkExit(t, err, !strings.HasPrefix(got, "good"))
 			if *updatePostfix {
 				if want < 0 {
@@ -164,7 +164,7 @@ func TestPostfixShipped(t *testing.T) {
 	for _, version := range []string{"3.5.25", "3.7.9", "3.7.11", "3.8.4", "3.8.6"} {
 		p := shippedPostfix(t)
 		p.main = with(p.main, "mail_version = "+version+"\n", mainKey)
-		if got, err := judge(t, p, plainConfig, false); err != nil {
+		if got, err := judgePostfix(t, p, plainConfig, false); err != nil {
 			t.Errorf("Postfix %s: %v\n%s", version, err, got)
 		}
 	}
@@ -174,7 +174,7 @@ func TestPostfixCheckJSON(t *testing.T) {
 	t.Parallel()
 	p := shippedPostfix(t)
 	p.main += "message_size_limit = 0\n"
-	got, err := judge(t, p, plainConfig, true)
+	got, err := judgePostfix(t, p, plainConfig, true)
 	checkExit(t, err, true)
 	want := `{
   "mail_version": "3.7.11",
@@ -194,7 +194,7 @@ func TestPostfixCheckJSON(t *testing.T) {
 	if got != want {
 		t.Errorf("got %s", got)
 	}
-	got, err = judge(t, shippedPostfix(t), plainConfig, true)
+	got, err = judgePostfix(t, shippedPostfix(t), plainConfig, true)
 	if err != nil || !strings.Contains(got, `"findings": []`) {
 		t.Errorf("nothing found: %v, %s", err, got)
 	}
@@ -216,7 +216,7 @@ func TestPostfixCheckErrors(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := judge(t, aPostfix{c.main, c.master}, c.config, false)
+			_, err := judgePostfix(t, aPostfix{c.main, c.master}, c.config, false)
 			var e *exitError
 			if !errors.As(err, &e) || e.code != c.code || !strings.Contains(e.Error(), c.says) {
 				t.Errorf("got %v", err)

@@ -60,8 +60,8 @@ func (c *checker) checkReinjection(r reinjection) {
 			Mend: []Edit{shippedReinjection(r.hop).whole()},
 		}
 		if v != nil {
-			f.Where, f.What = v.place(), fmt.Sprintf("the program is %s, not smtpd", v.Command)
-			f.Mend = []Edit{v.field("command", "smtpd")}
+			f.Where, f.What = v.place(), fmt.Sprintf("the program on %s is %s, not smtpd", r.hop, v.Command)
+			f.Mend = append([]Edit{{"-MX", v.key()}}, f.Mend...)
 		}
 		c.add(f)
 		return

@@ -125,12 +125,17 @@ func ParseMaster(text string) ([]*Service, error) {
 // have.
 func splitOptions(args []string) []string {
 	var out []string
-	for _, a := range args {
-		if rest, ok := strings.CutPrefix(a, "-o"); ok && rest != "" {
+	for i := 0; i < len(args); i++ {
+		rest, option := strings.CutPrefix(args[i], "-o")
+		switch {
+		case option && rest != "":
 			out = append(out, "-o", rest)
-			continue
+		case option && i+1 < len(args):
+			out = append(out, "-o", args[i+1])
+			i++
+		default:
+			out = append(out, args[i])
 		}
-		out = append(out, a)
 	}
 	return out
 }

@@ -54,18 +54,20 @@ func (r reply) status() [3]int {
 	return [3]int{r.class(), 0, 0}
 }
 
-var statusForm = regexp.MustCompile(`^([245])\.(\d{1,3})\.(\d{1,3})$`)
-
 // parseStatus reads an enhanced code (RFC 3463 section 2).
 func parseStatus(s string) (e [3]int, ok bool) {
-	m := statusForm.FindStringSubmatch(strings.TrimSpace(s))
-	if m == nil {
+	parts := strings.Split(strings.TrimSpace(s), ".")
+	if len(parts) != len(e) {
 		return e, false
 	}
-	for i := range e {
-		e[i], _ = strconv.Atoi(m[i+1])
+	for i, p := range parts {
+		n, err := strconv.ParseUint(p, 10, 16)
+		if err != nil || len(p) > 3 {
+			return e, false
+		}
+		e[i] = int(n)
 	}
-	return e, true
+	return e, e[0] == 2 || e[0] == 4 || e[0] == 5
 }
 
 // tooMany reports whether the next hop takes no more recipients in this
@@ -97,17 +99,24 @@ func (r reply) receipt(hop string) mail.Receipt {
 	return rc
 }
 
-// The ways in which servers name the queue id or delivery.
-var queuedForms = []*regexp.Regexp{
-	regexp.MustCompile(`(?i)\bqueued as ([\w.+-]{1,64})`),       // Postfix, Amavis
-	regexp.MustCompile(`> ([\w+/=.:-]{4,64}) Saved\b`),          // Dovecot LMTP
-	regexp.MustCompile(`(?i)\bOK id=([\w.-]{1,64})`),            // Exim
-	regexp.MustCompile(`\b(\w{1,64}) Message accepted for del`), // Sendmail
+// queuedForms are the ways in which servers name the queue id or delivery. The
+// word is looked for first, because expressions are slow.
+var queuedForms = []struct {
+	word string
+	form *regexp.Regexp
+}{
+	{"queued as", regexp.MustCompile(`(?i)\bqueued as ([\w.+-]{1,64})`)},          // Postfix, Amavis
+	{"Saved", regexp.MustCompile(`> ([\w+/=.:-]{4,64}) Saved\b`)},                 // Dovecot LMTP
+	{"id=", regexp.MustCompile(`(?i)\bOK id=([\w.-]{1,64})`)},                     // Exim
+	{"accepted for", regexp.MustCompile(`\b(\w{1,64}) Message accepted for del`)}, // Sendmail
 }
 
 func queuedAs(text string) string {
 	for _, f := range queuedForms {
-		if m := f.FindStringSubmatch(text); m != nil {
+		if !strings.Contains(text, f.word) {
+			continue
+		}
+		if m := f.form.FindStringSubmatch(text); m != nil {
 			return strings.TrimRight(m[1], ".")
 		}
 	}

@@ -230,9 +230,6 @@ func (c *checker) checkTargets() {
 }
 
 func (c *checker) checkMissingTransport(f *feed) {
-	if f.transport == "" || strings.ContainsAny(f.transport, "/ ") {
-		return
-	}
 	c.add(Finding{
 		Rule: "transport-missing", Where: place(f.service, f.parameter), What: fmt.Sprintf("%s is %s, but master.cf has no transport %s", f.parameter, f.target, f.transport),
 		Why: "Postfix cannot deliver to it: mail stays in the queue.", Mend: c.transportEdits(f.transport),
@@ -246,26 +243,21 @@ func (c *checker) checkNobodyThere(f *feed) {
 	if f.listener != nil || milter || f.to.path == "" && !f.to.loopback() {
 		return
 	}
-	finding := Finding{
+	c.add(Finding{
 		Rule: "feed-nobody", Where: place(f.service, f.parameter), What: fmt.Sprintf("%s is %s, where Postern does not listen", f.parameter, f.target),
 		Why: "Mail goes to another program, or stays in the queue.", Mend: c.redirect(f),
-	}
-	c.add(finding)
+	})
 }
 
 // redirect leads a feed to the listener that is meant for such a service.
 func (c *checker) redirect(f *feed) []Edit {
-	var best *Listener
-	for i := range c.postern.Listeners {
-		l := &c.postern.Listeners[i]
-		if l.afterQueue() && (best == nil || !f.inherited() && l.Originating == f.service.submission() && best.Originating != l.Originating) {
-			best = l
-		}
-		if l.afterQueue() && f.inherited() && !l.Originating && best.Originating {
-			best = l // main.cf speaks for all services: strangers are not our people
-		}
+	// main.cf speaks for all services, and strangers are not our people
+	own := !f.inherited() && f.service.submission()
+	best := c.pick(own)
+	if best == nil || !best.afterQueue() {
+		best = c.pick(!own)
 	}
-	if best == nil || f.parameter == "FILTER" {
+	if best == nil || !best.afterQueue() || f.parameter == "FILTER" {
 		return nil
 	}
 	c.offered = append(c.offered, best)
@@ -285,10 +277,9 @@ func (c *checker) checkChroot(f *feed) {
 	if v == nil {
 		v = f.service
 	}
-	finding := Finding{
+	c.add(Finding{
 		Rule: "feed-chroot", Where: v.place(), What: fmt.Sprintf("runs in its chroot, where %s is another path", strings.TrimPrefix(f.outOfReach.Address, "unix:")),
 		Why:  "The process sees only what is below the queue directory, and does not find the socket.",
 		Mend: []Edit{v.field("chroot", "n")},
-	}
-	c.add(finding)
+	})
 }

@@ -21,7 +21,7 @@ type member struct {
 	dir       bool     // directory
 	link      bool     // symbolic or hard link
 	special   bool     // device, socket, fifo
-	encrypted bool     // content cannot be read without a password
+	encrypted bool     // content needs a password, or says so
 	note      string   // why data is missing or incomplete
 }
 

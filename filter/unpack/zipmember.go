@@ -173,8 +173,9 @@ func extension(name string) string {
 }
 
 // locked gives a member that says it is encrypted. Some only say so, to be
-// left alone: if it decodes to the right checksum it was not.
+// left alone: if it decodes to the right checksum, its content is given too.
 func (z *zipReader) locked(v *zipView) error {
+	v.out.encrypted = true
 	for _, method := range v.methods {
 		if method == zipStore && v.packed != v.size {
 			continue
@@ -184,12 +185,10 @@ func (z *zipReader) locked(v *zipView) error {
 			return err
 		}
 		if err == nil && len(data) > 0 && v.sumIs(crc32.ChecksumIEEE(data)) {
-			z.x.differ("zip: %q is called encrypted and is not", first(v.out.names))
-			v.out.data = data
-			return z.x.hand(v.out)
+			v.out.data, v.out.note = data, "called encrypted and is not"
+			break
 		}
 	}
-	v.out.encrypted = true
 	return z.x.hand(v.out)
 }
 

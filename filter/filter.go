@@ -123,25 +123,24 @@ func (f *Filter) answerAll(tx *mail.Transaction, r mail.Receipt) []mail.Reply {
 	return j.replies()
 }
 
-// Examine selects the settings, runs the checks and decides. It has no side
-// effects; an error means that no verdict could be reached.
+// Examine selects the settings, takes the message apart, runs the checks and
+// decides. It has no side effects; an error means that no verdict could be
+// reached.
 func (f *Filter) Examine(ctx context.Context, tx *mail.Transaction) (*Examination, error) {
 	sel, err := f.Select(ctx, tx)
 	if err != nil {
 		return nil, err
 	}
 	ex := &Examination{Selection: sel}
-	checks := f.needed(sel)
-	if len(checks) > 0 {
-		// what is left of the deadline is for handing the message on
-		ctx, cancel := context.WithTimeout(ctx, f.Policy.Limits.CheckDeadline)
-		ex.Results = check.Run(ctx, checks, &check.Input{Tx: tx})
-		cancel()
-	}
-	for i, r := range ex.Results {
-		ex.Findings = append(ex.Findings, f.addressed(sel, checks[i], r)...)
-		ex.Scanned = ex.Scanned || r.Scanned
-	}
+	// what is left of the deadline is for handing the message on
+	checkCtx, cancel := context.WithTimeout(ctx, f.Policy.Limits.CheckDeadline)
+	defer cancel()
+	in := &check.Input{Tx: tx}
+	apart := newUnpacking(f.Policy.Limits.Unpack)
+	ex.run(checkCtx, in, []check.Named{{Name: "unpack", Check: apart, Categories: []mail.Category{mail.Infected, mail.Banned}}})
+	in.Parts = apart.root()
+	banned := check.Named{Name: "banned", Check: bannedFiles{sel}, Categories: []mail.Category{mail.Banned}}
+	ex.run(checkCtx, in, append(slices.Clone(f.Checks), banned))
 	ex.Verdicts = policy.Decide(sel, ex.Findings)
 	if len(ex.Verdicts) != len(tx.Rcpts) {
 		return nil, errors.New("the policy did not decide about every recipient")
@@ -162,34 +161,36 @@ func (f *Filter) Select(ctx context.Context, tx *mail.Transaction) (*policy.Sele
 	return sel, nil
 }
 
-// needed leaves out the checks for categories that every recipient bypasses.
-func (f *Filter) needed(sel *policy.Selection) []check.Named {
-	var out []check.Named
-	for _, c := range f.Checks {
-		for _, r := range sel.Rcpts {
-			if !bypassed(r.Settings, c.Categories) {
-				out = append(out, c)
-				break
-			}
-		}
+// run runs the checks that some recipient needs and adds what they say.
+func (ex *Examination) run(ctx context.Context, in *check.Input, checks []check.Named) {
+	checks = slices.DeleteFunc(checks, func(c check.Named) bool {
+		return !slices.ContainsFunc(ex.Selection.Rcpts, func(r policy.RcptSelection) bool { return !bypassed(r.Settings, c.Categories) })
+	})
+	for i, r := range check.Run(ctx, checks, in) {
+		ex.Results = append(ex.Results, r)
+		ex.Findings = append(ex.Findings, ex.addressed(checks[i], r)...)
+		ex.Scanned = ex.Scanned || r.Scanned
 	}
-	return out
 }
 
-// addressed returns the findings of a check. If it failed, that concerns only
-// the recipients who want the check.
-func (f *Filter) addressed(sel *policy.Selection, c check.Named, r check.Result) []mail.Finding {
-	if r.Err == nil || !slices.ContainsFunc(sel.Rcpts, func(r policy.RcptSelection) bool { return bypassed(r.Settings, c.Categories) }) {
+// addressed returns the findings of a check. What it could not check concerns
+// only the recipients who want the check.
+func (ex *Examination) addressed(c check.Named, r check.Result) []mail.Finding {
+	rcpts := ex.Selection.Rcpts
+	if !slices.ContainsFunc(rcpts, func(r policy.RcptSelection) bool { return bypassed(r.Settings, c.Categories) }) {
 		return r.Findings
 	}
 	var out []mail.Finding
-	for i := range sel.Rcpts {
-		if bypassed(sel.Rcpts[i].Settings, c.Categories) {
+	for _, finding := range r.Findings {
+		if finding.Category != mail.Unchecked || finding.Rcpt != mail.AllRcpts {
+			out = append(out, finding)
 			continue
 		}
-		for _, finding := range r.Findings {
-			finding.Rcpt = i
-			out = append(out, finding)
+		for i := range rcpts {
+			if !bypassed(rcpts[i].Settings, c.Categories) {
+				finding.Rcpt = i
+				out = append(out, finding)
+			}
 		}
 	}
 	return out

@@ -37,6 +37,9 @@ type Scanner interface {
 // Input is what a check may look at. It is read-only.
 type Input struct {
 	Tx *mail.Transaction
+	// Parts is the message taken apart, nil when that was not done. Its data
+	// may alias the message and is readable as long as that is.
+	Parts *mail.Part
 }
 
 // Options are the settings of one check: a pointer to a struct with yaml tags.

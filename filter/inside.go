@@ -1,0 +1,58 @@
+package filter
+
+// What is inside of a message: taking it apart and testing its files by the
+// banned rules run as checks, so that the same guards hold: a panic or an
+// overrun is a finding, and the time is in the log.
+
+import (
+	"context"
+	"errors"
+
+	"postern/filter/check"
+	"postern/filter/mail"
+	"postern/filter/unpack"
+	"postern/policy"
+)
+
+// unpacking takes a message apart for the checks that come after it.
+type unpacking struct {
+	limits unpack.Limits
+	done   chan *mail.Part // of one, so that one that overran can end
+}
+
+func newUnpacking(l policy.UnpackLimits) *unpacking {
+	limits := unpack.DefaultLimits
+	limits.Bytes, limits.Ratio = int64(l.Size), int64(l.Ratio)
+	limits.Parts, limits.Depth = l.Parts, l.Depth
+	limits.Entries, limits.Nesting = l.Entries, l.Nesting
+	limits.Time = l.Time
+	return &unpacking{limits: limits, done: make(chan *mail.Part, 1)}
+}
+
+// Check reports what cannot be read, and what can be read in more than one way.
+func (u *unpacking) Check(ctx context.Context, in *check.Input) ([]mail.Finding, error) {
+	r := unpack.Parts(ctx, in.Tx.Message, u.limits)
+	u.done <- r.Root
+	return r.Findings, nil
+}
+
+// root returns the message taken apart, or nil if that did not come to an end.
+func (u *unpacking) root() *mail.Part {
+	select {
+	case p := <-u.done:
+		return p
+	default:
+		return nil
+	}
+}
+
+// bannedFiles tests the files of a message by the rules of its recipients.
+type bannedFiles struct{ sel *policy.Selection }
+
+// Check reports the files that the rules block.
+func (b bannedFiles) Check(_ context.Context, in *check.Input) ([]mail.Finding, error) {
+	if in.Parts == nil {
+		return nil, errors.New("the message was not taken apart")
+	}
+	return policy.BannedFindings(b.sel, in.Parts), nil
+}

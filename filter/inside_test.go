@@ -1,0 +1,110 @@
+package filter
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+
+	"postern/filter/check"
+	"postern/filter/mail"
+	"postern/policy"
+)
+
+// partsCheck is a scanner that keeps what it was given.
+type partsCheck struct{ got *mail.Part }
+
+func (c *partsCheck) Check(_ context.Context, in *check.Input) ([]mail.Finding, error) {
+	c.got = in.Parts
+	return nil, nil
+}
+
+// examine runs Examine over message for recipients with these local parts.
+func examine(t *testing.T, ctx context.Context, config, message string, c check.Check, rcpts ...string) *Examination {
+	t.Helper()
+	cfg, err := policy.Parse("postern.yaml", []byte(config), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &Filter{Policy: cfg, Log: slog.New(slog.DiscardHandler)}
+	if c != nil {
+		f.Checks = []check.Named{{Name: "scanner", Check: c, Categories: []mail.Category{mail.Infected}}}
+	}
+	tx := &mail.Transaction{Listener: "127.0.0.1:10024", From: "a@example.net", Message: mail.NewMessage([]byte(message))}
+	for _, r := range rcpts {
+		tx.Rcpts = append(tx.Rcpts, mail.Recipient{Address: mail.Address(r + "@example.org")})
+	}
+	ex, err := f.Examine(ctx, tx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ex
+}
+
+const openRcpt = `
+recipients:
+  - {match: open@, settings: {banned: {bypass: true}, virus: {bypass: true}}}
+  - {match: scan@, settings: {banned: {bypass: true}}}
+`
+
+// TestExamineStages: the message is taken apart once, before the checks, and
+// only if somebody needs it.
+func TestExamineStages(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ rcpts, want string }{
+		{"a", "unpack scanner banned"},
+		{"open a", "unpack scanner banned"},
+		{"scan", "unpack scanner"},
+		{"open", ""},
+	} {
+		c := &partsCheck{}
+		ex := examine(t, context.Background(), openRcpt, "Subject: x\r\n\r\nhello\r\n", c, strings.Fields(tt.rcpts)...)
+		var names []string
+		for _, r := range ex.Results {
+			names = append(names, r.Check)
+		}
+		if got := strings.Join(names, " "); got != tt.want {
+			t.Errorf("%s: checks %q, want %q", tt.rcpts, got, tt.want)
+		}
+		if (c.got != nil) != (tt.want != "") {
+			t.Errorf("%s: parts %v", tt.rcpts, c.got)
+		}
+	}
+}
+
+// TestExamineNotTakenApart: what was not looked into is not clean for those
+// who want it.
+func TestExamineNotTakenApart(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	ex := examine(t, ctx, openRcpt, "Subject: x\r\n\r\nhello\r\n", nil, "a", "open")
+	if c := ex.Verdicts[0].Main().Category; c != mail.Unchecked {
+		t.Errorf("a message that nobody looked into is %s", c)
+	}
+	if v := ex.Verdicts[1]; v.Main().Category != mail.Clean {
+		t.Errorf("who bypasses all gets %s: %q", v.Main().Category, v.Reasons)
+	}
+	if _, err := (bannedFiles{}).Check(ctx, &check.Input{}); err == nil {
+		t.Error("banned files without parts are clean")
+	}
+}
+
+// TestExamineLimits: the limits of the configuration hold.
+func TestExamineLimits(t *testing.T) {
+	t.Parallel()
+	const message = "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n1\r\n--b\r\n\r\n2\r\n--b\r\n\r\n3\r\n--b--\r\n"
+	for config, want := range map[string]policy.ContentCategory{
+		"":                             {Category: mail.Clean},
+		"limits: {unpack: {parts: 2}}": {Category: mail.Unchecked, Minor: mail.OverLimits},
+	} {
+		ex := examine(t, context.Background(), config, message, nil, "a")
+		if got := ex.Verdicts[0].Main(); got != want {
+			t.Errorf("%q: %v, want %v", config, got, want)
+		}
+		if len(ex.Findings) > 0 && !slices.ContainsFunc(ex.Results, func(r check.Result) bool { return r.Check == "unpack" && len(r.Findings) > 0 }) {
+			t.Errorf("%q: the finding is not in the results", config)
+		}
+	}
+}

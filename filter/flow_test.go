@@ -156,7 +156,7 @@ func (c *flowCase) run() string {
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	f := &Filter{
 		Policy: cfg,
-		Checks: []check.Named{{Name: "scanner", Check: c, Categories: []mail.Category{mail.Infected}}},
+		Checks: []check.Named{{Name: "scanner", Check: c, Categories: []mail.Category{mail.Infected}}, check.Header()},
 		Keys:   flowKeys(c.t, cfg),
 		Relay:  func(h mail.NextHop) mail.Transport { return &flowHop{c: c, hop: h} },
 		Log:    slog.New(&lineHandler{c: c}),

@@ -17,6 +17,7 @@ type bundle struct {
 	hop        string
 	scanned    bool
 	alert      string
+	complaint  string // about the header
 	subjectTag string
 	sign       bool
 }
@@ -61,6 +62,10 @@ func (j *job) bundle(i int) bundle {
 		case mail.Banned:
 			if b.alert == "" {
 				b.alert = "BANNED, message contains " + strings.Join(v.Names(c.Category), ", ")
+			}
+		case mail.BadHeader:
+			if names := v.Names(c.Category); len(names) > 0 {
+				b.complaint = "BAD HEADER SECTION, " + names[0]
 			}
 		case mail.Spam, mail.Spammy:
 			b.sign = false
@@ -171,8 +176,10 @@ func (j *job) edits(b bundle) []mail.Edit {
 	if b.scanned {
 		out = append(out, mail.Edit{Op: mail.Add, Name: "X-Virus-Scanned", Value: product + " at " + j.Policy.Domain})
 	}
-	if b.alert != "" {
-		out = append(out, mail.Edit{Op: mail.Add, Name: "X-Amavis-Alert", Value: headerText(b.alert)})
+	for _, alert := range []string{b.alert, b.complaint} {
+		if alert != "" {
+			out = append(out, mail.Edit{Op: mail.Add, Name: "X-Amavis-Alert", Value: headerText(alert)})
+		}
 	}
 	if b.subjectTag != "" {
 		out = append(out, j.subjectEdit(b.subjectTag))

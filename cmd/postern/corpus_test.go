@@ -157,7 +157,7 @@ engines: {builtin: {}}
 			t.Errorf("%s: %q was put on top", name, prefix)
 		}
 		for _, f := range h {
-			if !f.Is("Received") {
+			if !f.Is("Received") && !f.Is("X-Amavis-Alert") { // some headers are faulty
 				t.Errorf("%s: field %s was put on top", name, f.Name)
 			}
 		}

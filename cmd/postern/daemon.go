@@ -57,7 +57,8 @@ func (d *daemon) newFilter(cfg *policy.Config) (*filter.Filter, error) {
 	return &filter.Filter{Policy: cfg, Checks: checks, Keys: keys, Relay: d.relays.For, Log: d.log}, nil
 }
 
-// newChecks makes a check of each engine, in the order of their names.
+// newChecks makes a check of each engine, in the order of their names, and the
+// check of the header, which is always there.
 func newChecks(cfg *policy.Config) ([]check.Named, error) {
 	var out []check.Named
 	for _, name := range slices.Sorted(maps.Keys(cfg.Engines)) {
@@ -67,7 +68,7 @@ func newChecks(cfg *policy.Config) ([]check.Named, error) {
 		}
 		out = append(out, c)
 	}
-	return out, nil
+	return append(out, check.Header()), nil
 }
 
 // Process hands a message to the filter of the moment.
@@ -196,7 +197,7 @@ func (d *daemon) warnings() []string {
 			out = append(out, fmt.Sprintf("%s: listener %s IS NOT SERVED: this version does not speak %s; mail that is sent there waits", l.Origin, l.Address, l.Protocol))
 		}
 	}
-	if len(f.Checks) == 0 {
+	if len(f.Policy.Engines) == 0 {
 		out = append(out, "NO ENGINE IS CONFIGURED: nothing looks for viruses. Set engines: {clamav: {address: ...}}")
 	}
 	if f.Policy.Hostname == "localhost" || !strings.Contains(f.Policy.Hostname, ".") {

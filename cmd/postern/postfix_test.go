@@ -161,7 +161,7 @@ func checkExit(t *testing.T, err error, found bool) {
 // takes for right.
 func TestPostfixShipped(t *testing.T) {
 	t.Parallel()
-	for _, version := range []string{"3.5.25", "3.7.9", "3.7.11", "3.8.4", "3.8.6"} {
+	for _, version := range []string{"3.5.25", "3.7.9", "3.7.11", "3.8.4", "3.8.6", "3.10.5"} {
 		p := shippedPostfix(t)
 		p.main = with(p.main, "mail_version = "+version+"\n", mainKey)
 		if got, err := judgePostfix(t, p, plainConfig, false); err != nil {

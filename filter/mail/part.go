@@ -31,7 +31,8 @@ type Part struct {
 	// Size is the number of decoded octets, also when Data is missing.
 	Size int64
 	// Data is the decoded content. It may alias the message and must not be
-	// changed. It is nil for a multipart and for what was not read.
+	// changed. It is nil for a multipart, for an attached message, whose parts
+	// have it, and for what was not read or is too much to keep.
 	Data []byte
 	// How says by which coding the part was got out of its parent: "7bit",
 	// "base64", "uuencode", "zip", ...

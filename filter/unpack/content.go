@@ -13,7 +13,7 @@ import (
 
 // leaf decodes a part that is neither multipart nor message.
 func (w *walker) leaf(p *mail.Part, body []byte, encs []string) {
-	list := w.decode(p, body, encs)
+	list := w.decode(body, encs)
 	w.fill(p, list[0])
 	w.content(p)
 	for i, d := range list[1:] {

@@ -82,6 +82,9 @@ func doublings() map[string]func(n int) string {
 		"types": func(n int) string {
 			return mailHead + fill("Content-Type: multipart/mixed; boundary=a\r\n", n) + "\r\n--a\r\n"
 		},
+		"type and boundaries": func(n int) string {
+			return mailHead + fill("Content-Type: a/b; boundary=\"a(\"; boundary=\"b(\"; boundary=\" c\"; boundary=\"d \"\r\n", n/2) + "\r\n" + fill("text\r\n", n/2)
+		},
 		"junk lines":       func(n int) string { return mailHead + fill("junk\r\n", n) + "\r\nx\r\n" },
 		"parts":            body("--real\r\n\r\nx\r\n"),
 		"odd delimiters":   body(" --real\r\n\r\nx\r\n"),

@@ -3,8 +3,6 @@ package unpack
 import (
 	"bytes"
 	"encoding/base64"
-
-	"postern/filter/mail"
 )
 
 // This file decodes base64 and quoted-printable. Data as RFC 2045 wants it has
@@ -19,8 +17,8 @@ type decoded struct {
 }
 
 // decode returns the results of all encodings that readers may see in body,
-// without those that are equal; never none. More than one is a doubt about p.
-func (w *walker) decode(p *mail.Part, body []byte, encs []string) []decoded {
+// without those that are equal; never none.
+func (w *walker) decode(body []byte, encs []string) []decoded {
 	var out []decoded
 	add := func(d decoded) {
 		for _, o := range out {

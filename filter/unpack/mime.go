@@ -35,8 +35,13 @@ type reading struct {
 	why      string // what is odd about it
 }
 
-// maxAlternatives bounds the readings of one entity.
-const maxAlternatives = 16
+// maxAlternatives bounds the readings of one entity, maxTypes the Content-Type
+// fields that are looked at, maxSloppy the further boundaries of each.
+const (
+	maxAlternatives = 16
+	maxTypes        = 16
+	maxSloppy       = 8
+)
 
 // entity reads header and body of one part into p. def is the media type of a
 // part that has none.
@@ -96,6 +101,10 @@ func (w *walker) readings(p *mail.Part, heads []head, def string) []reading {
 			why = "damaged header"
 		}
 		types := h.all("content-type")
+		if len(types) > maxTypes {
+			w.doubt(p, "more Content-Type fields than can be tried")
+			types = append(types[:maxTypes/2], types[len(types)-maxTypes/2:]...)
+		}
 		certain := false
 		for _, f := range types {
 			word, clean, params := parseValue(f.value)
@@ -109,7 +118,7 @@ func (w *walker) readings(p *mail.Part, heads []head, def string) []reading {
 				// the parameter is a left-over of some editor unless it is used
 				sure, other = nil, append(sure, other...)
 			}
-			other = slices.DeleteFunc(other, func(b string) bool { return !hasDelimiter(h.body, b) })
+			other = slices.DeleteFunc(other[:min(len(other), maxSloppy)], func(b string) bool { return !hasDelimiter(h.body, b) })
 			for _, b := range append(sure, other...) {
 				m := r
 				m.kind, m.boundary = multipart, b
@@ -222,7 +231,7 @@ func (w *walker) fallback(p *mail.Part, list []reading) {
 	r := list[i]
 	none := contentsOf(p)
 	seen := none.clone()
-	for _, d := range w.decode(p, r.head.body, encodings(r.head)) {
+	for _, d := range w.decode(r.head.body, encodings(r.head)) {
 		for _, b := range guessBoundaries(d.data) {
 			if w.budget.Take(int64(len(d.data))) != nil {
 				return
@@ -284,7 +293,7 @@ func (w *walker) message(p *mail.Part, r reading) {
 	if slices.Contains(p.Media, "message/partial") {
 		p.AddFact("partial")
 	}
-	texts := w.decode(p, r.head.body, encodings(r.head))
+	texts := w.decode(r.head.body, encodings(r.head))
 	if !isIdentity(texts[0].how) && looksLikeMail(r.head.body) {
 		texts = append([]decoded{{data: r.head.body, how: "7bit"}}, texts...)
 	}
@@ -373,7 +382,7 @@ func (w *walker) oddDelimiters(p *mail.Part, body []byte, ds []delimiter, strict
 // encodedMultipart looks for parts in the decoded body of a multipart, which
 // must not be encoded (RFC 2045 section 6.4).
 func (w *walker) encodedMultipart(p *mail.Part, r reading, encs []string, plain bool) {
-	for _, d := range w.decode(p, r.head.body, encs) {
+	for _, d := range w.decode(r.head.body, encs) {
 		if isIdentity(d.how) || !hasDelimiter(d.data, r.boundary) {
 			continue
 		}

@@ -177,15 +177,3 @@ func (d *doubts) foreignKeys() {
 			"add it to local_domains if it is yours")
 	}
 }
-
-// ClientSamples returns an address for each network that may choose banks, by
-// the entry that holds it.
-func (c *Config) ClientSamples() map[string]netip.Addr {
-	out := map[string]netip.Addr{}
-	for _, r := range c.selector.clients {
-		for _, e := range r.networks.entries {
-			out[strings.TrimPrefix(e.entry.text, "!")] = e.prefix.Addr()
-		}
-	}
-	return out
-}

@@ -1,43 +1,177 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"postern/policy"
 )
 
+// exitUnavailable says that what the filter needs does not answer.
+const exitUnavailable = 69
+
+// checkOptions are the flags of check.
+type checkOptions struct {
+	config                            string
+	strict, json, probe, show, diff   bool
+	listener, client, from            string
+	to                                []string
+	listenerSet, clientSet, senderSet bool
+}
+
+// situation reports whether --show is asked about an envelope.
+func (o *checkOptions) situation() bool {
+	return o.listenerSet || o.clientSet || o.senderSet || len(o.to) > 0
+}
+
 func newCheckCommand() *cobra.Command {
-	var config string
+	var o checkOptions
 	cmd := &cobra.Command{
-		Use:   "check",
+		Use:   "check [--show [BANK] | --diff OLD NEW]",
 		Short: "Check the configuration",
 		Long: `Check the configuration: every mistake with its place and a hint, then what
-would work but is most likely not meant. Nothing is started.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := policy.Load(config, engines())
-			if err != nil {
-				return exit(exitConfig, err)
-			}
-			log, closer, err := newLogger(cfg.Log)
-			if err != nil {
-				return exit(exitConfig, fmt.Errorf("%s: log: %w", cfg.Origin("log.to"), err))
-			}
-			defer closer.Close()
-			d, err := newDaemon(cfg, log)
-			if err != nil {
-				return exit(exitConfig, err)
-			}
-			out := cmd.OutOrStdout()
-			for _, w := range d.warnings() {
-				fmt.Fprintln(out, "warning: "+w)
-			}
-			fmt.Fprintf(out, "%s: good, %d listeners, %d banks, %d engines\n", config, len(cfg.Listeners), len(cfg.Banks), len(cfg.Engines))
-			return nil
+would work but is most likely not meant, such as a bank that no mail gets or
+mail that would be dropped without a word to anybody. Nothing is started.
+
+--probe asks the engines and the next hops, and sends the EICAR test string to
+each scanner, which must find it.
+
+--show prints the settings in force, each with its place: of a bank, or of an
+envelope. --diff says what changes for the mail between two configurations.
+
+The exit code is 78 for mistakes, 69 if something does not answer, and with
+--strict 1 for warnings.`,
+		Example: `  postern check --show INT-MTA
+  postern check --show --listener 127.0.0.1:10024 --client 192.0.2.7 --to b@example.org
+  postern check --diff /etc/postern/postern.yaml new/postern.yaml`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f := cmd.Flags()
+			o.listenerSet, o.clientSet, o.senderSet = f.Changed("listener"), f.Changed("client"), f.Changed("from")
+			return runCheck(cmd.Context(), cmd.OutOrStdout(), o, args)
 		},
 	}
-	addConfigFlag(cmd, &config)
+	addConfigFlag(cmd, &o.config)
+	f := cmd.Flags()
+	f.BoolVar(&o.strict, "strict", false, "exit with 1 if there are warnings")
+	f.BoolVar(&o.probe, "probe", false, "ask engines and next hops")
+	f.BoolVar(&o.show, "show", false, "print the settings in force")
+	f.BoolVar(&o.diff, "diff", false, "compare two configurations")
+	f.StringVar(&o.listener, "listener", "", "for --show: `address` of the listener")
+	f.StringVar(&o.client, "client", "", "for --show: `IP` address of the client")
+	f.StringVar(&o.from, "from", "", "for --show: envelope sender")
+	f.StringArrayVar(&o.to, "to", nil, "for --show: envelope recipient; may be repeated")
+	f.BoolVar(&o.json, "json", false, "print JSON")
+	cmd.MarkFlagsMutuallyExclusive("show", "diff")
+	cmd.MarkFlagsMutuallyExclusive("probe", "show")
+	cmd.MarkFlagsMutuallyExclusive("probe", "diff")
 	return cmd
+}
+
+func runCheck(ctx context.Context, out io.Writer, o checkOptions, args []string) error {
+	switch {
+	case o.diff && len(args) != 2:
+		return exit(exitUsage, errors.New("--diff wants two configurations: OLD NEW"))
+	case o.diff:
+		return diff(ctx, out, args[0], args[1], o.json)
+	case o.show && len(args) > 1 || !o.show && len(args) > 0:
+		return exit(exitUsage, fmt.Errorf("unexpected argument %q", args[len(args)-1]))
+	case o.show && len(args) == 1 && o.situation():
+		return exit(exitUsage, errors.New("--show wants a bank or an envelope, not both"))
+	case !o.show && o.situation():
+		return exit(exitUsage, errors.New("--listener, --client, --from and --to go with --show; see also postern explain"))
+	}
+	if !o.show {
+		return checkConfig(ctx, out, o)
+	}
+	cfg, err := policy.Load(o.config, engines())
+	if err != nil {
+		return exit(exitConfig, err)
+	}
+	return show(ctx, out, cfg, o, append(args, "")[0])
+}
+
+// judgement is the answer of check, in the form of its JSON.
+type judgement struct {
+	Config   string   `json:"config"`
+	Mistakes []remark `json:"mistakes"`
+	Warnings []remark `json:"warnings"`
+	Probes   []probed `json:"probes,omitempty"`
+}
+
+// probeTime bounds all probes together.
+const probeTime = 30 * time.Second
+
+func checkConfig(ctx context.Context, out io.Writer, o checkOptions) error {
+	j := judgement{Config: o.config, Mistakes: []remark{}, Warnings: []remark{}}
+	cfg, err := policy.Load(o.config, engines())
+	if err != nil {
+		j.Mistakes = remarksOf(err)
+	} else {
+		j.Mistakes = append(j.Mistakes, unusable(cfg)...)
+		warnings, err := doubtful(ctx, cfg)
+		if err != nil {
+			return exit(exitSoftware, err)
+		}
+		j.Warnings = append(j.Warnings, warnings...)
+	}
+	if o.probe && cfg != nil {
+		ctx, cancel := context.WithTimeout(ctx, probeTime)
+		defer cancel()
+		j.Probes = probe(ctx, cfg)
+	}
+	if o.json {
+		err = printJSON(out, j)
+	} else {
+		err = j.print(out, cfg)
+	}
+	return errors.Join(err, j.exit(o.strict))
+}
+
+func (j *judgement) print(out io.Writer, cfg *policy.Config) error {
+	var err error
+	line := func(format string, args ...any) {
+		if err == nil {
+			_, err = fmt.Fprintf(out, format+"\n", args...)
+		}
+	}
+	for _, m := range j.Mistakes {
+		line("%s", m)
+	}
+	for _, w := range j.Warnings {
+		line("warning: %s", w)
+	}
+	for _, p := range j.Probes {
+		line("%s", p)
+	}
+	if len(j.Mistakes) > 0 {
+		line("%s: %d mistakes, %d warnings", j.Config, len(j.Mistakes), len(j.Warnings))
+	} else {
+		line("%s: good, %d warnings; %d listeners, %d banks, %d engines", j.Config, len(j.Warnings), len(cfg.Listeners), len(cfg.Banks), len(cfg.Engines))
+	}
+	return err
+}
+
+// exit returns the error without text that carries the exit code.
+func (j *judgement) exit(strict bool) error {
+	code := 0
+	if strict && len(j.Warnings) > 0 {
+		code = exitFailed
+	}
+	for _, p := range j.Probes {
+		if p.Error != "" {
+			code = exitUnavailable
+		}
+	}
+	if len(j.Mistakes) > 0 {
+		code = exitConfig
+	}
+	if code == 0 {
+		return nil
+	}
+	return exit(code, errors.New(""))
 }

@@ -189,19 +189,18 @@ func (d *daemon) stop(ctx context.Context) error {
 }
 
 // warnings says what works but is most likely not meant.
-func (d *daemon) warnings() []string {
+func warnings(cfg *policy.Config) []string {
 	var out []string
-	f := d.filter.Load()
-	for _, l := range f.Policy.Listeners {
+	for _, l := range cfg.Listeners {
 		if !isServed(l) {
 			out = append(out, fmt.Sprintf("%s: listener %s IS NOT SERVED: this version does not speak %s; mail that is sent there waits", l.Origin, l.Address, l.Protocol))
 		}
 	}
-	if len(f.Policy.Engines) == 0 {
+	if len(cfg.Engines) == 0 {
 		out = append(out, "NO ENGINE IS CONFIGURED: nothing looks for viruses. Set engines: {clamav: {address: ...}}")
 	}
-	if f.Policy.Hostname == "localhost" || !strings.Contains(f.Policy.Hostname, ".") {
-		out = append(out, fmt.Sprintf("hostname %q is no full name: reports will be sent from %s", f.Policy.Hostname, f.Policy.NotifyFrom))
+	if cfg.Hostname == "localhost" || !strings.Contains(cfg.Hostname, ".") {
+		out = append(out, fmt.Sprintf("hostname %q is no full name: reports will be sent from %s", cfg.Hostname, cfg.NotifyFrom))
 	}
 	return out
 }

@@ -65,7 +65,7 @@ func serve(config string) error {
 		}
 		log.Info("listening", "address", l.Address, "protocol", string(l.Protocol), "bank", l.Bank)
 	}
-	for _, w := range d.warnings() {
+	for _, w := range warnings(cfg) {
 		log.Warn(w)
 	}
 	return d.run(config, signals)

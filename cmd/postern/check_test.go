@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+)
+
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	runScript(t, "testdata/check.txtar")
+}
+
+func TestDiff(t *testing.T) {
+	t.Parallel()
+	runScript(t, "testdata/diff.txtar")
+}
+
+// Each setting is shown with its place; new settings do not disturb the test.
+func TestShow(t *testing.T) {
+	t.Parallel()
+	archive, err := txtar.ParseFile("testdata/check.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config string
+	for _, f := range archive.Files {
+		if f.Name == "postern.yaml" {
+			config = string(f.Data)
+		}
+	}
+	dir := writeFiles(t, "postern.yaml", config)
+	file := filepath.Join(dir, "postern.yaml")
+	for _, tt := range []struct {
+		args string
+		want []string // with runs of blanks as one
+	}{
+		{"", []string{"# base", "originating false built-in", "banned.destiny discard postern.yaml:10", "on_error tempfail built-in"}},
+		{"ORIGINATING", []string{"# bank ORIGINATING over the base", "originating true ORIGINATING at built-in", `virus.admin "postmaster@example.org" ORIGINATING at postern.yaml:15`}},
+		{"ORIGINATING --json", []string{`"what": "bank ORIGINATING over the base",`, `"key": "virus.admin", "value": "postmaster@example.org", "bank": "ORIGINATING", "file": "postern.yaml", "line": 15`, `"key": "spam.kill_level", "value": 6.31, "file": "built-in"`}},
+		{"--listener 127.0.0.1:10024 --client 192.0.2.9", []string{"# banks ORIGINATING", "# ORIGINATING: client 192.0.2.9 in 192.0.2.0/24"}},
+		{"--listener 127.0.0.1:10024 --to postmaster@example.org --to c@example.net", []string{
+			"# recipient <postmaster@example.org>, Inbound, banks none, the base settings", "# recipients[1] at postern.yaml:13 by recipient <postmaster@example.org>",
+			"virus.lover true recipients[1] at postern.yaml:13", "# recipient <c@example.net>, OpenRelay, banks none, the base settings", "virus.lover false built-in",
+		}},
+	} {
+		out, code, err := postern(t, append([]string{"check", "--show", "-c", file}, strings.Fields(tt.args)...)...)
+		out = strings.Join(strings.Fields(strings.ReplaceAll(out, dir+"/", "")), " ")
+		for _, want := range tt.want {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s: code %d, %v: %q is not in\n%s", tt.args, code, err, want, out)
+			}
+		}
+	}
+}
+
+// The example has no key and no scanner here, and nothing else wrong.
+func TestCheckShippedExample(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile(articleConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := writeFiles(t, "postern.yaml", strings.Replace(string(data), "clamav: {address: \"unix:/run/clamav/clamd.ctl\"}", "builtin: {}", 1))
+	if err := os.Mkdir(filepath.Join(dir, "dkim"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeDemoKey(filepath.Join(dir, "dkim/jeanbruenn.info.pem")); err != nil {
+		t.Fatal(err)
+	}
+	out, code, err := postern(t, "check", "-c", filepath.Join(dir, "postern.yaml"))
+	if code != 0 || err != nil || !strings.Contains(out, "postern.yaml: good, ") {
+		t.Errorf("code %d, %v\n%s", code, err, out)
+	}
+}
+
+// Every configuration of the corpus of bad ones is a mistake here too.
+func TestCheckBadConfigurations(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../../policy/testdata/bad/*.txtar")
+	if err != nil || len(files) < 60 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	archive, err := txtar.ParseFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var args []string
+	for _, f := range archive.Files {
+		args = append(args, f.Name, string(f.Data))
+	}
+	dir := writeFiles(t, args...)
+	out, code, err := postern(t, "check", "-c", filepath.Join(dir, "postern.yaml"))
+	if code != exitConfig || err == nil || !strings.Contains(out, "postern.yaml:") {
+		t.Errorf("%s: code %d, %v\n%s", files[0], code, err, out)
+	}
+}
+
+// A probe asks engines and next hops.
+func TestProbe(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hop := newNextHop("")
+	served := make(chan error, 1)
+	go func() { served <- hop.serve(l) }()
+	t.Cleanup(func() {
+		hop.server.Close()
+		<-served
+	})
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+
+	config := func(notify string) string {
+		return writeFiles(t, "postern.yaml", "hostname: mail.example.org\nsettings: {forward_to: \"smtp://"+l.Addr().String()+"\", notify_to: \"smtp://"+notify+"\"}\nengines: {builtin: {}}\n") + "/postern.yaml"
+	}
+	out, code, err := postern(t, "check", "--probe", "-c", config(l.Addr().String()))
+	if code != 0 || !strings.Contains(out, "engine builtin: found Eicar-Signature (") || !strings.Contains(out, "next hop smtp://"+l.Addr().String()+": answers, without XFORWARD (") {
+		t.Errorf("code %d, %v\n%s", code, err, out)
+	}
+	if len(hop.take()) > 0 {
+		t.Error("the probe sent a mail")
+	}
+	out, code, _ = postern(t, "check", "--probe", "--json", "-c", config(closed.Addr().String()))
+	if code != exitUnavailable || !strings.Contains(out, "connection refused") {
+		t.Errorf("code %d\n%s", code, out)
+	}
+}
+
+// What the filter would refuse at start, check says.
+func TestCheckAgreesWithServe(t *testing.T) {
+	t.Parallel()
+	dir := writeFiles(t, "postern.yaml", "hostname: mail.example.org\nlocal_domains: [.example.org]\nlisteners: [{protocol: lmtp, address: \"127.0.0.1:0\"}]\ndkim_keys: [{domain: example.org, selector: s, key: none.pem}]\n")
+	var b bytes.Buffer
+	_, checked, _ := postern(t, "check", "-c", filepath.Join(dir, "postern.yaml"))
+	_, served, err := postern(t, "serve", "-c", filepath.Join(dir, "postern.yaml"))
+	if checked != exitConfig || served != exitConfig {
+		t.Errorf("check %d, serve %d, %v\n%s", checked, served, err, b.String())
+	}
+}

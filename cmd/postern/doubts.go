@@ -1,0 +1,231 @@
+package main
+
+// What check says about a configuration that is free of mistakes: what cannot
+// work on this host, and what would work but is most likely not meant.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+
+	"postern/policy"
+)
+
+// remark is one thing to tell about a configuration.
+type remark struct {
+	Place string `json:"place,omitempty"`
+	What  string `json:"what"`
+	Hint  string `json:"hint,omitempty"`
+}
+
+// String returns one line.
+func (r remark) String() string {
+	s := r.What
+	if r.Place != "" {
+		s = r.Place + ": " + s
+	}
+	if r.Hint != "" {
+		s += "; " + r.Hint
+	}
+	return s
+}
+
+// unusable says what would keep serve from starting: keys, engines,
+// the log.
+func unusable(cfg *policy.Config) []remark {
+	var out []remark
+	if _, err := loadKeys(cfg); err != nil {
+		out = append(out, remarksOf(err)...)
+	}
+	if _, err := newChecks(cfg); err != nil {
+		out = append(out, remarksOf(err)...)
+	}
+	if to := cfg.Log.To; to != "stderr" && to != "syslog" {
+		if what, hint := folderMissing(filepath.Dir(to)); what != "" {
+			out = append(out, remark{cfg.Origin("log.to").String(), "log: " + what, hint})
+		}
+	}
+	return out
+}
+
+// remarksOf makes remarks of messages that bring place and hint with them, one
+// a line.
+func remarksOf(err error) []remark {
+	var out []remark
+	for line := range strings.Lines(err.Error()) {
+		r := remark{What: strings.TrimSuffix(line, "\n")}
+		if m := placed.FindStringSubmatch(r.What); m != nil {
+			r.Place, r.What = m[1], m[2]
+		}
+		for _, mark := range []string{"; ", " (hint: "} {
+			if i := strings.LastIndex(r.What, mark); i >= 0 && r.Hint == "" {
+				r.What, r.Hint = r.What[:i], strings.TrimSuffix(r.What[i+len(mark):], ")")
+			}
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// placed is a message that begins with its place.
+var placed = regexp.MustCompile(`^(\S+:\d+(?::\d+)?): (.*)$`)
+
+func folderMissing(dir string) (what, hint string) {
+	if info, err := os.Stat(dir); err != nil {
+		return err.Error(), "mkdir " + dir
+	} else if !info.IsDir() {
+		return dir + " is no folder", ""
+	}
+	return "", ""
+}
+
+// doubtful says what would work but is most likely not meant.
+func doubtful(ctx context.Context, cfg *policy.Config) ([]remark, error) {
+	var out []remark
+	for _, w := range warnings(cfg) {
+		out = append(out, remarksOf(errors.New(w))...)
+	}
+	for _, m := range cfg.Doubts() {
+		where := m.File
+		if m.Line > 0 {
+			where = fmt.Sprintf("%s:%d:%d", m.File, m.Line, m.Column)
+		}
+		out = append(out, remark{where, m.What, m.Hint})
+	}
+	if keys, err := loadKeys(cfg); err == nil {
+		for _, w := range keys.Warnings() {
+			out = append(out, remark{cfg.Origin("dkim_keys").String(), w, ""})
+		}
+	}
+	for _, l := range cfg.Listeners {
+		if dir, ok := strings.CutPrefix(l.Address, "unix:"); ok && isServed(l) {
+			if what, hint := folderMissing(filepath.Dir(dir)); what != "" {
+				out = append(out, remark{l.Origin.String(), "listener " + l.Address + ": " + what, hint})
+			}
+		}
+	}
+	out = append(out, missingSockets(cfg)...)
+	lost, err := lostAndReturned(ctx, cfg)
+	return append(out, lost...), err
+}
+
+// missingSockets finds engines behind a socket that does not exist. Every
+// engine that speaks to a server calls the option address.
+func missingSockets(cfg *policy.Config) []remark {
+	var out []remark
+	for name, options := range cfg.Engines {
+		v := reflect.Indirect(reflect.ValueOf(options))
+		if v.Kind() != reflect.Struct {
+			continue
+		}
+		var addresses []string
+		switch a := v.FieldByName("Address"); {
+		case a.IsValid() && a.Kind() == reflect.String:
+			addresses = []string{a.String()}
+		case a.IsValid() && a.Type() == reflect.TypeFor[[]string]():
+			addresses = a.Interface().([]string)
+		}
+		for _, a := range addresses {
+			path, ok := strings.CutPrefix(a, "unix:")
+			if !ok {
+				continue
+			}
+			if info, err := os.Stat(path); err != nil || info.Mode()&os.ModeSocket == 0 {
+				out = append(out, remark{cfg.Origin("engines." + name).String(), "engine " + name + ": there is no socket " + path, "is its service running? until then all mail gets 451 (on_error: tempfail)"})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b remark) int { return strings.Compare(a.String(), b.String()) })
+	return out
+}
+
+// lostAndReturned tries all mail and says where it would be dropped without a word to
+// anybody, and where a refusal makes Postfix send a virus back.
+func lostAndReturned(ctx context.Context, cfg *policy.Config) ([]remark, error) {
+	s, err := newSurvey(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	// by listener and reason: what is lost, and from whom
+	type key struct{ listener, why string }
+	var order []key
+	lost := map[key]*lostMail{}
+	returned := map[string][]string{} // listeners by place
+	err = s.each(ctx, func(at situation, outcomes []outcome) {
+		o := &outcomes[0]
+		place := o.place(at.content).String()
+		if o.lost() && cfg.Quarantine.Dir == "" {
+			k := key{at.listener.Address, o.result.event.Recipients[0].NoReport}
+			if lost[k] == nil {
+				lost[k] = &lostMail{place: place}
+				order = append(order, k)
+			}
+			lost[k].add(at, o)
+		}
+		if at.content.name == "INFECTED" && o.returned() {
+			returned[place] = include(returned[place], at.listener.Address+" ("+o.selection.BankPath()+")")
+		}
+	})
+	var out []remark
+	for _, place := range slices.Sorted(maps.Keys(returned)) {
+		out = append(out, remark{place, fmt.Sprintf("infected mail of our own people is refused after the queue on %s: Postfix returns it to the sender with the virus",
+			strings.Join(returned[place], ", ")), "destiny bounce: our own report holds the header only"})
+	}
+	for _, k := range order {
+		out = append(out, lost[k].remark(k.listener, k.why))
+	}
+	if s.untried {
+		out = append(out, remark{cfg.Origin("recipients").String(), fmt.Sprintf("there are more than %d kinds of clients, senders or recipients: not all were tried", maxSamples), ""})
+	}
+	return out, err
+}
+
+// lostMail is mail that vanishes for one reason.
+type lostMail struct {
+	place                           string // of the first setting
+	contents, directions, destinies []string
+	sections                        []string // of the settings
+}
+
+func (l *lostMail) add(at situation, o *outcome) {
+	l.contents = include(l.contents, at.content.name)
+	l.directions = include(l.directions, string(o.selection.Rcpts[0].Direction))
+	l.destinies = include(l.destinies, string(o.verdict.Destiny))
+	l.sections = include(l.sections, policy.CategoryKey(at.content.findings[0].Category))
+}
+
+// include adds s to a list that does not have it.
+func include(list []string, s string) []string {
+	if slices.Contains(list, s) {
+		return list
+	}
+	return append(list, s)
+}
+
+// reasonWords say why the sender is not told.
+var reasonWords = map[string]string{
+	"":                 "the destiny says so",
+	"null-sender":      "it has no sender",
+	"not-originating":  "the sender may be forged and is not told",
+	"sender-not-local": "a sender who is none of ours is not told",
+}
+
+func (l *lostMail) remark(listener, why string) remark {
+	word := reasonWords[why]
+	if word == "" {
+		word = "the sender is not told: " + why
+	}
+	hint := "set " + strings.Join(l.sections, ".admin and ") + ".admin"
+	if !slices.Contains(l.destinies, string(policy.Discard)) {
+		hint += ", or filter that mail before the queue"
+	}
+	return remark{l.place, fmt.Sprintf("listener %s drops %s (%s, destiny %s) and nobody hears of it: %s; accepted mail must not vanish in silence (in Germany section 206 StGB)",
+		listener, strings.Join(l.contents, ", "), strings.Join(l.directions, ", "), strings.Join(l.destinies, ", "), word), hint}
+}

@@ -307,7 +307,7 @@ func (x *expander) giveTail(tail []byte) error {
 	if x.inside || len(bytes.Trim(tail, "\x00")) < 4 {
 		return nil
 	}
-	return x.giveStored(member{note: "after the end of the archive"}, tail)
+	return x.giveStored(member{note: "after the end of the archive"}, bytes.TrimLeft(tail, "\x00"))
 }
 
 // unreadable is the reader of containers that are only recognised.

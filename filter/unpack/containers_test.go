@@ -205,6 +205,24 @@ func tarOf2(name string, data []byte) []byte {
 	return concat(tarBlockOf(name, '0', len(data)), padded(data, tarBlock), make([]byte, 1024))
 }
 
+// TestBehindTheEnd puts an archive behind one of another kind.
+func TestBehindTheEnd(t *testing.T) {
+	t.Parallel()
+	hidden := zipOf(zipFile{name: "evil.exe", data: evil, method: zipDeflate})
+	for name, front := range map[string][]byte{
+		"tar": tarOf2("ok.txt", []byte("text")), "gzip": gz([]byte("text")), "xz": xzOf([]byte("text")), "bzip2": bzip2Hello,
+		"7z": sevenOf("ok.txt", []byte("text"), false, false), "cab": cabOf("ok.txt", []byte("text"), cabMSZip),
+		"rar": rar5Of("ok.txt", []byte("text"), false), "iso": isoOf("OK.TXT", "", []byte("text")),
+		"cpio": newcOf("TRAILER!!!", 0, nil), "ar": arOf("ok.txt", []byte("text")), "pdf": pdfOf("ok.txt", []byte("text")),
+		"ole": oleOf("WordDocument", []byte("text")), "zstd": zstdOf([]byte("text")), "lha": lhaOf("ok.txt", "-lh0-", []byte("text"), 4),
+	} {
+		data := concat(front, hidden)
+		if got := deep(t, data, nil, testBudget(len(data)), 5); !got.hasData(evil) {
+			t.Errorf("%s: names %q, outcome %+v", name, got.names(), got.outcome)
+		}
+	}
+}
+
 // TestGzipBomb is 34 MB of zeros before the program, in 34 kB.
 func TestGzipBomb(t *testing.T) {
 	t.Parallel()

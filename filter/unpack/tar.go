@@ -64,6 +64,7 @@ type tarReader struct {
 	size   int64    // from pax, -1 if not given
 	sparse bool
 	seen   bool // a member was found
+	end    int  // of the last member
 }
 
 // readTar gives the members of all tar files in data, one behind the other.
@@ -92,15 +93,17 @@ func readTar(x *expander, data []byte) error {
 			return err
 		}
 		sparse = sparse || t.sparse
-		t.sparse = false
+		t.sparse, t.end = false, t.pos
 	}
 	if !t.seen {
 		x.damage("tar: no members")
 	}
 	if sparse {
-		return readSparse(x, data)
+		if err := readSparse(x, data); err != nil {
+			return err
+		}
 	}
-	return nil
+	return x.giveTail(data[t.end:])
 }
 
 // header reads one member or extended header; t.pos is behind its block.

@@ -177,13 +177,32 @@ func alsoContainers(short []string, data []byte) []string {
 			add("img")
 		}
 	}
-	if isContainer(short) {
+	if short[0] != "pdf" && short[0] != "rtf" && isContainer(short) {
+		// its reader finds what follows it; a zip that ends the file counts
+		// for readers that begin there
+		if short[0] != "exe" && !bytes.HasPrefix(data, []byte("PK")) && endsAsZip(data) {
+			add("zip")
+		}
 		return short
 	}
 	for _, h := range findEmbedded(data) {
 		add(h.kind)
 	}
 	return short
+}
+
+// endsAsZip reports whether the file ends with the end record of a zip whose
+// directory is there.
+func endsAsZip(data []byte) bool {
+	const longest = zipEndLen + 1<<16
+	tail := data[max(0, len(data)-longest):]
+	i := bytes.LastIndex(tail, []byte(zipEnd))
+	if i < 0 || len(tail)-i < zipEndLen || len(tail)-i != zipEndLen+int(binary.LittleEndian.Uint16(tail[i+20:])) {
+		return false
+	}
+	end := int64(len(data) - len(tail) + i)
+	start := end - int64(binary.LittleEndian.Uint32(tail[i+12:]))
+	return start >= 0 && start < end && bytes.HasPrefix(data[start:], []byte(zipCentral))
 }
 
 // isDisk recognises a disk image by its boot sector: a jump, a sane sector

@@ -74,6 +74,8 @@ func TestFileTypes(t *testing.T) {
 		{string(zipAfter(jpeg, false, zipFile{name: "evil.exe", data: evil})), nil, "image jpg zip"},
 		{string(zipAfter(evil, false, zipFile{name: "evil.exe", data: evil})), nil, "exe exe-ms"},
 		{string(tarOf(tar.Header{Name: "MZx"})), nil, "exe exe-ms tar"},
+		{string(concat(pdfOf("a", nil), zipOf(zipFile{name: "evil.exe", data: evil}))), nil, "pdf zip"},
+		{string(concat(rar5Of("a", nil, false), zipOf(zipFile{name: "evil.exe", data: evil}))), nil, "rar zip"},
 		{string(oleOf("WordDocument", evil)), nil, "doc"},
 		{string(oleOf("__properties_version1.0", evil)), nil, "cdf-ms msg"},
 		{string(lzmaOf(evil)), nil, "lzma"},

@@ -108,11 +108,15 @@ func (z *zipReader) directories() {
 	if ends == 0 {
 		z.x.damage("zip: no end record")
 	}
-	if z.dirs > 1 {
+	if z.dirs > 1 && z.alone() {
 		z.x.differ("zip has more than one central directory")
 	}
 	sort.Slice(z.members, func(i, j int) bool { return z.members[i].offset < z.members[j].offset })
 }
+
+// alone reports whether the file is meant as one zip. Other data, such as a
+// document, may hold several, and then all of them are read.
+func (z *zipReader) alone() bool { return bytes.HasPrefix(z.data, []byte("PK")) }
 
 // inside reports whether pos lies in what directories have claimed so far, and
 // where that begins.
@@ -290,7 +294,7 @@ func (z *zipReader) unlisted() error {
 			pos += 4
 			continue
 		}
-		if z.dirs > 0 {
+		if z.dirs > 0 && z.alone() {
 			z.x.differ("zip: a member is not in the central directory")
 		}
 		end, err := z.member(zipMember{offset: pos})

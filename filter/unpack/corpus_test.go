@@ -23,6 +23,11 @@ import (
 // PATH), every message in them and every message of every mailbox. A folder
 // may be given with the most messages that may be called ambiguous there:
 // "/cache/dovecot=3".
+//
+// The largest one is a mailing list of 3,237 messages, in the Go module
+// github.com/ProtonMail/gluon@v0.17.1-0.20230724134000-308be39be96e, file
+// benchmarks/imaptest/dovecot-crlf: fetch it with "go mod download" into a
+// GOMODCACHE of its own and copy the file to a folder.
 
 type sample struct {
 	name string

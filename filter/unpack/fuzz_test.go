@@ -51,7 +51,7 @@ func checkResult(t *testing.T, r *Result) {
 			t.Errorf("part at %s: size %d, data %d", p.Place, p.Size, len(p.Data))
 		}
 	}
-	if len(r.Findings) > 2*maxFindings {
+	if len(r.Findings) > 4*maxFindings {
 		t.Errorf("%d findings", len(r.Findings))
 	}
 	for _, f := range r.Findings {

@@ -3,7 +3,6 @@ package unpack
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 
 	"postern/filter/mail"
@@ -24,8 +23,8 @@ type Result struct {
 // checkName stands in the findings of this package.
 const checkName = "unpack"
 
-// maxFindings bounds the findings about one message. More say no more.
-const maxFindings = 20
+// maxFindings bounds the findings of each kind. More say no more.
+const maxFindings = 10
 
 // Parts takes msg apart. The parts are the union of what any plausible reading
 // of the message extracts; where two readings differ in parts, octets or names
@@ -93,10 +92,7 @@ func (w *walker) guard(p *mail.Part, f func()) {
 		if e := recover(); e != nil {
 			w.depth, w.nesting = depth, nesting
 			p.Flags |= mail.PartUndecipherable
-			w.panics = append(w.panics, mail.Finding{
-				Category: mail.Unchecked, Minor: mail.CheckFailed, Check: checkName, Part: p.Path(),
-				Detail: fmt.Sprintf("panic while unpacking: %v", e), Rcpt: mail.AllRcpts,
-			})
+			w.panics = append(w.panics, mail.Finding{Part: p.Path(), Detail: fmt.Sprintf("panic while unpacking: %v", e)})
 		}
 	}()
 	f()
@@ -104,30 +100,28 @@ func (w *walker) guard(p *mail.Part, f func()) {
 
 // findings collects what the flags of the parts and the budget say.
 func (w *walker) findings(root *mail.Part) []mail.Finding {
-	out := slices.Clone(w.panics)
+	var out []mail.Finding
+	count := map[int]int{}
+	report := func(minor int, f mail.Finding) {
+		if count[minor]++; count[minor] <= maxFindings {
+			f.Category, f.Minor, f.Check, f.Rcpt = mail.Unchecked, minor, checkName, mail.AllRcpts
+			out = append(out, f)
+		}
+	}
+	for _, f := range w.panics {
+		report(mail.CheckFailed, f)
+	}
 	if why := w.budget.Spent(); why != "" {
-		out = append(out, mail.Finding{
-			Category: mail.Unchecked, Minor: mail.OverLimits, Check: checkName,
-			Detail: "over limits: " + why, Rcpt: mail.AllRcpts,
-		})
+		report(mail.OverLimits, mail.Finding{Detail: "over limits: " + why})
 	}
 	for p := range root.All() {
 		encrypted, why := p.Flags.Is(mail.PartEncrypted), w.notes[p]
-		f := mail.Finding{
-			Category: mail.Unchecked, Check: checkName, Name: p.Name(), Part: p.Path(),
-			Detail: why, Rcpt: mail.AllRcpts,
-		}
 		if encrypted {
-			f.Minor = mail.Encrypted
-			out = append(out, f)
+			report(mail.Encrypted, mail.Finding{Name: p.Name(), Part: p.Path(), Detail: why})
 		}
 		// what cannot be read in full is in doubt as well
 		if why != "" && (p.Flags.Is(mail.PartAmbiguous) || p.Flags.Is(mail.PartUndecipherable) && !encrypted) {
-			f.Minor = mail.Ambiguous
-			out = append(out, f)
-		}
-		if len(out) >= maxFindings {
-			break
+			report(mail.Ambiguous, mail.Finding{Name: p.Name(), Part: p.Path(), Detail: why})
 		}
 	}
 	return out

@@ -1,6 +1,7 @@
 package unpack
 
 import (
+	"archive/zip"
 	"bytes"
 	"context"
 	"slices"
@@ -41,6 +42,45 @@ func TestTree(t *testing.T) {
 	}
 	if len(r.Findings) > 0 {
 		t.Errorf("findings %+v", r.Findings)
+	}
+}
+
+// TestNestedContainers: whatever is found goes the same way again.
+func TestNestedContainers(t *testing.T) {
+	t.Parallel()
+	zipped := func(name string, data []byte) []byte {
+		var b bytes.Buffer
+		w := zip.NewWriter(&b)
+		f, err := w.Create(name)
+		if err == nil {
+			_, err = f.Write(data)
+		}
+		if err == nil {
+			err = w.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	eml := []byte(withPart(evilPart()))
+	for what, data := range map[string][]byte{
+		"mail in zip":            zipped("x.eml", eml),
+		"zip in zip":             zipped("a.zip", zipped("b.zip", zipped("evil.exe", payload))),
+		"zip in mail in zip":     zipped("x.eml", []byte(withPart(octet+"Content-Transfer-Encoding: base64\r\n\r\n"+wrap64(zipped("evil.exe", payload))))),
+		"zip in TNEF":            tnef("a.zip", zipped("evil.exe", payload)),
+		"TNEF in zip":            zipped("winmail.dat", tnef("evil.exe", payload)),
+		"uuencode in zip":        zipped("a.txt", []byte(uuencode("evil.exe"))),
+		"base64 in zip":          zipped("a.txt", []byte(wrap64(payload))),
+		"mail in Outlook in zip": zipped("x.msg", outlookMessage("x.eml", eml)),
+		"S/MIME in zip":          zipped("x.p7m", signedData(eml, true)),
+	} {
+		r := attach("data", data)
+		tr := trick{want: plainly}
+		if fault := tr.judge(r); fault != "" {
+			t.Errorf("%s: %s\n%s", what, fault, describeTree(r))
+		}
+		checkResult(t, r)
 	}
 }
 

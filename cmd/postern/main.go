@@ -68,7 +68,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
 	}
-	root.AddCommand(newServeCommand(), newCheckCommand(), newExplainCommand(), newTestCommand(), newDemoCommand(), newDKIMCommand(), newPostfixCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(), newCheckCommand(), newExplainCommand(), newInspectCommand(), newTestCommand(), newDemoCommand(), newDKIMCommand(), newPostfixCommand(), newVersionCommand())
 	return root
 }
 

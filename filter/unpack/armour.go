@@ -207,8 +207,9 @@ var hqx = func() (t [256]byte) {
 }()
 
 // findBinHex returns the forks of the BinHex 4.0 files in text (RFC 1741).
-func findBinHex(text []byte) []hidden {
-	var out []hidden
+// Its run lengths make bombs: all files together may have room octets, over
+// says that they have more.
+func findBinHex(text []byte, room int) (out []hidden, over bool) {
 	for len(out) < maxHidden {
 		i := bytes.Index(text, []byte(hqxMark))
 		if i < 0 {
@@ -219,16 +220,19 @@ func findBinHex(text []byte) []hidden {
 		if start < 0 {
 			break
 		}
-		raw, n := hqxOctets(text[start+1:])
+		raw, n := hqxOctets(text[start+1:], room)
+		if room -= len(raw); room < 0 {
+			return out, true
+		}
 		out = append(out, hqxForks(raw)...)
 		text = text[start+1+n:]
 	}
-	return out
+	return out, false
 }
 
 // hqxOctets decodes up to the closing colon and undoes the run lengths; n is
-// what it read.
-func hqxOctets(text []byte) (out []byte, n int) {
+// what it read. It ends as soon as there are more than room octets.
+func hqxOctets(text []byte, room int) (out []byte, n int) {
 	var acc uint32
 	bits := 0
 	repeat := false
@@ -238,8 +242,8 @@ func hqxOctets(text []byte) (out []byte, n int) {
 			out = append(out, 0x90)
 			repeat = false
 		case repeat:
-			if len(out) > 0 {
-				out = append(out, bytes.Repeat(out[len(out)-1:], int(c)-1)...)
+			for ; c > 1 && len(out) > 0; c-- {
+				out = append(out, out[len(out)-1])
 			}
 			repeat = false
 		case c == 0x90:
@@ -248,7 +252,7 @@ func hqxOctets(text []byte) (out []byte, n int) {
 			out = append(out, c)
 		}
 	}
-	for ; n < len(text); n++ {
+	for ; n < len(text) && len(out) <= room; n++ {
 		v := hqx[text[n]]
 		if v == 0xff {
 			if text[n] == '\r' || text[n] == '\n' || text[n] == ' ' || text[n] == '\t' {

@@ -176,6 +176,10 @@ func within(whole, part []byte) bool {
 	return off >= 0 && off < len(whole) && len(part) > 0 && &whole[off] == &part[0]
 }
 
+// maxBinHex is what BinHex files in a text may have, besides four times its
+// size.
+const maxBinHex = 1 << 20
+
 // embedded looks for files that stand in a text.
 func (w *walker) embedded(p *mail.Part) {
 	var found []hidden
@@ -186,7 +190,12 @@ func (w *walker) embedded(p *mail.Part) {
 		found = append(found, findYEnc(p.Data)...)
 	}
 	if bytes.Contains(p.Data, []byte(hqxMark)) {
-		found = append(found, findBinHex(p.Data)...)
+		files, over := findBinHex(p.Data, 4*len(p.Data)+maxBinHex)
+		found = append(found, files...)
+		if over {
+			w.budget.note("BinHex")
+			p.Flags |= mail.PartUndecipherable
+		}
 	}
 	if f, ok := wholeBase64(p.Data); ok {
 		found = append(found, f)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"postern/filter/mail"
 )
 
 func TestBase64(t *testing.T) {
@@ -122,11 +124,17 @@ func TestArmour(t *testing.T) {
 
 func TestBinHex(t *testing.T) {
 	t.Parallel()
-	got := findBinHex([]byte(binhex("evil.exe")))
-	if len(got) != 1 || got[0].name != "evil.exe" || !bytes.Equal(got[0].data, payload) {
+	got, over := findBinHex([]byte(binhex("evil.exe")), 1000)
+	if over || len(got) != 1 || got[0].name != "evil.exe" || !bytes.Equal(got[0].data, payload) {
 		t.Errorf("got %q", got)
 	}
 	for cut := range len(binhex("x")) {
-		findBinHex([]byte(binhex("x")[:cut])) // must not panic
+		findBinHex([]byte(binhex("x")[:cut]), 1000) // must not panic
+	}
+	// 0x90 0xff repeats the octet before it 254 times
+	bomb := mailHead + "\r\n" + hqxText(append([]byte("\x01x\x00APPLxxxx\x00\x00\x7f\xff\xff\xff\x00\x00\x00\x00\x00\x00a"), bytes.Repeat([]byte{0x90, 0xff}, 100_000)...))
+	r := unpackWith(DefaultLimits, bomb)
+	if !hasMinor(r, mail.OverLimits) {
+		t.Errorf("bomb is quiet\n%s", describeTree(r))
 	}
 }

@@ -143,6 +143,11 @@ func binhex(name string) string {
 			packed = append(packed, 0)
 		}
 	}
+	return hqxText(packed)
+}
+
+// hqxText writes octets, with their run lengths, as BinHex.
+func hqxText(packed []byte) string {
 	var out strings.Builder
 	out.WriteString("(This file must be converted with BinHex 4.0)\r\n\r\n:")
 	bits, acc, col := 0, uint32(0), 1

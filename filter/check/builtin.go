@@ -44,13 +44,19 @@ var testStrings = []testString{
 }
 
 // Check looks at the message as it is, at everything that could be
-// quoted-printable, and at everything after an empty line that could be base64.
+// quoted-printable, at everything after an empty line that could be base64,
+// and into all parts.
 func (builtin) Check(ctx context.Context, in *Input) ([]mail.Finding, error) {
 	data := in.Tx.Message.Bytes()
 	s := &seeker{ctx: ctx}
 	s.look(data)
 	s.quotedPrintable(data)
 	s.base64(data)
+	if in.Parts != nil {
+		for p := range in.Parts.All() {
+			s.look(p.Data)
+		}
+	}
 	return s.findings, s.err
 }
 

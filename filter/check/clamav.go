@@ -96,14 +96,18 @@ func (*clamAV) Scanner() bool { return true }
 // of the time that is left, so that one that hangs leaves some to the next.
 func (c *clamAV) Check(ctx context.Context, in *Input) ([]mail.Finding, error) {
 	var failed []string
+	parts, missing := handed(in.Parts)
 	servers := c.order()
 	for i, s := range servers {
 		timeout := c.timeout
 		if end, ok := ctx.Deadline(); ok {
 			timeout = min(timeout, time.Until(end)/time.Duration(len(servers)-i))
 		}
-		findings, err := s.scan(ctx, timeout, in.Tx.Message)
+		findings, err := s.scan(ctx, timeout, in.Tx.Message, parts)
 		if err == nil || len(findings) > 0 {
+			if missing != "" {
+				findings = append(findings, overLimits(missing)...)
+			}
 			return findings, err
 		}
 		failed = append(failed, err.Error())
@@ -137,9 +141,21 @@ type clamd struct {
 	noFD             atomic.Bool  // it does not take our descriptors (AppArmor, another root)
 }
 
-func (s *clamd) scan(ctx context.Context, timeout time.Duration, m *mail.Message) ([]mail.Finding, error) {
+// scan scans parts and then the message: clamd remembers what it has found
+// clean, so that it does not scan the attachments again.
+func (s *clamd) scan(ctx context.Context, timeout time.Duration, m *mail.Message, parts []*mail.Part) ([]mail.Finding, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	inParts, err := s.scanParts(ctx, parts)
+	if err != nil {
+		return inParts, s.wrap(err)
+	}
+	whole, err := s.scanMessage(ctx, m)
+	return withParts(inParts, whole), err
+}
+
+// scanMessage scans the message as it is.
+func (s *clamd) scanMessage(ctx context.Context, m *mail.Message) ([]mail.Finding, error) {
 	if m.Size() > math.MaxUint32 {
 		return overLimits("larger than clamd can be told of"), nil
 	}

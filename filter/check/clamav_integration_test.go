@@ -169,6 +169,28 @@ func TestRealClamd(t *testing.T) {
 	}
 }
 
+// TestRealClamdParts: parts that clamd would not get at are scanned, in a
+// session that goes on after one that is too large.
+func TestRealClamdParts(t *testing.T) {
+	t.Parallel()
+	unix, tcp := startClamd(t)
+	for _, address := range []string{unix, tcp} {
+		root := &mail.Part{Place: "1"}
+		for i, data := range []string{"harmless", strings.Repeat("x", 3<<20), "harmless too", eicar} {
+			root.Children = append(root.Children, &mail.Part{
+				Place: fmt.Sprint("1/", i+1), Parent: root, Names: []string{"x.bin"}, Types: []string{"dat"}, Data: []byte(data), Size: int64(len(data)),
+			})
+		}
+		in := input("Subject: x\r\n\r\nhello\r\n")
+		in.Parts = root
+		found, err := clamav(t, time.Minute, address).Check(t.Context(), in)
+		if err != nil || len(found) != 2 || found[0].Minor != mail.OverLimits || found[0].Part != "1/2 x.bin" ||
+			found[1].Category != mail.Infected || found[1].Part != "1/4 x.bin" {
+			t.Errorf("%s: %+v, %v", address, found, err)
+		}
+	}
+}
+
 func BenchmarkRealClamd(b *testing.B) {
 	unix, tcp := startClamd(b)
 	data := "\r\n" + encode64(strings.Repeat("x", 3<<10), 76, "\r\n")

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -62,6 +63,10 @@ func newFakeClamd(t *testing.T, network string, s script) *fakeClamd {
 				if command == "INSTREAM" {
 					f.streams.Add(1)
 				}
+				if command == "IDSESSION" {
+					session(conn, s)
+					return
+				}
 				answer := s(command, data)
 				if answer == hang {
 					_, _ = conn.Read(make([]byte, 1)) // until the client gives up
@@ -79,6 +84,26 @@ func newFakeClamd(t *testing.T, network string, s script) *fakeClamd {
 	return f
 }
 
+// session answers the streams of one session, which a script ends by an answer
+// that says "limit exceeded".
+func session(conn net.Conn, s script) {
+	for i := 1; ; i++ {
+		command, data, err := readRequest(conn)
+		if err != nil || command != "INSTREAM" {
+			return
+		}
+		answer := s("IDSESSION", data)
+		if answer == hang {
+			_, _ = conn.Read(make([]byte, 1))
+			return
+		}
+		_, _ = io.WriteString(conn, strconv.Itoa(i)+": "+answer)
+		if strings.Contains(answer, "limit exceeded") {
+			return
+		}
+	}
+}
+
 // readRequest is the server side of zFILDES and zINSTREAM, read strictly.
 func readRequest(conn net.Conn) (command string, data []byte, err error) {
 	one := make([]byte, 1)
@@ -92,6 +117,7 @@ func readRequest(conn net.Conn) (command string, data []byte, err error) {
 		command += string(one)
 	}
 	switch command {
+	case "zIDSESSION", "zEND":
 	case "zFILDES":
 		data, err = readFD(conn.(*net.UnixConn))
 	case "zINSTREAM":

@@ -110,7 +110,7 @@ func TestCorpus(t *testing.T) {
 hostname: mail.example.org
 local_domains: [example.org]
 listeners: [{protocol: lmtp, address: %q}]
-settings: {forward_to: "smtp://%s", notify_to: "smtp://%s", unchecked: {subject_tag: ""}}
+settings: {forward_to: "smtp://%s", notify_to: "smtp://%s", unchecked: {subject_tag: ""}, banned: {destiny: pass}} # one holds a real virus
 engines: {builtin: {}}
 `, inside.Addr(), sink.addr, sink.addr), engines())
 	if err != nil {

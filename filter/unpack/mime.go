@@ -118,7 +118,7 @@ func (w *walker) readings(p *mail.Part, heads []head, def string) []reading {
 				// the parameter is a left-over of some editor unless it is used
 				sure, other = nil, append(sure, other...)
 			}
-			other = slices.DeleteFunc(other[:min(len(other), maxSloppy)], func(b string) bool { return !hasDelimiter(h.body, b) })
+			other = slices.DeleteFunc(other[:min(len(other), maxSloppy)], func(b string) bool { return !w.uses(h.body, b) })
 			for _, b := range append(sure, other...) {
 				m := r
 				m.kind, m.boundary = multipart, b
@@ -131,6 +131,12 @@ func (w *walker) readings(p *mail.Part, heads []head, def string) []reading {
 		}
 	}
 	return dropBare(out)
+}
+
+// uses reports whether boundary occurs in body. It is paid for, because header
+// fields can ask for it many times.
+func (w *walker) uses(body []byte, boundary string) bool {
+	return w.budget.Take(int64(len(body)/4)) == nil && hasDelimiter(body, boundary)
 }
 
 // dropBare removes multiparts without a boundary when the same head has one

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"postern/filter/mail"
 )
@@ -86,6 +87,9 @@ func (w *walker) setNames(p *mail.Part, readings, spelled []string) {
 			break
 		}
 		name = nameTail(name)
+		if !utf8.ValidString(name) {
+			p.AddName(toUTF8("windows-1252", []byte(name))) // as clients show it
+		}
 		p.AddName(name)
 		switch e := nameEnd(name); {
 		case e == "" || e == ext:

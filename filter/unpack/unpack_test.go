@@ -143,6 +143,15 @@ func TestLongName(t *testing.T) {
 	}
 }
 
+// TestRawName: octets without a charset are shown as clients do, and kept.
+func TestRawName(t *testing.T) {
+	t.Parallel()
+	r := unpackWith(DefaultLimits, withPart("Content-Type: a/b; name=\"\xe4.txt\"\r\n\r\nx\r\n"))
+	if got, want := r.Parts[2].Names, []string{"ä.txt", "\xe4.txt"}; !slices.Equal(got, want) {
+		t.Errorf("names %q, want %q", got, want)
+	}
+}
+
 // TestGuard: a panic is a finding and does not take the rest along.
 func TestGuard(t *testing.T) {
 	t.Parallel()

@@ -29,7 +29,7 @@ var payload = func() []byte {
 type want uint8
 
 const (
-	either    want = iota // the payload is found, or the message is over limits or ambiguous
+	either    want = iota // the payload is found, or the message is over limits, ambiguous or encrypted
 	found                 // the payload is found
 	plainly               // the payload is found and nothing is in doubt
 	ambiguous             // the payload is found and the message is ambiguous
@@ -115,7 +115,7 @@ func (tr *trick) judge(r *Result) string {
 	ok := false
 	switch tr.want {
 	case either:
-		ok = got || amb || over
+		ok = got || amb || over || minors[mail.Encrypted]
 	case found:
 		ok = got
 	case plainly:

@@ -14,13 +14,17 @@ type delimiter struct {
 	odd bool
 }
 
+// maxDelimiters bounds the delimiters of one multipart: more than any message
+// may have parts.
+const maxDelimiters = 20_000
+
 // delimiters returns all lines of body that are delimiters to any reader.
 // bareCR says that there would be others if CR were an end of line.
 func delimiters(body []byte, boundary string) (out []delimiter, bareCR bool) {
 	needle := append([]byte("--"), boundary...)
 	for from := 0; ; {
 		i := bytes.Index(body[from:], needle)
-		if i < 0 {
+		if i < 0 || len(out) == maxDelimiters {
 			return out, bareCR
 		}
 		at := from + i

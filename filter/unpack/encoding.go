@@ -121,12 +121,12 @@ func strictBase64(src []byte) ([]byte, bool) {
 				group, have = 0, 0
 			}
 		case v == b64Pad:
-			return finishBase64(dst, n, group, have), onlyPadding(rest[i:])
+			return shrink(dst[:endGroup(dst, n, group, have)]), onlyPadding(rest[i:])
 		case v == b64Bad:
 			return nil, false
 		}
 	}
-	return finishBase64(dst, n, group, have), true
+	return shrink(dst[:endGroup(dst, n, group, have)]), true
 }
 
 // base64Lines decodes the lines at the start of src that are as they should
@@ -161,8 +161,9 @@ func base64Lines(dst, src []byte) (n, used int) {
 	}
 }
 
-// finishBase64 writes the octets of an incomplete group.
-func finishBase64(dst []byte, n int, group uint32, have int) []byte {
+// endGroup writes the octets of an incomplete group and returns the new length
+// of dst.
+func endGroup(dst []byte, n int, group uint32, have int) int {
 	switch have {
 	case 2:
 		dst[n] = byte(group >> 4)
@@ -171,7 +172,15 @@ func finishBase64(dst []byte, n int, group uint32, have int) []byte {
 		dst[n], dst[n+1] = byte(group>>10), byte(group>>2)
 		n += 2
 	}
-	return dst[:n:n]
+	return n
+}
+
+// shrink frees memory that b does not need: a part may hold on to b for long.
+func shrink(b []byte) []byte {
+	if len(b) < cap(b)/2 {
+		return bytes.Clone(b)
+	}
+	return b[:len(b):len(b)]
 }
 
 func onlyPadding(b []byte) bool {
@@ -201,16 +210,16 @@ func sloppyBase64(src []byte, table *[256]byte, padEnds, junkEnds bool) []byte {
 				group, have = 0, 0
 			}
 		case v == b64Pad:
-			n = len(finishBase64(dst, n, group, have))
+			n = endGroup(dst, n, group, have)
 			group, have = 0, 0
 			if padEnds && n > 0 {
-				return dst[:n:n]
+				return shrink(dst[:n])
 			}
 		case v == b64Bad && junkEnds && n+have > 0:
-			return finishBase64(dst, n, group, have)
+			return shrink(dst[:endGroup(dst, n, group, have)])
 		}
 	}
-	return finishBase64(dst, n, group, have)
+	return shrink(dst[:endGroup(dst, n, group, have)])
 }
 
 // onlyBase64 keeps the lines that hold nothing but base64.

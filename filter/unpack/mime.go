@@ -331,6 +331,9 @@ func (w *walker) multipart(p *mail.Part, r reading) {
 	mark := len(w.bounds)
 	ds, bare := delimiters(body, r.boundary)
 	r.head.weird = r.head.weird || bare
+	if len(ds) == maxDelimiters {
+		w.budget.note("number of delimiters")
+	}
 	if e := encodings(r.head); !isIdentity(e[0]) && (len(ds) == 0 || e[0] == "base64") {
 		w.encodedMultipart(p, r, e, len(ds) > 0)
 		if len(ds) == 0 {

@@ -1,0 +1,35 @@
+package unpack
+
+// EvasionTrick is one message of the evasion suite, for the test that sends
+// them through the whole filter.
+type EvasionTrick struct {
+	ID, What string
+	Message  string
+	// How the trick may end besides in its being blocked.
+	MayBeUnchecked bool // nobody can look into it, or it exceeds the limits
+	NameOnly       bool // harmless but for its name
+	OnlyFact       bool // nothing to find, only something that rules can ask for
+}
+
+// EvasionTricks are all tricks, and the two controls.
+func EvasionTricks() []EvasionTrick {
+	out := []EvasionTrick{
+		{ID: "control", What: "plain attachment", Message: withPart(evilPart())},
+		{ID: "clean", What: "no attachment", Message: withBody("--real\r\nContent-Type: text/plain\r\n\r\nhello\r\n--real--\r\n")},
+	}
+	for _, list := range [][]trick{structureTricks(), encodingTricks(), archiveTricks()} {
+		for _, tr := range list {
+			out = append(out, EvasionTrick{
+				ID: tr.id, What: tr.what, Message: tr.msg,
+				MayBeUnchecked: tr.want == either || tr.want == overrun, OnlyFact: tr.want == fact,
+			})
+		}
+	}
+	for _, tr := range nameTricks() {
+		out = append(out, EvasionTrick{ID: tr.id[:3], What: tr.id[4:], Message: withPart(tr.header + "\r\n\r\nharmless\r\n"), NameOnly: true})
+	}
+	return append(out,
+		EvasionTrick{ID: "C28", What: "no name", Message: withPart("Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(payload))},
+		EvasionTrick{ID: "C29", What: "label of an image", Message: withPart("Content-Type: image/jpeg; name=a.jpg\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(payload))},
+	)
+}

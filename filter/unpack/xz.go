@@ -22,7 +22,6 @@ type xzReader struct {
 	size   int    // of the checksum after each block
 	sum    hash.Hash
 	block  io.Reader
-	opened bool
 }
 
 var (

@@ -18,10 +18,10 @@ import (
 // not by the library because each block may ask for a dictionary of 4 GiB,
 // and a file may have a block for every 40 octets.
 type xzReader struct {
-	in     []byte // what is left
-	size   int    // of the checksum after each block
-	sum    hash.Hash
-	block  io.Reader
+	in    []byte // what is left
+	size  int    // of the checksum after each block
+	sum   hash.Hash
+	block io.Reader
 }
 
 var (

@@ -10,18 +10,19 @@ import (
 // Which parts of a message a virus scanner is handed besides the message as it
 // is. A scanner that decodes MIME and opens archives by itself sees only what
 // its own reading shows, within its own limits; what it does not reach counts
-// as clean. So it gets every file that a message carries, decoded, and what is
-// inside those that it might not open.
+// as clean. So it gets every file that a message carries, decoded. Left to it
+// are only text and pictures inside archives that it opens: documents hold
+// many of them.
 
 // maxHanded bounds the parts of one message that are handed over.
 const maxHanded = 500
 
-// trustedNesting is how deep archives in archives are left to the scanner,
-// well below the limits that scanners have.
+// trustedNesting is how deep text in archives in archives is left to the
+// scanner, well below the limits that scanners have.
 const trustedNesting = 6
 
 // opened are the formats of which a scanner sees the same files as we do, as
-// long as nothing in them is in doubt.
+// long as nothing in them is in doubt and they are packed in a usual way.
 var opened = []string{"zip", "rar", "7z", "tar", "cab", "iso", "cpio", "arj", "doc", "cdf-ms", "pdf"}
 
 // compressed are formats whose readers differ about what follows the first
@@ -49,9 +50,9 @@ type handing struct {
 }
 
 // walk looks at p. reached says that the scanner gets at it by opening what it
-// has.
+// has, if it knows the way in which it is packed.
 func (h *handing) walk(p *mail.Part, reached bool, nesting int) {
-	if !reached && !h.inPlace(p) {
+	if leave := isMedia(p) || len(p.Data) == 0; !(reached && leave) && !h.inPlace(p) {
 		h.add(p)
 	}
 	reached = false
@@ -90,6 +91,18 @@ func isText(p *mail.Part) bool {
 		}
 	}
 	return len(p.Types) > 0
+}
+
+// isMedia reports whether p is text or something to look at or listen to, and
+// nothing else at the same time.
+func isMedia(p *mail.Part) bool {
+	if isText(p) {
+		return true
+	}
+	if len(p.Types) == 0 || p.Types[0] != "image" && p.Types[0] != "audio" && p.Types[0] != "movie" {
+		return false
+	}
+	return !slices.ContainsFunc(p.Types, func(t string) bool { return slices.Contains(opened, t) || slices.Contains(compressed, t) })
 }
 
 // sameForAll reports whether a scanner finds the same in the container p.

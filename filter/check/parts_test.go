@@ -35,7 +35,7 @@ func TestHanded(t *testing.T) {
 	text := func() *mail.Part { return node("asc", "", 0) }
 	exe := func() *mail.Part { return node("exe exe-ms", "evil.exe", 0) }
 	media := func(p *mail.Part, m string) *mail.Part { p.Media = []string{m}; return p }
-	deep := exe()
+	deep := node("asc", "a.txt", 0)
 	for range trustedNesting + 2 {
 		deep = node("zip", "a.zip", 0, deep)
 	}
@@ -58,14 +58,17 @@ func TestHanded(t *testing.T) {
 		{"text that is no text", node("", "", 0, media(text(), "application/octet-stream")), "1/1", ""},
 		{"attachment", node("", "", 0, text(), exe()), "1/2", ""},
 		{"attached message", node("", "", 0, text(), node("", "", 0, node("", "", 0, text(), exe()))), "1/2/1/2", ""},
-		{"in a zip", node("", "", 0, text(), node("zip", "a.zip", 0, exe())), "1/2", ""},
-		{"in a document", node("", "", 0, node("doc docx", "a.docx", 0, exe(), exe())), "1/1", ""},
+		{"in a zip", node("", "", 0, text(), node("zip", "a.zip", 0, exe(), node("asc", "a.txt", 0))), "1/2 1/2/1", ""},
+		{"in a document", node("", "", 0, node("doc docx", "a.docx", 0, node("xml", "word/document.xml", 0), node("image png", "word/media/1.png", 0))), "1/1", ""},
+		{"object in a document", node("", "", 0, node("doc docx", "a.docx", 0, node("xml", "a.xml", 0), node("cdf-ms", "embeddings/1.bin", 0))), "1/1 1/1/2", ""},
+		{"picture in a zip that is also a zip", node("", "", 0, node("zip", "a.zip", 0, node("image jpg zip", "a.jpg", 0))), "1/1 1/1/1", ""},
+		{"script in a zip", node("", "", 0, node("zip", "a.zip", 0, node("asc js", "a.js", 0))), "1/1 1/1/1", ""},
 		{"in a zip in doubt", node("", "", 0, node("zip", "a.zip", mail.PartUndecipherable, exe())), "1/1 1/1/1", ""},
 		{"in a zip that is also something else", node("", "", 0, node("image jpg zip", "a.jpg", 0, exe())), "1/1 1/1/1", ""},
 		{"in a zip that is also a tar", node("", "", 0, node("zip tar", "a.zip", 0, exe())), "1/1 1/1/1", ""},
-		{"in a format that is not trusted", node("", "", 0, node("gz", "a.gz", 0, node("zip", "", 0, exe()))), "1/1 1/1/1", ""},
+		{"in a format that is not trusted", node("", "", 0, node("gz", "a.gz", 0, node("asc", "a.txt", 0))), "1/1 1/1/1", ""},
 		{"in text", node("", "", 0, node("asc uue", "", 0, exe())), "1/1 1/1/1", ""},
-		{"deep", node("", "", 0, deep), "1/1 1/1/1/1/1/1/1/1/1 1/1/1/1/1/1/1/1/1/1", ""},
+		{"deep", node("", "", 0, deep), "1/1 1/1/1 1/1/1/1 1/1/1/1/1 1/1/1/1/1/1 1/1/1/1/1/1/1 1/1/1/1/1/1/1/1 1/1/1/1/1/1/1/1/1 1/1/1/1/1/1/1/1/1/1", ""},
 		{"ambiguous message", node("", "", 0, text(), node("", "", mail.PartAmbiguous), node("zip", "", 0, exe())), "1/1 1/3 1/3/1", ""},
 		{"encrypted", node("", "", 0, node("zip", "", mail.PartUndecipherable, node("", "a.doc", mail.PartEncrypted))), "1/1", ""},
 		{"content gone", node("", "", 0, gone), "", "too large"},

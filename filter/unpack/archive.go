@@ -316,10 +316,11 @@ func unreadable(*expander, []byte) error {
 }
 
 // textName turns a name of an archive into text: UTF-8 if it is, else the
-// code page of DOS. Nothing is removed from it.
+// code page of DOS. Of a very long name the end stays, which decides what a
+// program does with the file.
 func textName(raw []byte) string {
 	if len(raw) > maxName {
-		raw = raw[:maxName]
+		raw = raw[len(raw)-maxName:]
 	}
 	if utf8.Valid(raw) {
 		return string(raw)

@@ -18,6 +18,7 @@ type bundle struct {
 	scanned    bool
 	alert      string
 	complaint  string // about the header
+	hold       bool   // not everything in the message was looked at
 	subjectTag string
 	sign       bool
 }
@@ -67,6 +68,8 @@ func (j *job) bundle(i int) bundle {
 			if names := v.Names(c.Category); len(names) > 0 {
 				b.complaint = "BAD HEADER SECTION, " + names[0]
 			}
+		case mail.Unchecked:
+			b.hold = b.hold || c.Minor == mail.OverLimits
 		case mail.Spam, mail.Spammy:
 			b.sign = false
 		}
@@ -173,6 +176,12 @@ func (j *job) addSigned(signed []Signature) {
 // signature comes later, above them all.
 func (j *job) edits(b bundle) []mail.Edit {
 	var out []mail.Edit
+	if j.tx.Message.Header().Count("X-Amavis-Hold") > 0 {
+		out = append(out, mail.Edit{Op: mail.Remove, Name: "X-Amavis-Hold"})
+	}
+	if b.hold {
+		out = append(out, mail.Edit{Op: mail.Add, Name: "X-Amavis-Hold", Value: uncheckedWords[mail.OverLimits]})
+	}
 	if b.scanned {
 		out = append(out, mail.Edit{Op: mail.Add, Name: "X-Virus-Scanned", Value: product + " at " + j.Policy.Domain})
 	}

@@ -89,6 +89,7 @@ func isContainer(short []string) bool {
 // have been given.
 func expand(data []byte, short []string, b *Budget, add func(member) error) (outcome, error) {
 	x := &expander{budget: b, add: add}
+	defer func() { b.release(x.held) }()
 	for i, s := range short {
 		read := containers[s]
 		if read == nil || sameReader(short[:i], s) {
@@ -117,6 +118,7 @@ type expander struct {
 	add    func(member) error
 	out    outcome
 	buf    []byte        // for decoded members, used again for the next one
+	held   int64         // octets of buf that the budget granted
 	stop   error         // what add returned
 	zlib   io.ReadCloser // see inflate
 	inside bool          // the container lies in other data, which is searched for more
@@ -271,6 +273,8 @@ func (x *expander) decode(r io.Reader, size int64) ([]byte, error) {
 		buf = buf[:len(buf)+n]
 		if terr := x.budget.Take(int64(n)); terr != nil {
 			err = terr
+		} else if herr := x.hold(len(buf)); herr != nil {
+			err = herr
 		}
 	}
 	x.buf = buf
@@ -280,13 +284,27 @@ func (x *expander) decode(r io.Reader, size int64) ([]byte, error) {
 	return buf, err
 }
 
+// hold has the budget grant a buffer of n octets.
+func (x *expander) hold(n int) error {
+	more := int64(n) - x.held
+	if more <= 0 {
+		return nil
+	}
+	if !x.budget.hold(more) {
+		x.budget.note("memory")
+		return ErrOverLimits
+	}
+	x.held += more
+	return nil
+}
+
 // grow makes room. Above decodeLarge it goes to all that the budget still
 // allows in one step: memory that is not written costs nothing, and doubling
 // would hold two large copies.
 func (x *expander) grow(buf []byte) []byte {
 	n := 2 * cap(buf)
 	if n > decodeLarge {
-		n = cap(buf) + int(max(x.budget.bytes, 0)) + decodeStep
+		n = cap(buf) + int(max(min(x.budget.bytes, x.budget.memory), 0)) + decodeStep
 	}
 	bigger := make([]byte, len(buf), n)
 	copy(bigger, buf)
@@ -295,9 +313,12 @@ func (x *expander) grow(buf []byte) []byte {
 
 // detached gives fn a buffer of its own for the time of one nested decode.
 func (x *expander) detached(fn func() error) error {
-	kept := x.buf
-	x.buf = nil
-	defer func() { x.buf = kept }()
+	kept, held := x.buf, x.held
+	x.buf, x.held = nil, 0
+	defer func() {
+		x.budget.release(x.held)
+		x.buf, x.held = kept, held
+	}()
 	return fn()
 }
 

@@ -40,15 +40,21 @@ type Budget struct {
 	bytes   int64
 	parts   int
 	entries int
+	memory  int64 // octets of decoded data that may still be held at a time
 	limits  Limits
 	end     time.Time
 	spent   error
 	why     string
 }
 
+// memoryFloor is the memory for what comes out of containers, beyond twice the
+// size of the message. It does not grow with what an archive claims to hold.
+const memoryFloor = 48 << 20
+
 // NewBudget starts the budget of a message of size octets.
 func NewBudget(ctx context.Context, l Limits, size int64) *Budget {
 	b := &Budget{ctx: ctx, bytes: l.Bytes, parts: l.Parts, entries: l.Entries, limits: l, end: time.Now().Add(l.Time)}
+	b.memory = memoryFloor + 2*size
 	// small messages still get room for an ordinary archive
 	if n := max(size, 64<<10) * l.Ratio; n < b.bytes {
 		b.bytes = n
@@ -63,6 +69,19 @@ func (b *Budget) Take(n int64) error {
 	}
 	return b.Check()
 }
+
+// hold asks for n octets of memory and reports whether they are granted.
+// Without them what needs them is over the limits, the message may go on.
+func (b *Budget) hold(n int64) bool {
+	if n > b.memory {
+		return false
+	}
+	b.memory -= n
+	return true
+}
+
+// release gives back what hold granted.
+func (b *Budget) release(n int64) { b.memory += n }
 
 // Part pays for one MIME part.
 func (b *Budget) Part() error {

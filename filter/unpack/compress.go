@@ -63,6 +63,9 @@ func (x *expander) decodeMore(all []byte, r io.Reader) ([]byte, error) {
 	})
 	all = append(all, part...)
 	x.buf = all
+	if herr := x.hold(len(all)); err == nil {
+		err = herr
+	}
 	return all, err
 }
 

@@ -128,7 +128,7 @@ func (w *walker) member(p *mail.Part, m member) {
 	}
 	c.Data = m.data
 	lies := within(p.Data, m.data)
-	keep := lies || w.kept+int64(len(m.data)) <= maxKept
+	keep := lies || w.kept+int64(len(m.data)) <= maxKept && w.budget.hold(int64(len(m.data)))
 	if keep && !lies {
 		// before anything inside refers to it
 		c.Data = bytes.Clone(m.data)

@@ -56,7 +56,7 @@ type walker struct {
 // maxKept bounds the decoded members that stay in memory for scanners. What
 // lies in the message or was decoded from it by MIME is not counted: it is
 // never more than the message.
-const maxKept = 48 << 20
+const maxKept = 24 << 20
 
 // maxNames bounds the spellings of one name that are kept.
 const maxNames = 64

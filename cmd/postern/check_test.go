@@ -113,6 +113,7 @@ func TestProbe(t *testing.T) {
 	go func() { served <- hop.serve(l) }()
 	t.Cleanup(func() {
 		hop.server.Close()
+		l.Close()
 		<-served
 	})
 	closed, err := net.Listen("tcp", "127.0.0.1:0")

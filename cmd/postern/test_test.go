@@ -54,6 +54,12 @@ func TestShippedPolicyTests(t *testing.T) {
 	}
 }
 
+// TestNotices is a policy test: who is told of what.
+func TestNotices(t *testing.T) {
+	t.Parallel()
+	runScript(t, "testdata/notices.txtar")
+}
+
 const testedConfig = `hostname: mail.example.org
 local_domains: [.example.org]
 listeners: [{protocol: lmtp, address: "127.0.0.1:10023", bank: ORIGINATING}, {protocol: lmtp, address: "127.0.0.1:10024"}]

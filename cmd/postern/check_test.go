@@ -86,18 +86,25 @@ func TestCheckBadConfigurations(t *testing.T) {
 	if err != nil || len(files) < 60 {
 		t.Fatalf("%d files, %v", len(files), err)
 	}
-	archive, err := txtar.ParseFile(files[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	var args []string
-	for _, f := range archive.Files {
-		args = append(args, f.Name, string(f.Data))
-	}
-	dir := writeFiles(t, args...)
-	out, code, err := postern(t, "check", "-c", filepath.Join(dir, "postern.yaml"))
-	if code != exitConfig || err == nil || !strings.Contains(out, "postern.yaml:") {
-		t.Errorf("%s: code %d, %v\n%s", files[0], code, err, out)
+	for _, file := range files {
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		for _, f := range archive.Files {
+			name := filepath.Join(dir, f.Name)
+			if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(name, f.Data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out, code, _ := postern(t, "check", "-c", filepath.Join(dir, "postern.yaml"))
+		if code != exitConfig || !strings.Contains(out, " mistakes, ") {
+			t.Errorf("%s: code %d\n%s", file, code, out)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -177,7 +178,7 @@ func (s *Settings) bannedFiles(root *mail.Part) []mail.Finding {
 		}
 		out = append(out, mail.Finding{
 			Category: mail.Banned, Check: "banned", Name: name, Part: d.part.Path(),
-			Detail: fmt.Sprintf("banned.rules, %s: %s", s.Origin("banned.rules").source(), r.Block.text()),
+			Detail: fmt.Sprintf("banned.rules, %s: %s", s.Origin("banned.rules").source(), cut(r.Block.String(), 200)),
 			Rcpt:   mail.AllRcpts,
 		})
 	}
@@ -292,22 +293,60 @@ func (f *FileMatch) empty() bool {
 	return len(f.Name)+len(f.Type)+len(f.Media)+len(f.Is)+len(f.Inside)+len(f.Amavis) == 0 && f.Depth == 0
 }
 
-// text writes the keys that are given as in the file, bounded.
-func (f *FileMatch) text() string {
-	var b strings.Builder
-	key := func(name string, given bool, values any) {
-		if given {
-			fmt.Fprintf(&b, "%s %v, ", name, values)
+// String writes the rule as in a file.
+func (r BannedRule) String() string {
+	var pairs []string
+	for _, x := range []struct {
+		key   string
+		match *FileMatch
+	}{{"block", &r.Block}, {"allow", &r.Allow}} {
+		if !x.match.empty() {
+			pairs = append(pairs, x.key+": "+x.match.String())
 		}
 	}
-	key("name", len(f.Name) > 0, f.Name)
-	key("type", len(f.Type) > 0, f.Type)
-	key("media", len(f.Media) > 0, f.Media)
-	key("is", len(f.Is) > 0, f.Is)
-	key("inside", len(f.Inside) > 0, f.Inside)
-	key("depth", f.Depth > 0, f.Depth)
-	key("amavis", len(f.Amavis) > 0, f.Amavis)
-	return cut(strings.TrimSuffix(b.String(), ", "), 200)
+	if r.BuiltIn {
+		pairs = append(pairs, "built_in: true")
+	}
+	if r.Comment != "" {
+		pairs = append(pairs, "comment: "+strconv.Quote(r.Comment))
+	}
+	return "{" + strings.Join(pairs, ", ") + "}"
+}
+
+// MarshalText returns the rule as String does, for JSON.
+func (r BannedRule) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// String writes the keys that are given as in a file.
+func (f *FileMatch) String() string {
+	var pairs []string
+	pairs = appendList(pairs, "name", f.Name)
+	pairs = appendList(pairs, "type", f.Type)
+	pairs = appendList(pairs, "media", f.Media)
+	pairs = appendList(pairs, "is", f.Is)
+	pairs = appendList(pairs, "inside", f.Inside)
+	if f.Depth != 0 {
+		pairs = append(pairs, "depth: "+strconv.Itoa(f.Depth))
+	}
+	pairs = appendList(pairs, "amavis", f.Amavis)
+	return "{" + strings.Join(pairs, ", ") + "}"
+}
+
+// appendList adds "key: [values]" for a list that is not empty. Words stand
+// without quotes, patterns with them.
+func appendList[T ~string](pairs []string, key string, list []T) []string {
+	if len(list) == 0 {
+		return pairs
+	}
+	items := make([]string, len(list))
+	for i, v := range list {
+		items[i] = string(v)
+		if strings.ContainsFunc(items[i], func(r rune) bool {
+			return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || strings.ContainsRune("-.", r))
+		}) {
+			items[i] = strconv.Quote(items[i])
+		}
+	}
+	return append(pairs, key+": ["+strings.Join(items, ", ")+"]")
 }
 
 // partText describes a part as Amavis' macro %F does: declared media types,

@@ -262,6 +262,27 @@ func TestBannedExample(t *testing.T) {
 	mustParse(t, "settings:\n  banned:\n    "+strings.ReplaceAll(strings.TrimSpace(ex), "\n", "\n    ")+"\n")
 }
 
+// TestBannedRuleString: a rule that is shown can be read again.
+func TestBannedRuleString(t *testing.T) {
+	t.Parallel()
+	rules := []string{
+		`{block: {name: ["*.exe", "/^a[.]b$/i"], type: [exe-ms, 7z], media: ["image/*"], is: [encrypted, data-uri], inside: [zip, "*.7z"], depth: 2, amavis: ["/\\.exe$/"]}, comment: "a \"b\": c"}`,
+		`{allow: {name: ["Setup.pdf"], inside: [zip]}}`,
+		`{built_in: true}`,
+	}
+	c := mustParse(t, "settings:\n  banned:\n    rules:\n      - "+strings.Join(rules, "\n      - ")+"\n")
+	for i, r := range c.Settings.Banned.Rules {
+		if r.String() != rules[i] {
+			t.Errorf("%s, want %s", r, rules[i])
+		}
+	}
+	for _, r := range builtInRules {
+		if again := mustParse(t, "settings: {banned: {rules: ["+r.String()+"]}}").Settings.Banned.Rules[0]; again.String() != r.String() {
+			t.Errorf("%s is read as %s", r, again)
+		}
+	}
+}
+
 func FuzzSpellings(f *testing.F) {
 	for _, s := range []string{"a.exe", "a\x00b", `c:\x`, "a.exe:s", "x.{3050f4d8-98B5-11CF-BB82-00AA00BDCE0B}", "\xff", "ｅｘｅ．", "..."} {
 		f.Add(s)

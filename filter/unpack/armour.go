@@ -275,9 +275,10 @@ func hqxForks(raw []byte) []hidden {
 	if len(raw) == 0 || len(raw) < int(raw[0])+22 {
 		return nil
 	}
-	name := string(raw[1 : 1+raw[0]])
+	n := 1 + int(raw[0])
+	name := string(raw[1:n])
 	// version 1, type 4, creator 4, flags 2, then the two lengths
-	h := raw[1+int(raw[0])+11:]
+	h := raw[n+11:]
 	sizes := []uint32{binary.BigEndian.Uint32(h), binary.BigEndian.Uint32(h[4:])}
 	h = h[min(len(h), 10):]
 	var out []hidden

@@ -11,7 +11,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -72,7 +71,7 @@ type rcptState struct {
 // A reply of 2xx is always backed by a receipt.
 func (f *Filter) Process(ctx context.Context, tx *mail.Transaction) []mail.Reply {
 	if reply, loops := f.loop(tx); loops {
-		f.Log.Warn("mail loop", "id", tx.ID, "reply", reply.Text, "hint", "is content_filter= empty on the service that takes mail back?")
+		f.Log.Warn("mail loop", "id", tx.ID, "queue_id", tx.Client.Ident, "from", tx.From, "reply", reply.Text, "hint", "is content_filter= empty on the service that takes mail back?")
 		return f.answerAll(tx, mail.Receipt{Disposal: mail.Refused, Reply: reply})
 	}
 	ex, err := f.Examine(ctx, tx)
@@ -142,9 +141,6 @@ func (f *Filter) Examine(ctx context.Context, tx *mail.Transaction) (*Examinatio
 	banned := check.Named{Name: "banned", Check: bannedFiles{sel}, Categories: []mail.Category{mail.Banned}}
 	ex.run(checkCtx, in, append(slices.Clone(f.Checks), banned))
 	ex.Verdicts = policy.Decide(sel, ex.Findings)
-	if len(ex.Verdicts) != len(tx.Rcpts) {
-		return nil, errors.New("the policy did not decide about every recipient")
-	}
 	return ex, nil
 }
 

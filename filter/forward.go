@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"mime"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -46,6 +47,7 @@ func (j *job) forward(ctx context.Context) {
 		}
 		j.send(ctx, b, members[b])
 	}
+	j.settleRefusals()
 }
 
 // bundle returns what recipient i's copy needs.
@@ -89,7 +91,7 @@ func (j *job) send(ctx context.Context, b bundle, rcpts []int) {
 	for _, i := range rcpts {
 		o.Rcpts = append(o.Rcpts, j.tx.Rcpts[i])
 	}
-	if b.sign && j.Keys != nil {
+	if b.sign {
 		signed, err := j.Keys.Sign(o)
 		if err != nil {
 			// an unsigned mail arrives, a lost one does not
@@ -109,13 +111,13 @@ func (j *job) send(ctx context.Context, b bundle, rcpts []int) {
 			s.receipt.Reply.Text = mail.NewReply(550, 0, 0, "id=%s - Rejected by next-hop MTA on relaying, %s", j.tx.ID, r.Reply.Text).Text
 		}
 	}
-	j.settleRefusals()
 }
 
 // settleRefusals finds a way to tell about recipients that the next hop
-// refused while it took others, where one reply must do for all.
+// refused while it took others, where one reply must do for all. If that is a
+// delay, the refusals come again.
 func (j *job) settleRefusals() {
-	if !j.tx.Input.OneReply() {
+	if !j.tx.Input.OneReply() || j.deferred() {
 		return
 	}
 	accepted := false
@@ -162,11 +164,7 @@ func (j *job) relay(ctx context.Context, hop string, o *mail.Outgoing) []mail.Re
 
 func (j *job) addSigned(signed []Signature) {
 	for _, s := range signed {
-		known := false
-		for _, k := range j.signed {
-			known = known || k == s
-		}
-		if !known {
+		if !slices.Contains(j.signed, s) {
 			j.signed = append(j.signed, s)
 		}
 	}
@@ -257,21 +255,34 @@ const maxOwnHops = 3
 
 // loop answers mail that goes round in circles.
 func (f *Filter) loop(tx *mail.Transaction) (mail.Reply, bool) {
-	hops, own := 0, 0
+	hops, own, here := 0, 0, false
 	mark := "(" + f.Policy.Hostname
 	for _, h := range tx.Message.Header() {
 		if !h.Is("Received") {
 			continue
 		}
+		v := h.Value()
+		if hops == 0 {
+			here = fromHere(tx, v)
+		}
 		hops++
-		if v := h.Value(); strings.Contains(v, " by localhost "+mark) && strings.Contains(v, "("+product) {
+		if strings.Contains(v, " by localhost "+mark) && strings.Contains(v, "("+product) {
 			own++
 		}
 	}
-	if hops <= f.Policy.Limits.Received && own < maxOwnHops {
+	if hops <= f.Policy.Limits.Received && (own < maxOwnHops || !here) {
 		return mail.Reply{}, false
 	}
 	return mail.NewReply(554, 4, 6, "Too many hops, id=%s: %d Received fields, %d of them from this filter", tx.ID, hops, own), true
+}
+
+// fromHere reports whether the topmost Received field, the only one that a
+// stranger cannot write, speaks of a client inside. Mail in a loop of ours comes
+// from this machine; our marks on mail from outside are forged, most likely to
+// have the feeding MTA report to a stranger.
+func fromHere(tx *mail.Transaction, received string) bool {
+	client := receivedFrom(received)
+	return !client.IsValid() || !public(client) || client == tx.LocalAddr.Addr().Unmap()
 }
 
 // headerText makes foreign text fit for a header value: one line, printable,

@@ -30,6 +30,8 @@ func TestLoop(t *testing.T) {
 		{"twice here", strings.Repeat(own, 2), false},
 		{"three times here", strings.Repeat(own, 3), true},
 		{"three times elsewhere", strings.Repeat(foreign, 3), false},
+		{"forged by a stranger", "Received: from b (unknown [203.0.113.9])\r\n by mail.example.org (Postfix)\r\n" + strings.Repeat(own, 3), false},
+		{"from this machine", "Received: from localhost (localhost [127.0.0.1])\r\n by mail.example.org (Postfix)\r\n" + strings.Repeat(own, 3), true},
 		{"in the body", "\r\n" + strings.Repeat("Received: x\r\n", 60), false},
 	} {
 		tx := &mail.Transaction{ID: "1", Message: mail.NewMessage([]byte(c.header + "\r\n"))}

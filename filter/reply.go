@@ -101,10 +101,13 @@ func first(old *mail.Reply, r mail.Reply) *mail.Reply {
 }
 
 // policyReply is the reply for a blocked recipient: Amavis' codes and words.
-func (j *job) policyReply(v *policy.Verdict) mail.Reply {
+func (j *job) policyReply(v *policy.Verdict) mail.Reply { return j.blockedReply(v, v.Destiny) }
+
+// blockedReply is that reply with another destiny than that of the policy.
+func (j *job) blockedReply(v *policy.Verdict, destiny policy.Destiny) mail.Reply {
 	code, subject, detail := blockingCode(v.Blocking)
 	reason := "id=" + j.tx.ID + " - " + reasonText(v)
-	switch v.Destiny {
+	switch destiny {
 	case policy.Discard:
 		return mail.NewReply(250, subject, detail, "Ok, discarded, %s", reason)
 	case policy.Tempfail:
@@ -113,13 +116,6 @@ func (j *job) policyReply(v *policy.Verdict) mail.Reply {
 		return mail.NewReply(code, subject, detail, "Bounce, %s", reason)
 	}
 	return mail.NewReply(code, subject, detail, "Reject, %s", reason)
-}
-
-// refusal is the 5xx for a recipient whose report could not be given.
-func (j *job) refusal(i int) mail.Reply {
-	v := &j.ex.Verdicts[i]
-	code, subject, detail := blockingCode(v.Blocking)
-	return mail.NewReply(code, subject, detail, "Reject, id=%s - %s", j.tx.ID, reasonText(v))
 }
 
 // blockingCode returns the code of a refusal, and subject and detail of its

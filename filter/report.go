@@ -7,6 +7,7 @@ import (
 
 	"postern/filter/mail"
 	"postern/notify"
+	"postern/policy"
 )
 
 // reportOn is what the notify package needs to know, as things stand now.
@@ -62,7 +63,7 @@ func (j *job) reported(i int, result mail.Receipt, alone bool) {
 	case result.Disposal == mail.Refused && (alone || !j.tx.Input.OneReply()):
 		j.Log.Warn("the report to the sender was refused, the feeding MTA has to tell", "id", j.tx.ID, "reply", result.Reply.Text)
 		if !r.byMTA {
-			r.receipt.Reply = j.refusal(i)
+			r.receipt.Reply = j.blockedReply(&j.ex.Verdicts[i], policy.Reject)
 		}
 		r.receipt.Disposal = mail.Refused
 	default:
@@ -123,10 +124,8 @@ func (j *job) notifyAdmins(ctx context.Context) {
 // sendOwn signs a mail of our own if there is a key for its author, and hands
 // it to the next hop for notices. It returns a receipt for every recipient.
 func (j *job) sendOwn(ctx context.Context, o *mail.Outgoing) []mail.Receipt {
-	if j.Keys != nil {
-		if _, err := j.Keys.Sign(o); err != nil {
-			j.Log.Error("not signed", "id", j.tx.ID, "err", err)
-		}
+	if _, err := j.Keys.Sign(o); err != nil {
+		j.Log.Error("not signed", "id", j.tx.ID, "err", err)
 	}
 	return j.relay(ctx, j.ex.Selection.Settings.NotifyTo, o)
 }

@@ -149,7 +149,7 @@ type DKIMKey struct {
 
 // Quarantine is the store of blocked mail.
 type Quarantine struct {
-	// Folder; empty: no quarantine.
+	// Folder; empty: no quarantine. This version keeps no copies yet.
 	Dir string `yaml:"dir"`
 }
 

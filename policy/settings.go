@@ -95,7 +95,7 @@ type SpamSettings struct {
 type DKIMSettings struct {
 	// Sign originating mail when there is a key for its author.
 	Sign bool `yaml:"sign"`
-	// Verify signatures of incoming mail.
+	// Verify signatures of incoming mail. This version does not yet.
 	Verify bool `yaml:"verify"`
 }
 

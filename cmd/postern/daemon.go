@@ -13,6 +13,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"postern/filter"
@@ -174,16 +175,11 @@ func places(cfg *policy.Config) []string {
 // stop refuses new mail at once and waits for messages in work until ctx ends.
 func (d *daemon) stop(ctx context.Context) error {
 	errs := make([]error, len(d.feeds))
-	done := make(chan struct{})
+	var all sync.WaitGroup
 	for i, f := range d.feeds {
-		go func() {
-			errs[i] = f.Shutdown(ctx)
-			done <- struct{}{}
-		}()
+		all.Go(func() { errs[i] = f.Shutdown(ctx) })
 	}
-	for range d.feeds {
-		<-done
-	}
+	all.Wait()
 	d.relays.Close()
 	return errors.Join(errs...)
 }
@@ -198,6 +194,9 @@ func warnings(cfg *policy.Config) []string {
 	}
 	if len(cfg.Engines) == 0 {
 		out = append(out, "NO ENGINE IS CONFIGURED: nothing looks for viruses. Set engines: {clamav: {address: ...}}")
+	}
+	if cfg.Quarantine.Dir != "" {
+		out = append(out, fmt.Sprintf("%s: NO COPY IS KEPT in %s: this version has no quarantine, mail that is discarded is gone", cfg.Origin("quarantine.dir"), cfg.Quarantine.Dir))
 	}
 	if cfg.Hostname == "localhost" || !strings.Contains(cfg.Hostname, ".") {
 		out = append(out, fmt.Sprintf("hostname %q is no full name: reports will be sent from %s", cfg.Hostname, cfg.NotifyFrom))

@@ -161,7 +161,7 @@ func lostAndReturned(ctx context.Context, cfg *policy.Config) ([]remark, error) 
 	err = s.each(ctx, func(at situation, outcomes []outcome) {
 		o := &outcomes[0]
 		place := o.place(at.content).String()
-		if o.lost() && cfg.Quarantine.Dir == "" {
+		if o.lost() {
 			k := key{at.listener.Address, o.result.event.Recipients[0].NoReport}
 			if lost[k] == nil {
 				lost[k] = &lostMail{place: place}

@@ -65,9 +65,7 @@ func serve(config string) error {
 		}
 		log.Info("listening", "address", l.Address, "protocol", string(l.Protocol), "bank", l.Bank)
 	}
-	for _, w := range warnings(cfg) {
-		log.Warn(w)
-	}
+	d.warn(cfg)
 	return d.run(config, signals)
 }
 
@@ -102,6 +100,13 @@ func (d *daemon) reloadFile(config string) {
 		return
 	}
 	d.log.Info("configuration reloaded", "file", config)
+	d.warn(cfg)
+}
+
+func (d *daemon) warn(cfg *policy.Config) {
+	for _, w := range warnings(cfg) {
+		d.log.Warn(w)
+	}
 }
 
 // drain lets messages in work finish; the second SIGINT cuts them off.

@@ -188,6 +188,10 @@ const facilityMail = 2
 // maxSyslog is where Amavis cuts its lines: some system logs drop longer ones.
 const maxSyslog = 980
 
+// syslogWait is how long a line waits for a system log that does not read: no
+// message may hang on it, for the feeding MTA would send it again.
+const syslogWait = time.Second
+
 // syslogSink writes to the local system log in the form that glibc's syslog(3)
 // uses, which every daemon behind /dev/log reads.
 type syslogSink struct {
@@ -225,6 +229,7 @@ func (s *syslogSink) send(msg string) error {
 			}
 			s.conn = c
 		}
+		_ = s.conn.SetWriteDeadline(time.Now().Add(syslogWait))
 		_, err := io.WriteString(s.conn, msg)
 		if err == nil {
 			return nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -93,6 +94,25 @@ func TestSyslog(t *testing.T) {
 	}
 	if got := read(srv); !strings.HasPrefix(got, "<19>") || !strings.HasSuffix(got, "again") {
 		t.Errorf("%q", got)
+	}
+}
+
+// A system log that does not read makes no message wait for ever.
+func TestSyslogHangs(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "log")
+	l, err := net.ListenPacket("unixgram", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s := &syslogSink{path: path, ident: "amavis"}
+	defer s.Close()
+	for err == nil {
+		err = s.send("a line")
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
 	}
 }
 

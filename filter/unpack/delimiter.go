@@ -64,6 +64,39 @@ func control(b []byte) bool {
 	return true
 }
 
+// maxEnded bounds the boundaries that are looked for where they should not be:
+// more than the 70 octets of RFC 2046.
+const maxEnded = 256
+
+// endedDelimiters returns the lines of body that begin with "--" and one of the
+// boundaries. Some readers do not ask what follows it.
+func endedDelimiters(body []byte, boundaries map[string]bool) (out []delimiter) {
+	for from := 0; len(out) < maxDelimiters; {
+		i := bytes.Index(body[from:], []byte("--"))
+		if i < 0 {
+			break
+		}
+		at := from + i
+		d := delimiter{start: from + bytes.LastIndexByte(body[from:at], '\n') + 1, end: len(body), text: at + 2}
+		if j := bytes.IndexByte(body[at:], '\n'); j >= 0 {
+			d.end = at + j + 1
+		}
+		from = d.end
+		if !control(body[d.start:at]) {
+			continue
+		}
+		text := trimEOL(body[d.text:d.end])
+		for n := min(len(text), maxEnded); n > 0; n-- {
+			if boundaries[string(text[:n])] {
+				d.close = bytes.HasPrefix(text[n:], []byte("--"))
+				out = append(out, d)
+				break
+			}
+		}
+	}
+	return out
+}
+
 type span struct{ start, end int }
 
 // segmentation is a body cut at its delimiters.

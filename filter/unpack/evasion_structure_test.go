@@ -91,6 +91,9 @@ func bodyTricks() []trick {
 	}
 	text := "--real\r\nContent-Type: text/plain\r\n\r\nhello\r\n"
 	part := func(headers string) string { return withPart(headers) }
+	left := func(inner string) string {
+		return "--real\r\nContent-Type: multipart/mixed; boundary=" + inner + "\r\n\r\n--" + inner + "\r\n\r\nhello\r\n"
+	}
 	return []trick{
 		{"A17", "attachment after the close delimiter", ambiguous, withBody(text + "--real--\r\n--real\r\n" + evil + "--real--\r\n")},
 		{"A18", "attachment before the first delimiter", ambiguous, withBody(evil + "\r\n" + text + "--real--\r\n")},
@@ -133,6 +136,9 @@ func bodyTricks() []trick {
 		{"A83", "text after the close delimiter on its line", found, withBody(text + "--real--garbage\r\n--real\r\n" + evil)},
 		{"A87", "attached message that begins with an empty line", ambiguous, part("Content-Type: message/rfc822\r\n\r\n\r\n" + strings.ReplaceAll(withBody(std), "real", "inner"))},
 		{"A88", "empty line before the part header", ambiguous, part("\r\n" + evil)},
+		{"A89", "delimiter of an inner multipart in a later part", ambiguous, withBody(left("inner") + "--real\r\nContent-Type: text/plain\r\n\r\nhello\r\n--inner\r\n" + evil + "--real--\r\n")},
+		{"A90", "delimiter of a closed multipart in an image", ambiguous, withBody(left("inner") + "--inner--\r\n--real\r\nContent-Type: image/gif\r\n\r\nGIF89a\r\n--inner\r\n" + evil + "--real--\r\n")},
+		{"A91", "line that begins like the inner boundary in a later part", ambiguous, withBody(left("rea") + "--real\r\n\r\nhello\r\n--rear\r\n" + evil + "--real--\r\n")},
 		{"A84", "empty part header", plainly, withBody("--real\r\n\r\nhello\r\n--real\r\n" + evil + "--real--\r\n")},
 		{"A85", "boundary with trailing dash", plainly, mimeHead + "Content-Type: multipart/mixed; boundary=\"real-\"\r\n\r\n" + mixedBody("real-", evil)},
 		{"A86", "base64 multipart with a harmless plain copy", ambiguous, mimeHead + mixedReal + "Content-Transfer-Encoding: base64\r\n\r\n" + wrap64([]byte(std)) + "\r\n" + text + "--real--\r\n"},

@@ -65,6 +65,9 @@ func (w *walker) entity(p *mail.Part, data []byte, def string) {
 	w.describe(p, &heads[0], def)
 	readings := w.readings(p, heads, def)
 	w.read(p, readings[0])
+	if readings[0].kind == leaf {
+		w.foreign(p, readings[0].head.body)
+	}
 	if len(readings) > 1 {
 		w.others(p, readings, def)
 	}
@@ -180,6 +183,7 @@ func (w *walker) read(p *mail.Part, r reading) {
 	switch r.kind {
 	case multipart:
 		w.multipart(p, r)
+		w.ended[r.boundary] = true
 	case message:
 		w.message(p, r)
 	default:
@@ -386,6 +390,30 @@ func (w *walker) oddDelimiters(p *mail.Part, body []byte, ds []delimiter, strict
 		c.Flags |= mail.PartAmbiguous
 		w.doubt(p, "readings differ: odd delimiter or parts after the close delimiter")
 	}
+}
+
+// foreign walks the parts that a leaf has for readers who go on to take the
+// delimiters of a multipart for such after one around it has ended it.
+func (w *walker) foreign(p *mail.Part, body []byte) {
+	if len(w.ended) == 0 {
+		return
+	}
+	ds := endedDelimiters(body, w.ended)
+	if len(ds) == 0 || w.budget.Take(int64(len(body))) != nil {
+		return
+	}
+	// the pieces are cut at all such lines: none of them has more
+	ended := w.ended
+	w.ended = map[string]bool{}
+	defer func() { w.ended = ended }()
+	first := contentsOf(p)
+	q := w.detached(p)
+	q.Size = int64(len(body))
+	q.Media = p.Media
+	for _, s := range segments(body, ds, false).parts {
+		w.entity(w.child(q), body[s.start:s.end], textPlain)
+	}
+	w.merge(p, q, first, first.clone(), "delimiter of a multipart that has ended")
 }
 
 // encodedMultipart looks for parts in the decoded body of a multipart, which

@@ -30,7 +30,7 @@ const maxFindings = 10
 // of the message extracts; where two readings differ in parts, octets or names
 // the part is ambiguous. It never fails: what could not be done is a finding.
 func Parts(ctx context.Context, msg *mail.Message, limits Limits) *Result {
-	w := &walker{budget: NewBudget(ctx, limits, msg.Size()), notes: map[*mail.Part]string{}}
+	w := &walker{budget: NewBudget(ctx, limits, msg.Size()), notes: map[*mail.Part]string{}, ended: map[string]bool{}}
 	root := &mail.Part{Place: "1"}
 	w.guard(root, func() { w.entity(root, msg.Bytes(), textPlain) })
 	r := &Result{Root: root}
@@ -49,8 +49,9 @@ type walker struct {
 
 	notes  map[*mail.Part]string // why a part is ambiguous or undecipherable
 	panics []mail.Finding
-	bounds []string // boundaries of all multiparts walked so far
-	kept   int64    // octets of decoded members that parts hold on to
+	bounds []string        // boundaries of all multiparts walked so far
+	ended  map[string]bool // those of multiparts that were left again
+	kept   int64           // octets of decoded members that parts hold on to
 }
 
 // maxKept bounds the decoded members that stay in memory for scanners. What

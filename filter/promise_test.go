@@ -2,9 +2,13 @@ package filter
 
 import (
 	"context"
+	"crypto/ed25519"
 	"log/slog"
+	"strings"
 	"testing"
+	"unicode"
 
+	"postern/filter/check"
 	"postern/filter/mail"
 	"postern/notify"
 	"postern/policy"
@@ -15,9 +19,22 @@ type hopFunc func(*mail.Outgoing) []mail.Receipt
 
 func (f hopFunc) Send(_ context.Context, o *mail.Outgoing) []mail.Receipt { return f(o) }
 
-func promiseFilter(t *testing.T, hop mail.Transport) (*Filter, *mail.Transaction) {
+// takes keeps what it is sent in data, and takes everything.
+func takes(data *strings.Builder, queuedAs string) hopFunc {
+	return func(o *mail.Outgoing) []mail.Receipt {
+		_, _ = o.WriteTo(data) // a Builder never fails
+		out := make([]mail.Receipt, len(o.Rcpts))
+		for i := range out {
+			out[i] = mail.Receipt{Disposal: mail.Relayed, Reply: mail.NewReply(250, 0, 0, "Ok"), QueuedAs: queuedAs}
+		}
+		return out
+	}
+}
+
+func promiseFilter(t *testing.T, hop mail.Transport, settings ...string) (*Filter, *mail.Transaction) {
 	t.Helper()
-	cfg, err := policy.Parse("postern.yaml", []byte("hostname: mail.example.org\nlocal_domains: [example.org]\n"), nil)
+	text := "hostname: mail.example.org\nlocal_domains: [example.org]\n" + strings.Join(settings, "")
+	cfg, err := policy.Parse("postern.yaml", []byte(text), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,29 +69,108 @@ func TestReceiptsAreCounted(t *testing.T) {
 // message in the feeding queue.
 func TestDoubtDefers(t *testing.T) {
 	t.Parallel()
-	sent := 0
-	f, tx := promiseFilter(t, hopFunc(func(o *mail.Outgoing) []mail.Receipt {
-		sent++
-		out := make([]mail.Receipt, len(o.Rcpts))
-		for i := range out {
-			out[i] = mail.Receipt{Disposal: mail.Relayed, Reply: mail.NewReply(250, 0, 0, "Ok")}
-		}
-		return out
-	}))
+	var sent strings.Builder
+	f, tx := promiseFilter(t, takes(&sent, ""))
 	ex, err := f.Examine(t.Context(), tx)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ex.Verdicts[0].Destiny, ex.Verdicts[1].Destiny = "", "perhaps"
 	replies, _ := f.Enact(t.Context(), tx, ex)
-	if len(replies) != 2 || replies[0].Class() != 4 || replies[1].Class() != 4 || sent != 0 {
-		t.Errorf("unknown destinies: answered %v, sent %d", replies, sent)
+	if len(replies) != 2 || replies[0].Class() != 4 || replies[1].Class() != 4 || sent.Len() != 0 {
+		t.Errorf("unknown destinies: answered %v, sent %q", replies, sent.String())
 	}
 
 	tx.From = "" // nobody to write to
 	j := &job{Filter: f, tx: tx, ex: ex, gate: notify.NewGate(tx, ex.Selection), rcpts: []rcptState{{toReport: true}, {toReport: true}}}
 	j.report(t.Context())
-	if replies := j.replies(); replies[0].Class() != 4 || replies[1].Class() != 4 || sent != 0 {
-		t.Errorf("no report: answered %v, sent %d", replies, sent)
+	if replies := j.replies(); replies[0].Class() != 4 || replies[1].Class() != 4 || sent.Len() != 0 {
+		t.Errorf("no report: answered %v, sent %q", replies, sent.String())
+	}
+}
+
+// The signature is made last, of what leaves. Of two subjects only the first
+// gets the tag, the other keeps its bytes.
+func TestSignedAsSent(t *testing.T) {
+	t.Parallel()
+	var sent strings.Builder
+	f, tx := promiseFilter(t, takes(&sent, ""), "settings: {bad_header: {subject_tag: '[odd] '}}\n")
+	_, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := NewKey("example.org", "s", private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Keys, err = NewKeys(key); err != nil {
+		t.Fatal(err)
+	}
+	f.Checks = []check.Named{check.Header()}
+	tx.Rcpts = []mail.Recipient{{Address: "b@example.org"}}
+	tx.Message = mail.NewMessage([]byte("From: a@example.org\r\nSubject: one\r\nSubject: \t two\r\n\r\ntext\r\n"))
+	ex, err := f.Examine(t.Context(), tx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Enact(t.Context(), tx, ex)
+	got := sent.String()
+	if !strings.HasPrefix(got, "DKIM-Signature: ") || !strings.HasSuffix(got, "\r\nSubject: [odd] one\r\nSubject: \t two\r\n\r\ntext\r\n") {
+		t.Errorf("sent %q", got)
+	}
+	if errs := verifyErrors(t, []byte(got), f.Keys); len(errs) != 1 || errs[0] != nil {
+		t.Errorf("the signature does not fit what was sent: %v", errs)
+	}
+
+	sent.Reset()
+	ex.Verdicts[0].Categories = []policy.ContentCategory{{Category: mail.Spam}}
+	f.Enact(t.Context(), tx, ex)
+	if strings.Contains(sent.String(), "DKIM-Signature") {
+		t.Error("spam is signed")
+	}
+}
+
+// foreignVirus finds a virus of that name.
+type foreignVirus string
+
+func (v foreignVirus) Check(context.Context, *check.Input) ([]mail.Finding, error) {
+	return []mail.Finding{{Category: mail.Infected, Name: string(v), Rcpt: mail.AllRcpts}}, nil
+}
+
+// Foreign text stays on its line, wherever it comes from: in the log, in the
+// replies and in the fields that are added.
+func TestForeignText(t *testing.T) {
+	t.Parallel()
+	const evil = "x\r\n(1) Passed CLEAN\x1b[2J\u202e\u2028\x85y"
+	var sent strings.Builder
+	f, tx := promiseFilter(t, takes(&sent, evil), "settings: {virus: {destiny: pass}}\n")
+	f.Checks = []check.Named{{Name: "scanner", Check: foreignVirus(evil)}}
+	tx.From, tx.Helo, tx.Client.Ident = evil+"@example.org", evil, evil
+	tx.Rcpts = []mail.Recipient{{Address: evil + "@example.net"}}
+	tx.Message = mail.NewMessage([]byte("From: a@example.org\r\nMessage-ID: <" + strings.ReplaceAll(evil, "\r\n", "\r") + ">\r\nResent-Message-ID: <\x1b>\r\n\r\n"))
+	ex, err := f.Examine(t.Context(), tx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replies, event := f.Enact(t.Context(), tx, ex)
+	added, _, _ := strings.Cut(sent.String(), "From: a@example.org")
+	out := append(event.Lines(), replies[0].String())
+	for _, field := range strings.Split(strings.TrimSuffix(added, "\r\n"), "\r\n") {
+		if !strings.HasPrefix(field, " ") {
+			field, _, _ = strings.Cut(field, ":")
+			if !alnum(field[0]) || strings.Contains(field, " ") {
+				t.Errorf("no field: %q", field)
+			}
+		}
+	}
+	for _, line := range append(out, strings.ReplaceAll(added, "\r\n", "")) {
+		if i := strings.IndexFunc(line, unicode.IsControl); i >= 0 {
+			t.Errorf("control character in %q", line)
+		}
+	}
+	for _, line := range event.Lines() {
+		if i := strings.IndexFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
+			t.Errorf("not printable: %q", line)
+		}
 	}
 }

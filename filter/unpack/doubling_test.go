@@ -96,6 +96,9 @@ func doublings() map[string]func(n int) string {
 		"guesses": func(n int) string {
 			return withType("Content-Type: multipart/mixed") + fill("--x\r\nContent-Type: a/b\r\n\r\n", n)
 		},
+		"ended delimiters": func(n int) string {
+			return withBody("--real\r\nContent-Type: multipart/mixed; boundary=inner\r\n\r\n--inner--\r\n--real\r\n\r\n" + fill("--inne\r\n--inner\r\nx\r\n", n))
+		},
 		"inner multiparts": body("--real\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n --real\r\n"),
 		"begin":            body("begin 644 a\r\n"),
 		"begin short":      body("begin 644 a\r\n!!\r\n"),

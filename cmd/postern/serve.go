@@ -27,7 +27,9 @@ func newServeCommand() *cobra.Command {
 SIGHUP reads the configuration again; a mistake in it leaves the old one in
 force. SIGTERM and SIGINT refuse new mail and give messages in work up to 60
 seconds; a second SIGINT ends at once. Mail that was not answered stays in the
-queue of Postfix.`,
+queue of Postfix.
+
+A log file stays open: rotate it with copytruncate.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return serve(config) },
 	}

@@ -35,6 +35,14 @@ type Config struct {
 	//	client_banks:
 	//	  - {networks: ["!192.0.2.7", 192.0.2.0/24], bank: MYNETS}
 	ClientBanks []ClientBank `yaml:"client_banks"`
+	// Banks by the domain of a valid DKIM signature of the author; the first
+	// entry that names the domain is taken (Amavis:
+	// @author_to_policy_bank_maps). Signatures are not verified by this
+	// version yet.
+	//
+	//	signer_banks:
+	//	  - {domains: [.example.com], bank: MYUSERS}
+	SignerBanks []SignerBank `yaml:"signer_banks"`
 
 	// The base bank: what holds where no bank says otherwise.
 	Settings Settings `yaml:"settings"`
@@ -117,6 +125,16 @@ type ClientBank struct {
 	// The first network that holds the client's address decides, "!" in front
 	// excludes.
 	Networks []string `yaml:"networks"`
+	// Name of the bank, or a list of names, loaded in this order.
+	Banks []string `yaml:"bank"`
+
+	Origin Origin `yaml:"-"`
+}
+
+// SignerBank gives the banks of mail that its author's domain has signed.
+type SignerBank struct {
+	// Domains that sign; a leading dot means the domain and all below it.
+	Domains []string `yaml:"domains"`
 	// Name of the bank, or a list of names, loaded in this order.
 	Banks []string `yaml:"bank"`
 

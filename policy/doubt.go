@@ -55,6 +55,11 @@ func (d *doubts) unusedBanks() {
 			used[b] = true
 		}
 	}
+	for _, sb := range c.SignerBanks {
+		for _, b := range sb.Banks {
+			used[b] = true
+		}
+	}
 	if len(c.ClientBanks) == 0 {
 		used["MYNETS"] = used["MYNETS"] || len(c.OwnNetworks) > 0
 	} else if len(c.OwnNetworks) > 0 {

@@ -20,6 +20,7 @@ type selector struct {
 	domain  string // of addresses without one
 	local   *Domains
 	clients []clientRule
+	signers []signerRule
 
 	senders, recipients *overlayTable
 	foreign             []Lookup // recipients, outside the configuration
@@ -32,6 +33,27 @@ type selector struct {
 type clientRule struct {
 	networks *Networks
 	banks    []*Overlay
+}
+
+// signerRule loads banks for mail that some domains have signed.
+type signerRule struct {
+	domains *Domains
+	banks   []*Overlay
+}
+
+// loadSigner loads the banks of the first rule that names a signer.
+func (s *selector) loadSigner(sel *Selection, signers []string) {
+	for _, r := range s.signers {
+		for _, d := range signers {
+			if !r.domains.Match(d) {
+				continue
+			}
+			for _, o := range r.banks {
+				s.load(sel, o, "valid signature of "+d)
+			}
+			return
+		}
+	}
 }
 
 // lookupTimeout bounds the lookups of one message outside the configuration,
@@ -67,6 +89,15 @@ func (c *Config) compile(dir string) error {
 	note(c.Origin("own_networks"), "own_networks", err)
 	if len(c.ClientBanks) == 0 {
 		s.clients = []clientRule{{own, []*Overlay{c.Bank("MYNETS")}}}
+	}
+	for _, sb := range c.SignerBanks {
+		var r signerRule
+		r.domains, err = ParseDomains(dir, sb.Domains)
+		note(sb.Origin, "signer_banks", err)
+		for _, name := range sb.Banks {
+			r.banks = append(r.banks, c.Bank(name))
+		}
+		s.signers = append(s.signers, r)
 	}
 	for _, r := range c.Senders {
 		note(r.Origin, "senders", s.senders.addKeys(dir, r.Match, r.Settings))
@@ -141,6 +172,7 @@ func (c *Config) Select(ctx context.Context, req Request) (*Selection, error) {
 	if o := c.Bank("MYUSERS"); o != nil && sel.SenderLocal && sel.Settings.Originating {
 		s.load(sel, o, "originating with local sender "+req.From.String())
 	}
+	s.loadSigner(sel, req.Signers)
 	sel.Originating = sel.Settings.Originating
 	sel.Reason = sel.originatingReason()
 

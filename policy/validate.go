@@ -137,6 +137,27 @@ func (l *loader) lists() {
 			l.bankExists(fmt.Sprintf("%s.bank[%d]", key, j), b)
 		}
 	}
+	l.signers()
+}
+
+func (l *loader) signers() {
+	for i, sb := range l.cfg.SignerBanks {
+		key := fmt.Sprintf("signer_banks[%d]", i)
+		if len(sb.Domains) == 0 && !l.wrongBelow(key+".domains") {
+			l.at(key, "no domains", "name the domains whose signature counts")
+		}
+		for j, d := range sb.Domains {
+			if _, err := ParseDomains(l.dir, []string{d}); err != nil {
+				l.at(fmt.Sprintf("%s.domains[%d]", key, j), oneLine(err), "")
+			}
+		}
+		if len(sb.Banks) == 0 && !l.wrongBelow(key+".bank") {
+			l.at(key, "no bank", "name the bank for these signers")
+		}
+		for j, b := range sb.Banks {
+			l.bankExists(fmt.Sprintf("%s.bank[%d]", key, j), b)
+		}
+	}
 }
 
 // cutMarks splits "!.example.org" into its marks and the name.

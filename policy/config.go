@@ -41,7 +41,7 @@ type Config struct {
 	// version yet.
 	//
 	//	signer_banks:
-	//	  - {domains: [.example.com], bank: MYUSERS}
+	//	  - {domains: [.example.com], bank: MYNETS}
 	SignerBanks []SignerBank `yaml:"signer_banks"`
 
 	// The base bank: what holds where no bank says otherwise.

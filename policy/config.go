@@ -227,7 +227,8 @@ type UnpackLimits struct {
 
 // Log says where the log goes.
 type Log struct {
-	// stderr, syslog or the path of a file.
+	// stderr, syslog or the path of a file. The file is opened again at SIGHUP,
+	// for logrotate.
 	To string `yaml:"to"`
 	// Form of the lines.
 	Format LogFormat `yaml:"format"`

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -149,11 +150,20 @@ func (j *judgement) print(out io.Writer, cfg *policy.Config) error {
 		line("%s", p)
 	}
 	if len(j.Mistakes) > 0 {
-		line("%s: %d mistakes, %d warnings", j.Config, len(j.Mistakes), len(j.Warnings))
+		line("%s: %s, %s", j.Config, count(len(j.Mistakes), "mistake"), count(len(j.Warnings), "warning"))
 	} else {
-		line("%s: good, %d warnings; %d listeners, %d banks, %d engines", j.Config, len(j.Warnings), len(cfg.Listeners), len(cfg.Banks), len(cfg.Engines))
+		line("%s: good, %s; %s, %s, %s", j.Config, count(len(j.Warnings), "warning"),
+			count(len(cfg.Listeners), "listener"), count(len(cfg.Banks), "bank"), count(len(cfg.Engines), "engine"))
 	}
 	return err
+}
+
+// count is "1 bank", "2 banks".
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return strconv.Itoa(n) + " " + what
 }
 
 // exit returns the error without text that carries the exit code.

@@ -102,7 +102,7 @@ func TestCheckBadConfigurations(t *testing.T) {
 			}
 		}
 		out, code, _ := postern(t, "check", "-c", filepath.Join(dir, "postern.yaml"))
-		if code != exitConfig || !strings.Contains(out, " mistakes, ") {
+		if code != exitConfig || !strings.Contains(out, " mistake") {
 			t.Errorf("%s: code %d\n%s", file, code, out)
 		}
 	}

@@ -25,7 +25,7 @@ type sink interface {
 }
 
 // newLogger opens the log that the configuration names.
-func newLogger(c policy.Log) (*slog.Logger, io.Closer, error) {
+func newLogger(c policy.Log) (*slog.Logger, sink, error) {
 	var s sink
 	switch c.To {
 	case "", "stderr":
@@ -33,13 +33,17 @@ func newLogger(c policy.Log) (*slog.Logger, io.Closer, error) {
 	case "syslog":
 		s = &syslogSink{path: "/dev/log", ident: c.Ident}
 	default:
-		f, err := os.OpenFile(c.To, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+		f, err := openLog(c.To)
 		if err != nil {
 			return nil, nil, err
 		}
 		s = &fileSink{f: f, ident: c.Ident}
 	}
 	return slog.New(newHandler(s, c)), s, nil
+}
+
+func openLog(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
 }
 
 func newHandler(s sink, c policy.Log) slog.Handler {
@@ -172,6 +176,23 @@ func (s *fileSink) write(l slog.Level, at time.Time, line string) error {
 	defer s.mu.Unlock()
 	_, err := io.WriteString(s.f, head+line+"\n")
 	return err
+}
+
+// reopen goes on in a new file where the old one was moved away. When that
+// cannot be had the lines go on to the old one.
+func (s *fileSink) reopen() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.f == os.Stderr {
+		return nil
+	}
+	f, err := openLog(s.f.Name())
+	if err != nil {
+		return err
+	}
+	old := s.f
+	s.f = f
+	return old.Close()
 }
 
 // Close closes the file, but never stderr.

@@ -54,6 +54,50 @@ func TestJSONLog(t *testing.T) {
 	}
 }
 
+// TestRotate: after a rotation, and when there is no place for a new file, no
+// line is lost.
+func TestRotate(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path, old := filepath.Join(dir, "log"), filepath.Join(dir, "log.1")
+	l, s, err := newLogger(policy.Log{To: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	rotate := func(to string) {
+		if err := os.Rename(path, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.Info("one")
+	rotate(old)
+	if err := s.(*fileSink).reopen(); err != nil {
+		t.Fatal(err)
+	}
+	l.Info("two")
+	rotate(path + ".2")
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.(*fileSink).reopen(); err == nil {
+		t.Error("a folder was opened for writing")
+	}
+	l.Info("three")
+	for name, want := range map[string][]string{old: {"one"}, path + ".2": {"two", "three"}} {
+		text, err := os.ReadFile(name)
+		lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+		if err != nil || len(lines) != len(want) {
+			t.Fatal(name, err, lines)
+		}
+		for i := range want {
+			if !strings.HasSuffix(lines[i], want[i]) {
+				t.Errorf("%s: %q, want %q", name, lines[i], want[i])
+			}
+		}
+	}
+}
+
 func TestSyslog(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "log")

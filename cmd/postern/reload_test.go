@@ -111,7 +111,7 @@ func startReloaded(t *testing.T) *reloaded {
 	}
 	served, ran := make(chan error, 1), make(chan error, 1)
 	go func() { served <- r.hop.serve(hop) }()
-	go func() { ran <- r.daemon.run(filepath.Join(r.dir, "postern.yaml"), r.signals) }()
+	go func() { ran <- r.daemon.run(filepath.Join(r.dir, "postern.yaml"), r.signals, &r.log) }()
 	t.Cleanup(func() {
 		r.signals <- syscall.SIGTERM
 		if err := <-ran; err != nil {

@@ -46,11 +46,11 @@ func serve(config string) error {
 	if err != nil {
 		return exit(exitConfig, err)
 	}
-	log, closer, err := newLogger(cfg.Log)
+	log, sink, err := newLogger(cfg.Log)
 	if err != nil {
 		return exit(exitConfig, fmt.Errorf("%s: log: %w", cfg.Origin("log.to"), err))
 	}
-	defer closer.Close()
+	defer sink.Close()
 	d, err := newDaemon(cfg, log)
 	if err != nil {
 		return exit(exitConfig, err)
@@ -68,11 +68,12 @@ func serve(config string) error {
 		log.Info("listening", "address", l.Address, "protocol", string(l.Protocol), "bank", l.Bank)
 	}
 	d.warn(cfg)
-	return d.run(config, signals)
+	return d.run(config, signals, sink)
 }
 
-// run serves until a signal or the failure of a listener ends the program.
-func (d *daemon) run(config string, signals <-chan os.Signal) error {
+// run serves until a signal or the failure of a listener ends the program. At
+// SIGHUP the log is opened again and the configuration read again.
+func (d *daemon) run(config string, signals <-chan os.Signal, log sink) error {
 	for {
 		select {
 		case err := <-d.failed:
@@ -86,6 +87,11 @@ func (d *daemon) run(config string, signals <-chan os.Signal) error {
 					interrupts++
 				}
 				return d.drain(signals, interrupts)
+			}
+			if f, ok := log.(*fileSink); ok {
+				if err := f.reopen(); err != nil {
+					d.log.Error("the log cannot be opened again, the old file is used", "err", err)
+				}
 			}
 			d.reloadFile(config)
 		}

@@ -16,7 +16,8 @@ func init() {
 	register("builtin", func() Options { return &BuiltinOptions{} }, mail.Infected, mail.Spam)
 }
 
-// BuiltinOptions are the options of the check "builtin": there are none.
+// BuiltinOptions are the options of the check "builtin": there are none. Finds
+// the test strings EICAR and GTUBE, and protects from nothing.
 type BuiltinOptions struct{}
 
 // New returns the check.

@@ -135,7 +135,7 @@ func (f *Filter) Examine(ctx context.Context, tx *mail.Transaction) (*Examinatio
 	checkCtx, cancel := context.WithTimeout(ctx, f.Policy.Limits.CheckDeadline)
 	defer cancel()
 	in := &check.Input{Tx: tx}
-	apart := newUnpacking(f.Policy.Limits.Unpack)
+	apart := newUnpacking(f.Policy)
 	ex.run(checkCtx, in, []check.Named{{Name: "unpack", Check: apart, Categories: []mail.Category{mail.Infected, mail.Banned}}})
 	in.Parts = apart.root()
 	banned := check.Named{Name: "banned", Check: bannedFiles{sel}, Categories: []mail.Category{mail.Banned}}

@@ -16,22 +16,23 @@ import (
 
 // unpacking takes a message apart for the checks that come after it.
 type unpacking struct {
-	limits unpack.Limits
-	done   chan *mail.Part // of one, so that one that overran can end
+	limits    unpack.Limits
+	passwords []string
+	done      chan *mail.Part // of one, so that one that overran can end
 }
 
-func newUnpacking(l policy.UnpackLimits) *unpacking {
-	limits := unpack.DefaultLimits
+func newUnpacking(cfg *policy.Config) *unpacking {
+	l, limits := cfg.Limits.Unpack, unpack.DefaultLimits
 	limits.Bytes, limits.Ratio = int64(l.Size), int64(l.Ratio)
 	limits.Parts, limits.Depth = l.Parts, l.Depth
 	limits.Entries, limits.Nesting = l.Entries, l.Nesting
 	limits.Time = l.Time
-	return &unpacking{limits: limits, done: make(chan *mail.Part, 1)}
+	return &unpacking{limits: limits, passwords: cfg.ArchivePasswords, done: make(chan *mail.Part, 1)}
 }
 
 // Check reports what cannot be read, and what can be read in more than one way.
 func (u *unpacking) Check(ctx context.Context, in *check.Input) ([]mail.Finding, error) {
-	r := unpack.Parts(ctx, in.Tx.Message, u.limits)
+	r := unpack.Parts(ctx, in.Tx.Message, u.limits, u.passwords...)
 	u.done <- r.Root
 	return r.Findings, nil
 }

@@ -2,7 +2,9 @@ package filter
 
 import (
 	"context"
+	"encoding/base64"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -105,6 +107,30 @@ func TestExamineLimits(t *testing.T) {
 		}
 		if len(ex.Findings) > 0 && !slices.ContainsFunc(ex.Results, func(r check.Result) bool { return r.Check == "unpack" && len(r.Findings) > 0 }) {
 			t.Errorf("%q: the finding is not in the results", config)
+		}
+	}
+}
+
+// TestExaminePasswords: an archive that archive_passwords open is looked into
+// as any other, and still is one with a password for rules.
+func TestExaminePasswords(t *testing.T) {
+	t.Parallel()
+	locked, err := os.ReadFile("unpack/testdata/locked/zipcrypto.zip")
+	if err != nil {
+		t.Fatal(err)
+	}
+	message := "Content-Type: application/zip; name=a.zip\r\nContent-Transfer-Encoding: base64\r\n\r\n" + base64.StdEncoding.EncodeToString(locked) + "\r\n"
+	for config, want := range map[string]policy.ContentCategory{
+		"settings: {banned: {rules: []}}":                                                                                                {Category: mail.Unchecked, Minor: mail.Encrypted},
+		"archive_passwords: [x]\nsettings: {banned: {rules: [{block: {type: exe-ms}}]}}":                                                 {Category: mail.Unchecked, Minor: mail.Encrypted},
+		"archive_passwords: [x, infected]\nsettings: {banned: {rules: []}}":                                                              {Category: mail.Clean},
+		"archive_passwords: [x, infected]\nsettings: {banned: {rules: [{block: {type: exe-ms}}]}}":                                       {Category: mail.Banned},
+		"archive_passwords: [x, infected]\nsettings: {banned: {rules: [{block: {is: encrypted}}]}}":                                      {Category: mail.Banned},
+		"archive_passwords: [infected]\nsettings: {banned: {rules: [{allow: {is: encrypted, name: '*.exe'}}, {block: {type: exe-ms}}]}}": {Category: mail.Clean},
+	} {
+		ex := examine(t, context.Background(), config, message, nil, "a")
+		if got := ex.Verdicts[0].Main(); got != want {
+			t.Errorf("%s: %v, want %v", config, got, want)
 		}
 	}
 }

@@ -83,6 +83,13 @@ type Config struct {
 	//	  clamav: {address: "unix:/run/clamav/clamd.ctl"}
 	Engines map[string]any `yaml:"engines"`
 
+	// Passwords to try on encrypted zip, 7-Zip and RAR archives, beside those
+	// that the text of a message gives ("Password: ..."). What opens is looked
+	// into as any other archive; what does not is UNCHECKED. Rules find both
+	// as is: [encrypted].
+	//
+	//	archive_passwords: [infected, "2026"]
+	ArchivePasswords []string `yaml:"archive_passwords"`
 	// Author of notices and non-delivery reports; empty: postmaster at the
 	// hostname.
 	NotifyFrom mail.Address `yaml:"notify_from"`

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 
@@ -49,6 +50,7 @@ func (l *loader) validate() {
 	l.rules("senders", l.cfg.Senders, "anybody can write any sender on an envelope")
 	l.keys()
 	l.limits()
+	l.archivePasswords()
 	l.engineOptions()
 	c := l.cfg
 	c.Quarantine.Dir = l.resolve(c.Quarantine.Dir)
@@ -434,6 +436,19 @@ func (l *loader) limits() {
 	// RFC 5321 section 4.5.3.1.8
 	if m.Recipients > 0 && m.Recipients < 100 {
 		l.at("limits.recipients", "must be 100 or more", "RFC 5321 section 4.5.3.1.8")
+	}
+}
+
+// archivePasswords bounds what is tried: each takes up to a tenth of a second.
+func (l *loader) archivePasswords() {
+	const most, longest = 20, 128
+	if len(l.cfg.ArchivePasswords) > most {
+		l.at("archive_passwords", fmt.Sprintf("%d passwords are too many", len(l.cfg.ArchivePasswords)), fmt.Sprintf("want at most %d", most))
+	}
+	for i, p := range l.cfg.ArchivePasswords {
+		if n := utf8.RuneCountInString(p); n == 0 || n > longest {
+			l.at(fmt.Sprintf("archive_passwords[%d]", i), fmt.Sprintf("password of %d characters", n), fmt.Sprintf("want 1 to %d", longest))
+		}
 	}
 }
 

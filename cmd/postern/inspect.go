@@ -34,7 +34,8 @@ func newInspectCommand() *cobra.Command {
 		Long: `Show the parts of a message as every reader of mail could see them: their
 place, size, coding, types and names, what is inside of archives, and which
 parts readers would not agree on, and why. Faults of the header are listed too.
-With --rules also the files that the banned rules of the base settings block.
+With --rules also the files that the banned rules of the base settings block;
+the archive_passwords of the configuration are tried then too.
 
 FILE is one message; "-" reads it from standard input. Scanners are not asked,
 and nothing is sent or written.
@@ -46,13 +47,14 @@ a file cannot be read.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var banned *policy.Settings
+			var passwords []string
 			if rules {
 				var err error
-				if banned, err = baseSettings(cmd.Context(), config); err != nil {
+				if banned, passwords, err = baseSettings(cmd.Context(), config); err != nil {
 					return exit(exitConfig, err)
 				}
 			}
-			return inspect(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), args, banned, asJSON)
+			return inspect(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), args, banned, passwords, asJSON)
 		},
 	}
 	addConfigFlag(cmd, &config)
@@ -61,17 +63,18 @@ a file cannot be read.`,
 	return cmd
 }
 
-// baseSettings are those of a message that no bank applies to.
-func baseSettings(ctx context.Context, config string) (*policy.Settings, error) {
+// baseSettings are those of a message that no bank applies to, and the
+// passwords for archives.
+func baseSettings(ctx context.Context, config string) (base *policy.Settings, passwords []string, err error) {
 	cfg, err := policy.Load(config, engines())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	sel, err := cfg.Select(ctx, policy.Request{})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return sel.Settings, nil
+	return sel.Settings, cfg.ArchivePasswords, nil
 }
 
 // inspection is what is known of one message, in the form of its JSON.
@@ -103,14 +106,14 @@ type inspectedFinding struct {
 	Why      string `json:"why,omitempty"`
 }
 
-func inspect(ctx context.Context, stdin io.Reader, out io.Writer, files []string, banned *policy.Settings, asJSON bool) error {
+func inspect(ctx context.Context, stdin io.Reader, out io.Writer, files []string, banned *policy.Settings, passwords []string, asJSON bool) error {
 	found := false
 	for i, file := range files {
 		data, err := readMessage(stdin, file)
 		if err != nil {
 			return exit(exitUsage, err)
 		}
-		r := inspectMessage(ctx, file, toCRLF(data), banned)
+		r := inspectMessage(ctx, file, toCRLF(data), banned, passwords)
 		found = found || len(r.Findings) > 0
 		if asJSON {
 			err = printJSON(out, r)
@@ -143,9 +146,9 @@ func readMessage(stdin io.Reader, file string) (data []byte, err error) {
 	return data, err
 }
 
-func inspectMessage(ctx context.Context, file string, data []byte, banned *policy.Settings) *inspection {
+func inspectMessage(ctx context.Context, file string, data []byte, banned *policy.Settings, passwords []string) *inspection {
 	msg := mail.NewMessage(data)
-	parts := unpack.Parts(ctx, msg, unpack.DefaultLimits)
+	parts := unpack.Parts(ctx, msg, unpack.DefaultLimits, passwords...)
 	findings := parts.Findings
 	for _, r := range check.Run(ctx, []check.Named{check.Header()}, &check.Input{Tx: &mail.Transaction{Message: msg}}) {
 		findings = append(findings, r.Findings...)

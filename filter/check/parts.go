@@ -107,7 +107,7 @@ func isMedia(p *mail.Part) bool {
 
 // sameForAll reports whether a scanner finds the same in the container p.
 func sameForAll(p *mail.Part) bool {
-	if p.Flags.Is(mail.PartAmbiguous|mail.PartUndecipherable) || !slices.Contains(opened, p.Types[0]) {
+	if p.Flags.Is(mail.PartAmbiguous|mail.PartUndecipherable|mail.PartEncrypted) || !slices.Contains(opened, p.Types[0]) {
 		return false
 	}
 	return !slices.ContainsFunc(p.Types[1:], func(t string) bool { return slices.Contains(opened, t) || slices.Contains(compressed, t) })

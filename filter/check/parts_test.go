@@ -71,6 +71,7 @@ func TestHanded(t *testing.T) {
 		{"deep", node("", "", 0, deep), "1/1 1/1/1 1/1/1/1 1/1/1/1/1 1/1/1/1/1/1 1/1/1/1/1/1/1 1/1/1/1/1/1/1/1 1/1/1/1/1/1/1/1/1 1/1/1/1/1/1/1/1/1/1", ""},
 		{"ambiguous message", node("", "", 0, text(), node("", "", mail.PartAmbiguous), node("zip", "", 0, exe())), "1/1 1/3 1/3/1", ""},
 		{"encrypted", node("", "", 0, node("zip", "", mail.PartUndecipherable, node("", "a.doc", mail.PartEncrypted))), "1/1", ""},
+		{"in an archive that a password opened", node("", "", 0, node("zip", "", mail.PartEncrypted, node("asc", "a.txt", mail.PartEncrypted))), "1/1 1/1/1", ""},
 		{"content gone", node("", "", 0, gone), "", "too large"},
 		{"content gone in a zip", node("", "", 0, node("zip", "", 0, gone)), "1/1", ""},
 		{"empty file", node("", "", 0, node("", "a.txt", 0)), "", ""},

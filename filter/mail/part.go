@@ -49,7 +49,7 @@ type PartFlags uint8
 
 // The flags.
 const (
-	PartEncrypted      PartFlags = 1 << iota // content is there but needs a password
+	PartEncrypted      PartFlags = 1 << iota // content needs a password; one that is not known if PartUndecipherable is set too
 	PartUndecipherable                       // content could not be read in full
 	PartAmbiguous                            // readers of MIME or of the container see different things here
 	PartDirectory                            // a folder of an archive

@@ -22,12 +22,14 @@ type member struct {
 	link      bool     // symbolic or hard link
 	special   bool     // device, socket, fifo
 	encrypted bool     // content needs a password, or says so
+	opened    bool     // content needed a password, and one was right
 	note      string   // why data is missing or incomplete
 }
 
 // outcome says how much of a container the members given stand for.
 type outcome struct {
 	encrypted    bool   // names or contents are encrypted
+	opened       bool   // they were, and a password was right
 	damaged      bool   // cut, broken, or of a kind that cannot be opened: not everything was seen
 	overLimits   bool   // the budget ended first
 	disagreement string // two readings of the container give different names or bytes
@@ -185,6 +187,7 @@ func (x *expander) hand(m member) error {
 	if m.encrypted {
 		x.out.encrypted = true
 	}
+	x.out.opened = x.out.opened || m.opened
 	if m.data != nil {
 		m.size = int64(len(m.data))
 	}

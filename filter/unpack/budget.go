@@ -41,10 +41,13 @@ type Budget struct {
 	parts   int
 	entries int
 	memory  int64 // octets of decoded data that may still be held at a time
+	rounds  int64 // of hashing, left for making keys of passwords
 	limits  Limits
 	end     time.Time
 	spent   error
 	why     string
+
+	passwords []string // see tries
 }
 
 // memoryFloor is the memory for what comes out of containers, beyond twice the
@@ -54,7 +57,7 @@ const memoryFloor = 48 << 20
 // NewBudget starts the budget of a message of size octets.
 func NewBudget(ctx context.Context, l Limits, size int64) *Budget {
 	b := &Budget{ctx: ctx, bytes: l.Bytes, parts: l.Parts, entries: l.Entries, limits: l, end: time.Now().Add(l.Time)}
-	b.memory = memoryFloor + 2*size
+	b.memory, b.rounds = memoryFloor+2*size, maxRounds
 	// small messages still get room for an ordinary archive
 	if n := max(size, 64<<10) * l.Ratio; n < b.bytes {
 		b.bytes = n

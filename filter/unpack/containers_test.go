@@ -275,7 +275,7 @@ func Fuzz7z(f *testing.F) {
 	fuzzReader(f, "7z", sevenOf("evil.exe", evil, false, false), sevenOf("e", evil, true, false), sevenOf("e", evil, false, true), sevenHuge())
 }
 func FuzzRar(f *testing.F) {
-	fuzzReader(f, "rar", rar5Of("evil.exe", evil, false), rar5Of("e", evil, true))
+	fuzzReader(f, "rar", rar5Of("evil.exe", evil, false), rar5Of("e", evil, true), rar5Locked("e", evil, "infected", 5, false), rar5Locked("e", evil, "infected", 5, true))
 }
 func FuzzCab(f *testing.F) {
 	fuzzReader(f, "cab", cabOf("evil.exe", evil, cabMSZip), cabOf("evil.exe", evil, cabLZX|15<<8))

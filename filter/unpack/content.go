@@ -96,6 +96,9 @@ func (w *walker) container(p *mail.Part) {
 		p.Flags |= mail.PartUndecipherable
 		w.budget.note("container")
 	}
+	if out.opened {
+		p.Flags |= mail.PartEncrypted
+	}
 	if out.encrypted {
 		p.Flags |= mail.PartEncrypted | mail.PartUndecipherable
 	}
@@ -156,6 +159,9 @@ func isMacros(p *mail.Part, name string) bool {
 func memberFlags(m member) (f mail.PartFlags) {
 	if m.encrypted {
 		f |= mail.PartEncrypted | mail.PartUndecipherable
+	}
+	if m.opened {
+		f |= mail.PartEncrypted
 	}
 	if m.dir {
 		f |= mail.PartDirectory

@@ -2,9 +2,11 @@ package unpack
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/nwaples/rardecode/v2"
 )
@@ -18,8 +20,17 @@ func readRar(x *expander, data []byte) error {
 	if !bytes.HasPrefix(data, []byte("Rar!")) {
 		return x.readInside(data, "rar")
 	}
-	in := bytes.NewReader(data)
-	r, err := rardecode.NewReader(in, rardecode.MaxDictionarySize(maxDictionary))
+	options, opened := []rardecode.Option{rardecode.MaxDictionarySize(maxDictionary)}, false
+	if len(x.budget.passwords) > 0 && rarLocked(data) {
+		for word := range x.budget.tries(rarRounds(data)) {
+			if try := append(options, rardecode.Password(word)); x.opensRar(data, try) {
+				x.budget.opened(word)
+				options, opened = try, true
+				break
+			}
+		}
+	}
+	r, err := rardecode.NewReader(bytes.NewReader(data), options...)
 	if err != nil {
 		return x.rarError(err)
 	}
@@ -31,10 +42,113 @@ func readRar(x *expander, data []byte) error {
 		if err != nil {
 			return x.rarError(err)
 		}
-		if err := x.giveRar(r, h); err != nil {
+		if err := x.giveRar(r, h, opened); err != nil {
 			return err
 		}
 	}
+}
+
+// rarLocked reports whether names or a member need a password.
+func rarLocked(data []byte) bool {
+	r, err := rardecode.NewReader(bytes.NewReader(data), rardecode.MaxDictionarySize(maxDictionary))
+	for err == nil {
+		var h *rardecode.FileHeader
+		if h, err = r.Next(); err == nil && h.Encrypted {
+			return true
+		}
+	}
+	return errors.Is(err, rardecode.ErrArchiveEncrypted)
+}
+
+// opensRar reports whether the first encrypted member comes out whole.
+func (x *expander) opensRar(data []byte, options []rardecode.Option) bool {
+	r, err := rardecode.NewReader(bytes.NewReader(data), options...)
+	if err != nil {
+		return false
+	}
+	for members := 0; ; members++ {
+		h, err := r.Next()
+		if err != nil {
+			return errors.Is(err, io.EOF) && members > 0
+		}
+		if h.Encrypted && !h.IsDir && h.UnPackedSize != 0 {
+			_, err = x.decode(r, h.UnPackedSize)
+			return err == nil
+		}
+	}
+}
+
+// rarRounds returns how much hashing it takes to try one password on the
+// archive. It is more than there is where a wrong password could not be told.
+func rarRounds(data []byte) int64 {
+	const version4, header = 1 << 18, 8
+	if !bytes.HasPrefix(data, []byte("Rar!\x1a\x07\x01\x00")) {
+		return version4
+	}
+	rounds := int64(1)
+	for b := (vints{data[header:]}); len(b.in) > 4; {
+		b.in = b.in[4:] // checksum
+		size := b.next()
+		h := vints{b.take(size)}
+		kind, flags, extra, content := h.next(), h.next(), uint64(0), uint64(0)
+		if flags&1 != 0 {
+			extra = h.next()
+		}
+		if flags&2 != 0 {
+			content = h.next()
+		}
+		const file, service, encrypted = 2, 3, 4
+		switch kind {
+		case encrypted: // all that follows
+			h.next()
+			h.next()
+			return rarKDF(h.take(1))
+		case file, service:
+			hasSum := h.next()&4 != 0
+			records := vints{h.in[len(h.in)-int(min(extra, uint64(len(h.in)))):]}
+			for len(records.in) > 0 {
+				record := vints{records.take(records.next())}
+				if record.next() != 1 {
+					continue
+				}
+				record.next()
+				checks := record.next()&1 != 0
+				if rounds = max(rounds, rarKDF(record.take(1))); !checks && !hasSum {
+					return math.MaxInt64
+				}
+			}
+		}
+		b.take(content)
+	}
+	return rounds
+}
+
+// rarKDF returns the rounds for the power of two in b.
+func rarKDF(b []byte) int64 {
+	const most = 20 // 15 is usual
+	if len(b) == 0 || b[0] > most {
+		return math.MaxInt64
+	}
+	return 2 << b[0] // each is an HMAC
+}
+
+// vints reads the numbers of RAR 5, seven bits an octet.
+type vints struct{ in []byte }
+
+func (v *vints) next() uint64 {
+	n, width := binary.Uvarint(v.in)
+	if width <= 0 {
+		v.in = nil
+		return 0
+	}
+	v.in = v.in[width:]
+	return n
+}
+
+func (v *vints) take(n uint64) []byte {
+	b := v.in[:min(n, uint64(len(v.in)))]
+	v.in = v.in[len(b):]
+	return b
 }
 
 func (x *expander) rarError(err error) error {
@@ -48,13 +162,15 @@ func (x *expander) rarError(err error) error {
 	return err
 }
 
-// giveRar gives the member that r stands at.
-func (x *expander) giveRar(r *rardecode.Reader, h *rardecode.FileHeader) error {
+// giveRar gives the member that r stands at. opened says that the password is
+// known.
+func (x *expander) giveRar(r *rardecode.Reader, h *rardecode.FileHeader, opened bool) error {
 	m := member{names: addName(nil, textName([]byte(h.Name))), size: max(h.UnPackedSize, 0)}
+	locked := h.Encrypted || h.HeaderEncrypted
 	switch {
 	case h.IsDir:
 		m.dir = true
-	case h.Encrypted || h.HeaderEncrypted:
+	case locked && !opened:
 		m.encrypted = true
 	case h.LinkType != rardecode.LinkTypeNone:
 		m.link = true
@@ -72,11 +188,16 @@ func (x *expander) giveRar(r *rardecode.Reader, h *rardecode.FileHeader) error {
 	}
 	var err error
 	m.data, err = x.decode(r, m.size)
-	if errors.Is(err, rardecode.ErrArchivedFileEncrypted) {
-		m.encrypted, err = true, nil
-	}
 	if errors.Is(err, rardecode.ErrDictionaryTooLarge) {
 		err = x.rarError(err)
+	}
+	if locked {
+		if m.opened = err == nil; err != nil {
+			m.encrypted, m.data = true, nil // what a wrong password yields
+		}
+		if !errors.Is(err, ErrOverLimits) {
+			err = nil
+		}
 	}
 	return x.handDecoded(m, "rar", err)
 }

@@ -29,12 +29,13 @@ func read7z(x *expander, data []byte) error {
 	if err != nil {
 		return err
 	}
-	r, err := sevenzip.NewReader(bytes.NewReader(data), int64(len(data)))
+	r, err := sevenzip.NewReaderWithPassword(bytes.NewReader(data), int64(len(data)), w.password)
 	if err != nil {
 		return err
 	}
+	r, opened := w.unlock(r)
 	for _, f := range r.File {
-		if err := x.give7z(f, w.locked(f.Stream)); err != nil {
+		if err := x.give7z(f, w.locked(f.Stream), opened); err != nil {
 			return err
 		}
 	}
@@ -46,15 +47,16 @@ var (
 	errEncrypted = errors.New("encrypted")
 )
 
-// give7z gives one member.
-func (x *expander) give7z(f *sevenzip.File, locked bool) error {
+// give7z gives one member. opened says that the password of the locked ones is
+// known.
+func (x *expander) give7z(f *sevenzip.File, locked, opened bool) error {
 	m := member{names: addName(nil, textName([]byte(f.Name))), size: int64(min(f.UncompressedSize, 1<<62))}
 	info := f.FileInfo()
 	switch {
 	case info.IsDir():
 		m.dir = true
 		return x.give(m)
-	case locked && m.size > 0:
+	case locked && m.size > 0 && (!opened || f.CRC32 == 0):
 		m.encrypted = true
 		return x.give(m)
 	case info.Mode()&modeSpecial != 0:
@@ -65,15 +67,30 @@ func (x *expander) give7z(f *sevenzip.File, locked bool) error {
 	if err := x.budget.Entry(); err != nil {
 		return err
 	}
-	in, err := f.Open()
-	if err == nil {
-		defer in.Close()
-		m.data, err = x.decode(in, m.size)
-	}
-	if err == nil && f.CRC32 != 0 && crc32.ChecksumIEEE(m.data) != f.CRC32 {
-		err = errors.New("checksum does not match")
+	var err error
+	m.data, err = x.decode7z(f)
+	if locked && m.size > 0 {
+		if m.opened = err == nil; err != nil {
+			m.encrypted, m.data = true, nil // what a wrong password yields
+		}
+		if !errors.Is(err, ErrOverLimits) {
+			err = nil
+		}
 	}
 	return x.handDecoded(m, "7z", err)
+}
+
+func (x *expander) decode7z(f *sevenzip.File) ([]byte, error) {
+	in, err := f.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	data, err := x.decode(in, int64(min(f.UncompressedSize, 1<<62)))
+	if err == nil && f.CRC32 != 0 && crc32.ChecksumIEEE(data) != f.CRC32 {
+		err = errors.New("checksum does not match")
+	}
+	return data, err
 }
 
 // walk7z goes through the header of a 7-Zip archive (7zFormat.txt of the LZMA
@@ -84,7 +101,8 @@ type walk7z struct {
 	in   []byte // what is left of the header
 	err  error
 
-	folders []folder7z
+	folders  []folder7z
+	password string // that opened the header
 }
 
 // folder7z is a chain of coders.
@@ -93,7 +111,9 @@ type folder7z struct {
 	outputs int
 	sizes   []uint64 // decoded, one for each output
 	hasSum  bool
-	streams uint64 // members
+	sum     uint32
+	streams uint64   // members
+	bound   []uint64 // pairs of input and output that are connected
 }
 
 type coder7z struct {
@@ -113,7 +133,7 @@ const (
 
 // locked reports whether the members of a folder are encrypted.
 func (w *walk7z) locked(folder int) bool {
-	return folder < len(w.folders) && slices.ContainsFunc(w.folders[folder].coders, func(c coder7z) bool { return c.id == aes7z })
+	return folder < len(w.folders) && slices.ContainsFunc(w.folders[folder].coders, isAES7z)
 }
 
 // check walks the header, decoding it first if need be, and returns what
@@ -157,25 +177,30 @@ func (w *walk7z) unpackHeader() ([]byte, error) {
 		return nil, errUnsupported
 	}
 	f := w.folders[0]
-	for _, c := range f.coders {
-		if c.id == aes7z {
-			return nil, errEncrypted
-		}
-	}
 	size := f.sizes[len(f.sizes)-1]
 	if size > maxHeader7z {
 		return nil, ErrOverLimits
 	}
-	if len(f.coders) != 1 || packAt > uint64(len(w.data)-32) || packed > uint64(len(w.data)-32)-packAt {
+	if packAt > uint64(len(w.data)-32) || packed > uint64(len(w.data)-32)-packAt {
 		return nil, errDamaged
 	}
 	in := w.data[32+packAt : 32+packAt+packed]
-	c := f.coders[0]
+	if slices.ContainsFunc(f.coders, isAES7z) {
+		return w.unlockHeader(f, in, size)
+	}
+	if len(f.coders) != 1 {
+		return nil, errDamaged
+	}
+	return w.decodeHeader(f.coders[0], in, size)
+}
+
+// decodeHeader runs one coder.
+func (w *walk7z) decodeHeader(c coder7z, in []byte, size uint64) ([]byte, error) {
 	var r io.Reader
 	var err error
 	switch {
 	case c.id == "\x00":
-		return in, nil
+		return in[:min(size, uint64(len(in)))], nil
 	case c.id == lzma7z && len(c.properties) == 5:
 		head := binary.LittleEndian.AppendUint64(bytes.Clone(c.properties), size)
 		r, err = lzma.ReaderConfig{DictCap: maxDictionary}.NewReader(io.MultiReader(bytes.NewReader(head), bytes.NewReader(in)))
@@ -305,22 +330,22 @@ func (w *walk7z) unpackInfo() {
 			f.sizes = append(f.sizes, w.number())
 		}
 	}
-	have := w.digestsAndEnd(w.byte(), n)
+	have, sums := w.digestsAndEnd(w.byte(), n)
 	for i := range min(len(have), len(w.folders)) {
-		w.folders[i].hasSum = have[i]
+		w.folders[i].hasSum, w.folders[i].sum = have[i], sums[i]
 	}
 }
 
 // digestsAndEnd reads the optional checksums that end a section.
-func (w *walk7z) digestsAndEnd(id byte, n int) (have []bool) {
+func (w *walk7z) digestsAndEnd(id byte, n int) (have []bool, sums []uint32) {
 	if id == 0x0a {
-		have = w.digests(n)
+		have, sums = w.digests(n)
 		id = w.byte()
 	}
 	if id != 0 {
 		w.fail()
 	}
-	return have
+	return have, sums
 }
 
 // folder reads one chain of coders.
@@ -344,7 +369,7 @@ func (w *walk7z) folder() (f folder7z) {
 		return f
 	}
 	for range 2 * (f.outputs - 1) { // bind pairs
-		w.number()
+		f.bound = append(f.bound, w.number())
 	}
 	if packed := inputs - (f.outputs - 1); packed > 1 {
 		for range packed {
@@ -391,9 +416,9 @@ func (w *walk7z) subStreams() {
 	w.digestsAndEnd(id, total)
 }
 
-// digests reads which of n have a CRC-32, and skips those.
-func (w *walk7z) digests(n int) []bool {
-	have := make([]bool, n)
+// digests reads which of n have a CRC-32, and those.
+func (w *walk7z) digests(n int) (have []bool, sums []uint32) {
+	have, sums = make([]bool, n), make([]uint32, n)
 	if w.byte() == 0 {
 		for i := 0; i < n && w.err == nil; i += 8 {
 			b := w.byte()
@@ -406,12 +431,15 @@ func (w *walk7z) digests(n int) []bool {
 			have[i] = true
 		}
 	}
-	for _, h := range have {
-		if h {
-			w.take(4)
+	for i, h := range have {
+		if !h {
+			continue
+		}
+		if b := w.take(4); b != nil {
+			sums[i] = binary.LittleEndian.Uint32(b)
 		}
 	}
-	return have
+	return have, sums
 }
 
 func (w *walk7z) fail() {

@@ -3,6 +3,7 @@ package unpack
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"postern/filter/mail"
@@ -28,11 +29,14 @@ const maxFindings = 10
 
 // Parts takes msg apart. The parts are the union of what any plausible reading
 // of the message extracts; where two readings differ in parts, octets or names
-// the part is ambiguous. It never fails: what could not be done is a finding.
-func Parts(ctx context.Context, msg *mail.Message, limits Limits) *Result {
+// the part is ambiguous. Encrypted archives are tried with passwords, and with
+// words of the message. It never fails: what could not be done is a finding.
+func Parts(ctx context.Context, msg *mail.Message, limits Limits, passwords ...string) *Result {
 	w := &walker{budget: NewBudget(ctx, limits, msg.Size()), notes: map[*mail.Part]string{}, ended: map[string]bool{}}
 	root := &mail.Part{Place: "1"}
+	w.budget.passwords = slices.Clone(passwords)
 	w.guard(root, func() { w.entity(root, msg.Bytes(), textPlain) })
+	w.guard(root, func() { w.unlockAll(root) })
 	r := &Result{Root: root}
 	for p := range root.All() {
 		r.Parts = append(r.Parts, p)
@@ -116,7 +120,8 @@ func (w *walker) findings(root *mail.Part) []mail.Finding {
 		report(mail.OverLimits, mail.Finding{Detail: "over limits: " + why})
 	}
 	for p := range root.All() {
-		encrypted, why := p.Flags.Is(mail.PartEncrypted), w.notes[p]
+		const locked = mail.PartEncrypted | mail.PartUndecipherable
+		encrypted, why := p.Flags&locked == locked, w.notes[p]
 		if encrypted {
 			report(mail.Encrypted, mail.Finding{Name: p.Name(), Part: p.Path(), Detail: why})
 		}

@@ -35,9 +35,11 @@ type zipHeader struct {
 	flags  uint16
 	method uint16
 	crc    uint32
-	packed int64 // -1 where a local header leaves it to the data descriptor
-	size   int64 // the same
-	strong uint16
+	packed int64  // -1 where a local header leaves it to the data descriptor
+	size   int64  // the same
+	strong uint16 // the method under the encryption of WinZip
+	aes    byte   // the strength of that, 1 to 3
+	time   uint16 // of the last change, DOS
 	mode   uint32 // Unix mode, 0 if unknown (central only)
 	dirBit bool   // DOS directory attribute (central only)
 	local  int64  // offset of the local header (central only)
@@ -47,6 +49,7 @@ type zipHeader struct {
 const (
 	zipFlagEncrypted  = 1 << 0
 	zipFlagDescriptor = 1 << 3
+	zipFlagStrong     = 1 << 6
 	zipFlagMasked     = 1 << 13
 )
 
@@ -344,7 +347,7 @@ func parseZipCentral(data []byte, pos int) (zipHeader, error) {
 		return zipHeader{}, errZipHeader
 	}
 	h := zipHeader{
-		flags: le.Uint16(b[8:]), method: le.Uint16(b[10:]), crc: le.Uint32(b[16:]),
+		flags: le.Uint16(b[8:]), method: le.Uint16(b[10:]), time: le.Uint16(b[12:]), crc: le.Uint32(b[16:]),
 		packed: int64(le.Uint32(b[20:])), size: int64(le.Uint32(b[24:])),
 		local: int64(le.Uint32(b[42:])), end: pos + end,
 		dirBit: le.Uint32(b[38:])&0x10 != 0,
@@ -369,7 +372,7 @@ func parseZipLocal(data []byte, pos int) (zipHeader, error) {
 		return zipHeader{}, errZipHeader
 	}
 	h := zipHeader{
-		flags: le.Uint16(b[6:]), method: le.Uint16(b[8:]), crc: le.Uint32(b[14:]),
+		flags: le.Uint16(b[6:]), method: le.Uint16(b[8:]), time: le.Uint16(b[10:]), crc: le.Uint32(b[14:]),
 		packed: int64(le.Uint32(b[18:])), size: int64(le.Uint32(b[22:])), end: pos + end,
 	}
 	h.name(b[zipLocalLen:zipLocalLen+nameLen], b[zipLocalLen+nameLen:end], false)
@@ -398,7 +401,7 @@ func (h *zipHeader) name(raw, extra []byte, central bool) {
 			}
 		case 0x9901: // WinZip AES: version, vendor, strength, true method
 			if n >= 7 {
-				h.strong = le.Uint16(field[5:])
+				h.aes, h.strong = field[4], le.Uint16(field[5:])
 			}
 		case 0x0001: // zip64: only the values that do not fit above, in order
 			h.wide(field, central)

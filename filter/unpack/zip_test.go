@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -372,6 +373,8 @@ func FuzzZip(f *testing.F) {
 	f.Add(zipOf(exe))
 	f.Add(zipOf(zipFile{name: "a/"}, exe, zipFile{name: "b", data: evil, flags: 1, centralExtra: unicodePath("b", "c")}))
 	f.Add(concat(zipOf(exe), zipOf(exe)))
+	f.Add(zipLocked(exe, "infected"))
+	f.Add(must(os.ReadFile("testdata/locked/aes128.zip")))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		fuzzExpand(t, data, "zip")
 	})
@@ -383,6 +386,7 @@ func fuzzExpand(t *testing.T, data []byte, short string) {
 	limits := DefaultLimits
 	limits.Bytes, limits.Entries = 4<<20, 200
 	b := NewBudget(t.Context(), limits, int64(len(data)))
+	b.passwords, b.rounds = []string{"wrong", "infected"}, 1<<16
 	members := 0
 	x := &expander{budget: b, add: func(m member) error {
 		members++

@@ -70,6 +70,8 @@ type zipView struct {
 	methods   []uint16
 	flags     uint16   // for the options of some methods
 	sums      []uint32 // CRC-32 values that headers give
+	times     []uint16
+	aes       byte // strength of the encryption of WinZip, 0 if there is none
 	sizes     []int64
 	encrypted bool
 }
@@ -118,8 +120,10 @@ func (z *zipReader) join(v *zipView, h zipHeader) {
 		v.sizes = append(v.sizes, h.size)
 		v.sums = append(v.sums, h.crc)
 	}
+	v.times = append(v.times, h.time)
 	v.encrypted = v.encrypted || h.flags&(zipFlagEncrypted|zipFlagMasked) != 0 || h.method == zipAES
 	if h.method == zipAES {
+		v.aes = max(v.aes, h.aes)
 		v.addMethod(h.strong)
 		v.addMethod(zipDeflate)
 		v.addMethod(zipStore)
@@ -175,7 +179,6 @@ func extension(name string) string {
 // locked gives a member that says it is encrypted. Some only say so, to be
 // left alone: if it decodes to the right checksum, its content is given too.
 func (z *zipReader) locked(v *zipView) error {
-	v.out.encrypted = true
 	for _, method := range v.methods {
 		if method == zipStore && v.packed != v.size {
 			continue
@@ -185,9 +188,20 @@ func (z *zipReader) locked(v *zipView) error {
 			return err
 		}
 		if err == nil && len(data) > 0 && v.sumIs(crc32.ChecksumIEEE(data)) {
-			v.out.data, v.out.note = data, "called encrypted and is not"
-			break
+			v.out.data, v.out.encrypted, v.out.note = data, true, "called encrypted and is not"
+			return z.x.hand(v.out)
 		}
+	}
+	const unknown = zipFlagStrong | zipFlagMasked
+	if v.packed >= 0 && v.packed <= int64(len(v.rest)) && v.flags&unknown == 0 && len(z.x.budget.passwords) > 0 && z.x.budget.hold(v.packed) {
+		defer z.x.budget.release(v.packed)
+		opened, err := z.unlock(v, v.rest[:v.packed], make([]byte, v.packed))
+		if err != nil {
+			return err
+		}
+		v.out.encrypted = !opened
+	} else {
+		v.out.encrypted = true
 	}
 	return z.x.hand(v.out)
 }

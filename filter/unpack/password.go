@@ -1,0 +1,115 @@
+package unpack
+
+import (
+	"bytes"
+	"iter"
+	"regexp"
+	"slices"
+	"strings"
+
+	"postern/filter/mail"
+)
+
+// Archives that need a password are tried with those of the configuration and
+// with words of the message that seem to be one. What a password yields counts
+// only if a checksum or an authentication code says that it is right.
+
+const (
+	// maxRounds bounds the hashing that makes keys of passwords, for one
+	// message. It is 30 passwords for 7-Zip, which asks for most.
+	maxRounds = 16 << 20
+	// maxWords bounds the words of the message that are tried.
+	maxWords = 8
+)
+
+// tries yields what is to be tried on one archive or member, the password
+// that opened the last one first, as long as each can be paid for: making its
+// key takes that many rounds of hashing.
+func (b *Budget) tries(rounds int64) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, word := range slices.Clone(b.passwords) {
+			if rounds > b.rounds || b.Check() != nil {
+				return
+			}
+			b.rounds -= rounds
+			if !yield(word) {
+				return
+			}
+		}
+	}
+}
+
+// opened moves a password to the front.
+func (b *Budget) opened(word string) {
+	if i := slices.Index(b.passwords, word); i > 0 {
+		b.passwords = slices.Insert(slices.Delete(b.passwords, i, i+1), 0, word)
+	}
+}
+
+var (
+	markupTags = regexp.MustCompile(`<[^<>]{0,200}>|&nbsp;`)
+	// "Passwort für das Archiv: xyz", "the password is xyz"
+	passwordWords = []*regexp.Regexp{
+		regexp.MustCompile(`(?i)\b(?:password|passwort|passphrase|passcode|kennwort|pwd?|pin|code)\b[^:=\n]{0,40}[:=]\s*(\S{1,64})`),
+		regexp.MustCompile(`(?i)\b(?:password|passwort|passphrase|passcode|kennwort|pwd?|pin|code)\b\s+(?:(?:is|ist|lautet)\b[:\s]*)?(\S{1,64})`),
+	}
+)
+
+// wordsOf returns the words of the texts below root that seem to be passwords.
+func wordsOf(root *mail.Part) (words []string) {
+	const maxText = 64 << 10
+	for p := range root.All() {
+		if len(p.Types) == 0 || p.Types[0] != "asc" && p.Types[0] != "txt" && p.Types[0] != "html" {
+			continue
+		}
+		text := markupTags.ReplaceAll(p.Data[:min(len(p.Data), maxText)], []byte(" "))
+		for _, pattern := range passwordWords {
+			for _, m := range pattern.FindAllSubmatch(text, maxWords) {
+				quoted := string(bytes.Trim(m[1], "\"'`*_()[]\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb"))
+				for _, word := range []string{quoted, strings.TrimRight(quoted, ".,;:!?\"')\u201c\u201d\u00bb")} {
+					if word != "" && len(words) < maxWords && !slices.Contains(words, word) {
+						words = append(words, word)
+					}
+				}
+			}
+		}
+	}
+	return words
+}
+
+// unlockAll opens the encrypted archives below root once more, with the words
+// of the message, if there are any.
+func (w *walker) unlockAll(root *mail.Part) {
+	for p := range root.All() {
+		if !isLocked(p) {
+			continue
+		}
+		if w.budget.passwords = wordsOf(root); len(w.budget.passwords) > 0 {
+			w.unlock(root)
+		}
+		return
+	}
+}
+
+// isLocked reports whether p is an archive that could not be opened for want
+// of a password. What is read in two ways is left alone: its parts are not
+// only its content.
+func isLocked(p *mail.Part) bool {
+	const ways = mail.PartEncrypted | mail.PartUndecipherable | mail.PartAmbiguous
+	return p.Flags&ways == mail.PartEncrypted|mail.PartUndecipherable && len(p.Data) > 0 && isContainer(p.Types)
+}
+
+func (w *walker) unlock(p *mail.Part) {
+	if !isLocked(p) {
+		for _, c := range p.Children {
+			w.unlock(c)
+		}
+		return
+	}
+	p.Children, p.Flags = nil, p.Flags&^(mail.PartEncrypted|mail.PartUndecipherable)
+	delete(w.notes, p)
+	// no less than they were on the way to it
+	w.depth = strings.Count(p.Place, "/")
+	w.nesting = max(w.depth-1, 0)
+	w.content(p)
+}

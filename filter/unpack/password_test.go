@@ -1,0 +1,322 @@
+package unpack
+
+import (
+	"bytes"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/pbkdf2"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"postern/filter/mail"
+)
+
+// lockedFiles are archives with the password "infected". Those in
+// testdata/locked hold the payload as evil.exe, some also ok.txt; they were
+// made with
+//
+//	zip -P infected zipcrypto.zip ok.txt evil.exe    (stored.zip: -0; streamed.zip: from standard input)
+//	7z a -tzip -mem=AES128 -pinfected aes128.zip ok.txt evil.exe    (and 192, 256)
+//	7z a -pinfected content.7z ok.txt evil.exe    (ppmd.7z: -m0=ppmd, uncoded.7z: -mhc=off,
+//	                                               names.7z: -mhe=on,
+//	                                               plainheader.7z: -mhe=on -mhc=off -m0=copy)
+func lockedFiles(t *testing.T) map[string][]byte {
+	t.Helper()
+	files := map[string][]byte{
+		"rar5.rar":         rar5Locked("evil.exe", payload, "infected", 5, false),
+		"rar5-names.rar":   rar5Locked("evil.exe", payload, "infected", 5, true),
+		"rar4.rar":         rar4Locked("evil.exe", payload, "infected"),
+		"descriptor.zip":   zipLocked(zipFile{name: "evil.exe", data: payload, method: zipDeflate, descriptor: true}, "infected"),
+		"no-directory.zip": noDirectoryOf(lockedMember(zipFile{name: "evil.exe", data: payload, method: zipDeflate}, "infected")),
+	}
+	list, err := filepath.Glob("testdata/locked/*")
+	if err != nil || len(list) < 10 {
+		t.Fatalf("%d files, %v", len(list), err)
+	}
+	for _, f := range list {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[filepath.Base(f)] = data
+	}
+	return files
+}
+
+// lockedMember encrypts a member as PKZIP does.
+func lockedMember(f zipFile, word string) zipFile {
+	c := zipCipher{0x12345678, 0x23456789, 0x34567890}
+	for i := range len(word) {
+		c.update(word[i])
+	}
+	sum := crc32.ChecksumIEEE(f.data)
+	if f.descriptor {
+		sum = 0 // the time
+	}
+	raw := append(append(make([]byte, 11), byte(sum>>24)), f.packed()...)
+	for i, b := range raw {
+		k := uint16(c[2]) | 2
+		raw[i] = b ^ byte(k*(k^1)>>8)
+		c.update(b)
+	}
+	f.raw, f.flags = raw, f.flags|zipFlagEncrypted
+	return f
+}
+
+func zipLocked(f zipFile, word string) []byte { return zipOf(lockedMember(f, word)) }
+
+// sealed encrypts data, filled up to whole blocks.
+func sealed(key, iv, data []byte) []byte {
+	block := must(aes.NewCipher(key))
+	data = padded(data, aes.BlockSize)
+	cipher.NewCBCEncrypter(block, iv).CryptBlocks(data, data)
+	return data
+}
+
+// rar5Locked writes an encrypted file, with names also the headers.
+func rar5Locked(name string, data []byte, word string, power byte, names bool) []byte {
+	salt, iv := []byte("0123456789abcdef"), []byte("fedcba9876543210")
+	key := must(pbkdf2.Key(sha256.New, word, salt, 1<<power, 32))
+	long := must(pbkdf2.Key(sha256.New, word, salt, 1<<power+32, 32))
+	check := make([]byte, 8)
+	for i, b := range long {
+		check[i%8] ^= b
+	}
+	sum := sha256.Sum256(check)
+	check = append(check, sum[:4]...)
+	vint := func(n int) []byte { return binary.AppendUvarint(nil, uint64(n)) }
+	lock := false
+	block := func(fields ...byte) []byte {
+		h := append(vint(len(fields)), fields...)
+		h = append(appendLE(nil, int(crc32.ChecksumIEEE(h)), 4), h...)
+		if lock {
+			return concat(iv, sealed(key, iv, h))
+		}
+		return h
+	}
+	b := []byte("Rar!\x1a\x07\x01\x00")
+	if names {
+		b = append(b, block(slices.Concat([]byte{4, 0, 0, 1, power}, salt, check)...)...)
+		lock = true
+	}
+	record := slices.Concat([]byte{1, 0, 1, power}, salt, iv, check)
+	record = append(vint(len(record)), record...)
+	content := sealed(key, iv, data)
+	file := slices.Concat([]byte{2, 3}, vint(len(record)), vint(len(content)), []byte{4}, vint(len(data)), vint(0x20),
+		appendLE(nil, int(crc32.ChecksumIEEE(data)), 4), vint(0), []byte{0}, vint(len(name)), []byte(name), record)
+	return concat(b, block(1, 0, 0), block(file...), content, block(5, 0, 0))
+}
+
+// rar4Locked writes an encrypted file in the format of RAR 3 and 4.
+func rar4Locked(name string, data []byte, word string) []byte {
+	salt := []byte("saltsalt")
+	h, iv := sha1.New(), make([]byte, 0, 16)
+	for i := range 1 << 18 {
+		h.Write(slices.Concat(utf16Text(word), salt, []byte{byte(i), byte(i >> 8), byte(i >> 16)}))
+		if i%(1<<14) == 0 {
+			iv = append(iv, h.Sum(nil)[19])
+		}
+	}
+	key := h.Sum(nil)[:16]
+	for w := range slices.Chunk(key, 4) {
+		slices.Reverse(w)
+	}
+	block := func(kind, flags int, fields []byte) []byte {
+		b := append(appendLE(nil, kind, 1, flags, 2, 7+len(fields), 2), fields...)
+		return append(appendLE(nil, int(crc32.ChecksumIEEE(b)&0xffff), 2), b...)
+	}
+	content := sealed(key, iv, data)
+	file := appendLE(nil, len(content), 4, len(data), 4, 2, 1, int(crc32.ChecksumIEEE(data)), 4, 0, 4, 29, 1, 0x30, 1, len(name), 2, 0x20, 4)
+	return concat([]byte("Rar!\x1a\x07\x00"), block(0x73, 0, make([]byte, 6)),
+		block(0x74, 0x8404, slices.Concat(file, []byte(name), salt)), content, block(0x7b, 0x4000, nil))
+}
+
+// withLocked is what becomes of a message with data attached.
+func withLocked(text, name string, data []byte, passwords ...string) *Result {
+	msg := mimeHead + mixedReal + "\r\n--real\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" + text +
+		"\r\n--real\r\nContent-Type: application/octet-stream; name=\"" + name + "\"\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(data) + "--real--\r\n"
+	return Parts(context.Background(), mail.NewMessage([]byte(msg)), DefaultLimits, passwords...)
+}
+
+func (r *Result) holds(data []byte) bool {
+	return slices.ContainsFunc(r.Parts, func(p *mail.Part) bool { return bytes.Equal(p.Data, data) })
+}
+
+// TestPasswords: with the password the content is found and nothing is in
+// doubt, though rules still see that it was encrypted; with another one, or
+// none, there is no content, and the archive is in doubt.
+func TestPasswords(t *testing.T) {
+	t.Parallel()
+	for name, data := range lockedFiles(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for what, r := range map[string]*Result{
+				"configured": withLocked("hello", name, data, "wrong", "Infected", "infected"),
+				"in text":    withLocked("hello,\r\n\r\nthe password is: infected.\r\n", name, data),
+			} {
+				marked := slices.ContainsFunc(r.Parts, func(p *mail.Part) bool {
+					return p.Flags.Is(mail.PartEncrypted) && !p.Flags.Is(mail.PartUndecipherable)
+				})
+				clean := len(r.Findings) == 0 || name == "no-directory.zip"
+				if !r.holds(payload) || !marked || !clean {
+					t.Errorf("%s:\n%s", what, describeTree(r))
+				}
+			}
+			for what, r := range map[string]*Result{
+				"none":  withLocked("hello", name, data),
+				"wrong": withLocked("password: Infected", name, data, "wrong", "0", "infected "),
+			} {
+				leaf := r.Parts[len(r.Parts)-1]
+				encrypted := slices.ContainsFunc(r.Findings, func(f mail.Finding) bool { return f.Minor == mail.Encrypted })
+				if !encrypted || leaf.Place != "1/2" && leaf.Data != nil || !leaf.Flags.Is(mail.PartEncrypted) {
+					t.Errorf("%s:\n%s", what, describeTree(r))
+				}
+			}
+		})
+	}
+}
+
+// TestPasswordGarbage tries many wrong passwords, of which some pass the one
+// octet that ZipCrypto checks.
+func TestPasswordGarbage(t *testing.T) {
+	t.Parallel()
+	data := zipLocked(zipFile{name: "a.txt", data: []byte("some text"), method: zipStore}, "infected")
+	b := testBudget(len(data))
+	for i := range 3000 {
+		b.passwords = append(b.passwords, fmt.Sprint(i))
+	}
+	got := lookAs(t, data, b, "zip")
+	if len(got.members) != 1 || got.members[0].data != nil || !got.encrypted {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestPasswordChanged: what was changed under the right password is no content.
+func TestPasswordChanged(t *testing.T) {
+	t.Parallel()
+	for name, data := range lockedFiles(t) {
+		at := bytes.Index(data, []byte("PK\x01\x02")) - 30
+		switch {
+		case strings.HasSuffix(name, ".7z"):
+			at = 40
+		case strings.HasSuffix(name, ".rar"):
+			at = len(data) - 100
+		case strings.HasPrefix(name, "aes"):
+			at = 100
+		case at < 0:
+			at = len(data) - 20
+		}
+		data = bytes.Clone(data)
+		data[at] ^= 1
+		b := testBudget(len(data))
+		b.passwords = []string{"infected"}
+		short, _ := fileTypes(data, nil)
+		got := lookAs(t, data, b, short...)
+		if got.hasData(payload) || got.clean() {
+			t.Errorf("%s: %+v", name, got.outcome)
+		}
+		for _, m := range got.members {
+			if m.encrypted && m.data != nil {
+				t.Errorf("%s: %q has content", name, m.names)
+			}
+		}
+	}
+}
+
+// TestPasswordCost: keys that take too long are not made, and a message has a
+// budget for all of them.
+func TestPasswordCost(t *testing.T) {
+	t.Parallel()
+	seven := lockedFiles(t)["uncoded.7z"]
+	i := bytes.Index(seven, []byte("\x06\xf1\x07\x01"))
+	if i < 0 {
+		t.Fatal("no AES coder in the header")
+	}
+	hostile := bytes.Clone(seven)
+	const properties = 4 + 1 // the name of the coder, their length
+	hostile[i+properties] |= 24
+	head := hostile[32+binary.LittleEndian.Uint64(hostile[12:]):]
+	binary.LittleEndian.PutUint32(hostile[28:], crc32.ChecksumIEEE(head))
+	binary.LittleEndian.PutUint32(hostile[8:], crc32.ChecksumIEEE(hostile[12:32]))
+	for name, data := range map[string][]byte{
+		"7z": hostile, "rar": rar5Locked("a", payload, "infected", 21, false), "rar names": rar5Locked("a", payload, "infected", 21, true),
+	} {
+		b := testBudget(len(data))
+		b.passwords = []string{"infected"}
+		short, _ := fileTypes(data, nil)
+		got := lookAs(t, data, b, short...)
+		if !got.encrypted || got.hasData(payload) || b.rounds != maxRounds {
+			t.Errorf("%s: outcome %+v, %d rounds left", name, got.outcome, b.rounds)
+		}
+	}
+	b := testBudget(len(seven))
+	b.passwords, b.rounds = []string{"wrong", "infected"}, 1<<19+1
+	if got := lookAs(t, seven, b, "7z"); !got.encrypted || got.opened || b.rounds != 1 {
+		t.Errorf("outcome %+v, %d rounds left", got.outcome, b.rounds)
+	}
+}
+
+func TestPasswordFirst(t *testing.T) {
+	t.Parallel()
+	b := testBudget(0)
+	b.passwords = []string{"a", "b", "c"}
+	for word := range b.tries(1) {
+		if word == "c" {
+			b.opened(word)
+		}
+	}
+	if got := strings.Join(b.passwords, ""); got != "cab" {
+		t.Errorf("passwords %s", got)
+	}
+}
+
+func TestWordsOf(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"Password: infected":                                    "infected",
+		"password for the archive: 1234.":                       "1234.|1234|for",
+		"The password is abc123, see below":                     "abc123,|abc123",
+		"Kennwort lautet \"Gehe1m!\"":                           "Gehe1m!|Gehe1m",
+		"<p>Passwort:&nbsp;<b>xyz</b></p>":                      "xyz",
+		"PIN=0815\r\nCode 4711":                                 "0815|0815|4711",
+		"unpinned, encoded, password":                           "",
+		"pw: a pw: b pw: c pw: d pw: e pw: f pw: g pw: h pw: i": "a|b|c|d|e|f|g|h",
+	} {
+		got := strings.Join(wordsOf(&mail.Part{Types: []string{"asc"}, Data: []byte(text)}), "|")
+		if got != strings.Replace(want, "0815|0815", "0815", 1) {
+			t.Errorf("%q: %q", text, got)
+		}
+	}
+	if got := wordsOf(&mail.Part{Types: []string{"exe"}, Data: []byte("password: a")}); got != nil {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestPasswordAnyOrder: the text may follow the archive, and the archive may
+// lie in another one or in an attached message.
+func TestPasswordAnyOrder(t *testing.T) {
+	t.Parallel()
+	locked := zipLocked(zipFile{name: "evil.exe", data: payload, method: zipDeflate}, "s3cret")
+	file := "Content-Type: application/zip; name=a.zip\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(zipOf(zipFile{name: "b.zip", data: locked}))
+	page := "Content-Type: text/html\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n<p>Pass=\r\nword: <b>s3=63ret</b>\r\n"
+	msg := mimeHead + mixedReal + "\r\n--real\r\n" + file + "\r\n--real\r\n" + page + "--real--\r\n"
+	for what, m := range map[string]string{
+		"text last": msg,
+		"attached":  withPart("Content-Type: message/rfc822\r\n\r\n" + strings.ReplaceAll(msg, "real", "inner")),
+	} {
+		if r := Parts(context.Background(), mail.NewMessage([]byte(m)), DefaultLimits); !r.holds(payload) || len(r.Findings) > 0 {
+			t.Errorf("%s:\n%s", what, describeTree(r))
+		} else {
+			checkResult(t, r)
+		}
+	}
+}

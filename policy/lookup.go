@@ -280,8 +280,15 @@ func checkDomain(name string) error {
 	case strings.Contains(name, "@"):
 		_, domain := mail.Address(name).Split()
 		return fmt.Errorf("domain %q: want a domain, not an address: write %q", name, domain)
-	case strings.ContainsAny(name, " \t*!") || strings.Contains(name, ".."):
+	case strings.ContainsAny(name, " \t,"):
+		return fmt.Errorf("domain %q: each domain is an entry of its own", name)
+	case strings.ContainsAny(name, "*!") || strings.Contains(name, ".."):
 		return fmt.Errorf("domain %q: not a domain name", name)
+	case name == ".":
+		return nil
+	}
+	if _, problem := parseDomain(strings.TrimPrefix(name, ".")); problem != "" {
+		return errors.New(problem)
 	}
 	return nil
 }

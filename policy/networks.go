@@ -8,9 +8,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Networks is an ordered list of networks with the rules of Amavis' IP lists:
@@ -91,6 +94,9 @@ func (n *Networks) Match(a netip.Addr) (entry string, ok bool) {
 	return n.entries[best].entry.String(), true
 }
 
+// shortNetwork is a network without its last numbers, as Amavis takes them.
+var shortNetwork = regexp.MustCompile(`^(\d{1,3}(?:\.\d{1,3}){0,2})\.?(?:/\d+)?$`)
+
 // parsePrefix reads one network, with host bits set to zero as Amavis does.
 func parsePrefix(s string) (netip.Prefix, error) {
 	addr, length, hasLength := strings.Cut(s, "/")
@@ -100,6 +106,16 @@ func parsePrefix(s string) (netip.Prefix, error) {
 		if inner, closed = strings.CutSuffix(inner, "]"); !closed {
 			return netip.Prefix{}, fmt.Errorf("network %q: the bracket is not closed before the length: write [::1]/128", s)
 		}
+	}
+	if strings.ContainsAny(s, ", \t") {
+		return netip.Prefix{}, fmt.Errorf("network %q: each network is an entry of its own", s)
+	}
+	if m := shortNetwork.FindStringSubmatch(s); m != nil {
+		octets := strings.Split(m[1], ".")
+		if length == "" {
+			length = strconv.Itoa(8 * len(octets))
+		}
+		return netip.Prefix{}, fmt.Errorf("network %q: want all four numbers: write %s/%s", s, m[1]+strings.Repeat(".0", 4-len(octets)), length)
 	}
 	a, err := netip.ParseAddr(inner)
 	if err != nil || a.Zone() != "" || bracket && !a.Is6() {
@@ -146,6 +162,20 @@ func (e listEntry) wrap(err error) error {
 	return fmt.Errorf("%s:%d: %w", e.file, e.line, err)
 }
 
+// maxEntry bounds one line of a list, in octets.
+const maxEntry = 1000
+
+// check finds what no list of ours holds.
+func (e listEntry) check() error {
+	switch {
+	case len(e.text) > maxEntry || !utf8.ValidString(e.text) || strings.ContainsFunc(e.text, unicode.IsControl):
+		return fmt.Errorf("this is no entry of a list: %s", quote(e.text))
+	case strings.HasPrefix(e.text, "file:"):
+		return fmt.Errorf("%s: a list cannot name another one", quote(e.text))
+	}
+	return nil
+}
+
 // expandList puts the lines of "file:PATH" entries in the place of the entry.
 // It returns what it could read along with the errors.
 func expandList(dir string, list []string) ([]listEntry, error) {
@@ -158,15 +188,25 @@ func expandList(dir string, list []string) ([]listEntry, error) {
 			out = append(out, listEntry{text: s})
 			continue
 		}
+		path = strings.TrimSpace(path)
+		if path == "" {
+			errs = append(errs, errors.New("want the path of a list after file:"))
+			continue
+		}
 		if !filepath.IsAbs(path) {
 			path = filepath.Join(dir, path)
 		}
 		entries, err := readListFile(path)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("reading list %s: %w", path, err))
-			continue
 		}
-		out = append(out, entries...)
+		for _, e := range entries {
+			if err := e.check(); err != nil {
+				errs = append(errs, e.wrap(err))
+				continue
+			}
+			out = append(out, e)
+		}
 	}
 	return out, errors.Join(errs...)
 }

@@ -6,15 +6,12 @@ package policy
 import (
 	"fmt"
 	"maps"
-	"net"
 	"net/netip"
 	"os"
 	"path"
 	"path/filepath"
-	"reflect"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -86,6 +83,9 @@ func (l *loader) names() {
 		c.Hostname, _ = os.Hostname()
 	}
 	name, problem := parseDomain(c.Hostname)
+	if _, err := netip.ParseAddr(c.Hostname); err == nil {
+		problem = "want a name, not the address " + quote(c.Hostname)
+	}
 	switch {
 	case problem == "":
 		c.Hostname = name
@@ -100,7 +100,8 @@ func (l *loader) names() {
 			c.Domain = parent
 		}
 	}
-	if c.Domain, problem = parseDomain(c.Domain); problem != "" && (given || l.places["domain"].line > 0) {
+	// what comes from a bad hostname is told there
+	if c.Domain, problem = parseDomain(c.Domain); problem != "" && l.places["domain"].line > 0 {
 		l.at("domain", problem, "want a name, for example example.org")
 	}
 	if c.NotifyFrom == "" {
@@ -115,19 +116,19 @@ func (l *loader) lists() {
 	for i, d := range c.LocalDomains {
 		key := fmt.Sprintf("local_domains[%d]", i)
 		if _, err := ParseDomains(l.dir, []string{d}); err != nil {
-			l.at(key, oneLine(err), "")
+			l.entry(key, err)
 		} else if !strings.HasPrefix(d, "file:") {
 			not, dot, name := cutMarks(d)
-			name, problem := parseDomain(name)
-			if problem != "" && name+dot != "." {
-				l.at(key, problem, "")
-			}
+			name, _ = parseDomain(name)
 			c.LocalDomains[i] = not + dot + name
 		}
 	}
 	l.networks("own_networks", c.OwnNetworks)
 	for i, cb := range c.ClientBanks {
 		key := fmt.Sprintf("client_banks[%d]", i)
+		if l.bad[key] {
+			continue
+		}
 		if len(cb.Networks) == 0 && !l.wrongBelow(key+".networks") {
 			l.at(key, "no networks", `for every client write networks: [0.0.0.0/0, "::/0"]`)
 		}
@@ -145,12 +146,15 @@ func (l *loader) lists() {
 func (l *loader) signers() {
 	for i, sb := range l.cfg.SignerBanks {
 		key := fmt.Sprintf("signer_banks[%d]", i)
+		if l.bad[key] {
+			continue
+		}
 		if len(sb.Domains) == 0 && !l.wrongBelow(key+".domains") {
 			l.at(key, "no domains", "name the domains whose signature counts")
 		}
 		for j, d := range sb.Domains {
 			if _, err := ParseDomains(l.dir, []string{d}); err != nil {
-				l.at(fmt.Sprintf("%s.domains[%d]", key, j), oneLine(err), "")
+				l.entry(fmt.Sprintf("%s.domains[%d]", key, j), err)
 			}
 		}
 		if len(sb.Banks) == 0 && !l.wrongBelow(key+".bank") {
@@ -178,7 +182,7 @@ func (l *loader) networks(key string, list []string) {
 	for i, s := range list {
 		at := fmt.Sprintf("%s[%d]", key, i)
 		if _, err := ParseNetworks(l.dir, []string{s}); err != nil {
-			l.at(at, oneLine(err), "")
+			l.entry(at, err)
 			continue
 		}
 		// an address with a length is more likely a slip than a network
@@ -187,6 +191,19 @@ func (l *loader) networks(key string, list []string) {
 			l.at(at, fmt.Sprintf("%s is an address within its network", plain),
 				fmt.Sprintf("the network is %s, the address alone %s", p.Masked(), p.Addr()))
 		}
+	}
+}
+
+// entry reports what is wrong with an entry of a list; a file may hold many
+// mistakes.
+func (l *loader) entry(key string, err error) {
+	const most = 10
+	lines := strings.Split(err.Error(), "\n")
+	for _, line := range lines[:min(len(lines), most)] {
+		l.at(key, line, "")
+	}
+	if n := len(lines) - most; n > 0 {
+		l.at(key, fmt.Sprintf("the list has %d more mistakes", n), "")
 	}
 }
 
@@ -204,79 +221,6 @@ func (l *loader) bankExists(key, name string) {
 	l.at(key, "there is no bank "+quote(name), hint)
 }
 
-func (l *loader) listeners() {
-	c := l.cfg
-	if len(c.Listeners) == 0 && !l.wrongBelow("listeners") {
-		l.at("listeners", "no address to listen on", "leave the key out for the built-in ones")
-	}
-	first := map[string]Origin{}
-	for i := range c.Listeners {
-		x := &c.Listeners[i]
-		key := fmt.Sprintf("listeners[%d]", i)
-		if x.Protocol == "" && !l.wrongBelow(key+".protocol") {
-			l.at(key, "no protocol", "want "+or(words[reflect.TypeFor[mail.Input]()]))
-		}
-		if x.Bank != "" {
-			l.bankExists(key+".bank", x.Bank)
-		}
-		socket, isSocket := strings.CutPrefix(x.Address, "unix:")
-		if isSocket {
-			x.Address = "unix:" + l.resolve(socket)
-		} else if x.Mode != 0 || x.Owner != "" {
-			l.at(key, "mode and owner are for sockets only", "write address: unix:PATH, or remove them")
-		}
-		if x.Owner != "" && !ownerForm.MatchString(x.Owner) {
-			l.at(key+".owner", "want user:group, not "+quote(x.Owner), `for example "postfix:postfix"`)
-		}
-		if problem, hint := checkListen(x.Address); problem != "" {
-			l.at(key+".address", problem, hint)
-			continue
-		}
-		for _, hop := range []string{"forward_to", "notify_to"} {
-			if !l.base.Sets(hop) && listenAddress(c.Settings.Value(hop).(string)) == x.Address {
-				l.at(key+".address", x.Address+" is where "+hop+" sends mail unless the file says otherwise", "listen elsewhere, or set settings."+hop)
-			}
-		}
-		if o, ok := first[x.Address]; ok {
-			l.at(key+".address", x.Address+" is given twice", "first at "+o.String())
-		} else if !strings.HasSuffix(x.Address, ":0") || isSocket {
-			first[x.Address] = x.Origin
-		}
-	}
-}
-
-var ownerForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*:[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
-
-// maxSocketPath is sun_path of Linux without its final NUL.
-const maxSocketPath = 107
-
-// checkListen judges the address of a listener.
-func checkListen(s string) (problem, hint string) {
-	if s == "" {
-		return "no address", `want IP:PORT or unix:PATH`
-	}
-	if p, ok := strings.CutPrefix(s, "unix:"); ok {
-		switch {
-		case p == "" || strings.HasSuffix(p, "/"):
-			return "no path of a socket in " + quote(s), "for example unix:/run/postern/lmtp.sock"
-		case len(p) > maxSocketPath:
-			return "the path of the socket is longer than 107 bytes", ""
-		}
-		return "", ""
-	}
-	host, port, err := net.SplitHostPort(s)
-	if err != nil {
-		return "want IP:PORT or unix:PATH, not " + quote(s), "for example 127.0.0.1:10024, [::1]:10024 or unix:/run/postern/lmtp.sock"
-	}
-	if _, err := netip.ParseAddr(host); err != nil && host != "" {
-		return "want an IP address, not " + quote(host), "for example 127.0.0.1:" + port
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
-		return "port " + quote(port) + " is not a number from 0 to 65535", ""
-	}
-	return "", ""
-}
-
 // banks checks the base and the banks.
 func (l *loader) banks() {
 	l.overlayValues("settings", l.base)
@@ -289,26 +233,13 @@ func (l *loader) overlayValues(path string, o *Overlay) {
 	for _, x := range o.values {
 		key := settingsLeaves().list[x.leaf].key
 		what, hint := checkSetting(key, x.value.Interface())
-		if hop, ok := x.value.Interface().(string); ok && what == "" && l.cfg.Listener(listenAddress(hop)) != nil {
+		if hop, ok := x.value.Interface().(string); ok && what == "" && slices.ContainsFunc(l.cfg.Listeners, func(x Listener) bool { return leadsTo(hop, x.Address) }) {
 			what, hint = hop+" is a listener of ours: mail would go in circles", "want the address at which Postfix takes mail back"
 		}
 		if what != "" {
 			l.mistake(x.at, path+"."+key+": "+what, hint)
 		}
 	}
-}
-
-// listenAddress returns a next hop in the form of a listener's address, "none"
-// for what is no next hop.
-func listenAddress(hop string) string {
-	h, err := mail.ParseNextHop(hop)
-	switch {
-	case err != nil:
-		return "none"
-	case h.Network == "unix":
-		return "unix:" + h.Address
-	}
-	return h.Address
 }
 
 // checkSetting judges what the type of a setting leaves open.
@@ -337,12 +268,15 @@ func checkSetting(key string, value any) (what, hint string) {
 func (l *loader) rules(list string, rules []Rule, why string) {
 	for i, r := range rules {
 		key := fmt.Sprintf("%s[%d]", list, i)
+		if l.bad[key] {
+			continue
+		}
 		if len(r.Match) == 0 && !l.wrongBelow(key+".match") {
 			l.at(key, "no match", `for all addresses write match: "."`)
 		}
 		for j, m := range r.Match {
 			if err := CheckAddressKeys(l.dir, []string{m}); err != nil {
-				l.at(fmt.Sprintf("%s.match[%d]", key, j), oneLine(err), "")
+				l.entry(fmt.Sprintf("%s.match[%d]", key, j), err)
 			}
 		}
 		if len(r.Settings.values) == 0 && !l.wrongBelow(key+".settings") {
@@ -374,6 +308,9 @@ func (l *loader) keys() {
 	for i := range c.DKIMKeys {
 		k := &c.DKIMKeys[i]
 		key := fmt.Sprintf("dkim_keys[%d]", i)
+		if l.bad[key] {
+			continue
+		}
 		name, below := strings.CutPrefix(k.Domain, ".")
 		name, problem := parseDomain(name)
 		switch {
@@ -393,6 +330,9 @@ func (l *loader) keys() {
 			l.at(key, "no selector", "want the name under which the public key is published")
 		case problem != "":
 			l.at(key+".selector", strings.Replace(problem, "domain", "selector", 1), "")
+		case strings.Contains(selector, "_domainkey"):
+			short, _, _ := strings.Cut(selector, "._domainkey")
+			l.at(key+".selector", quote(selector)+" holds more than the selector", "write "+short)
 		default:
 			k.Selector = selector
 		}

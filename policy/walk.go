@@ -507,12 +507,12 @@ func setMode(p *fs.FileMode, text string) (what, hint string) {
 		*p = 0
 		return "", ""
 	}
-	if !octalMode.MatchString(text) {
-		return "want permissions in octal, not " + quote(text), `for example "0660"`
-	}
 	m, err := strconv.ParseUint(text, 8, 32)
-	if err != nil {
-		return err.Error(), ""
+	switch {
+	case err != nil || !octalMode.MatchString(text):
+		return "want permissions in octal, not " + quote(text), `for example "0660"`
+	case m == 0:
+		return "permissions 0 shut everybody out", `for example "0660"; leave it out for what the umask gives`
 	}
 	*p = fs.FileMode(m)
 	return "", ""

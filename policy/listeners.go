@@ -1,0 +1,169 @@
+package policy
+
+// The addresses on which mail comes in: each must be one that the system can
+// open, and no mail of ours may come back to it.
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"postern/filter/mail"
+)
+
+func (l *loader) listeners() {
+	c := l.cfg
+	if len(c.Listeners) == 0 && !l.wrongBelow("listeners") {
+		l.at("listeners", "no address to listen on", "leave the key out for the built-in ones")
+	}
+	for i := range c.Listeners {
+		x := &c.Listeners[i]
+		key := fmt.Sprintf("listeners[%d]", i)
+		if l.bad[key] {
+			continue
+		}
+		if x.Protocol == "" && !l.wrongBelow(key+".protocol") {
+			l.at(key, "no protocol", "want "+or(words[reflect.TypeFor[mail.Input]()]))
+		}
+		if x.Bank != "" {
+			l.bankExists(key+".bank", x.Bank)
+		}
+		socket, isSocket := strings.CutPrefix(x.Address, "unix:")
+		if isSocket {
+			x.Address = "unix:" + l.resolve(socket)
+		} else if x.Mode != 0 || x.Owner != "" {
+			l.at(key, "mode and owner are for sockets only", "write address: unix:PATH, or remove them")
+		}
+		if x.Owner != "" && !ownerForm.MatchString(x.Owner) {
+			l.at(key+".owner", "want user:group, not "+quote(x.Owner), `for example "postfix:postfix"`)
+		}
+		if problem, hint := checkListen(x.Address); problem != "" {
+			l.at(key+".address", problem, hint)
+			continue
+		}
+		for _, hop := range []string{"forward_to", "notify_to"} {
+			if !l.base.Sets(hop) && leadsTo(c.Settings.Value(hop).(string), x.Address) {
+				l.at(key+".address", x.Address+" is where "+hop+" sends mail unless the file says otherwise", "listen elsewhere, or set settings."+hop)
+			}
+		}
+		for _, y := range c.Listeners[:i] {
+			if y.Address == x.Address {
+				l.at(key+".address", x.Address+" is given twice", "first at "+y.Origin.String())
+				break
+			}
+			if clash(y.Address, x.Address) {
+				l.at(key+".address", x.Address+" cannot be opened besides "+y.Address, "that is at "+y.Origin.String())
+				break
+			}
+		}
+	}
+}
+
+var ownerForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*:[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
+
+// maxSocketPath is sun_path of Linux without its final NUL.
+const maxSocketPath = 107
+
+// checkListen judges the address of a listener.
+func checkListen(s string) (problem, hint string) {
+	const examples = "for example 127.0.0.1:10024, [::1]:10024 or unix:/run/postern/lmtp.sock"
+	if s == "" {
+		return "no address", `want IP:PORT or unix:PATH`
+	}
+	if p, ok := strings.CutPrefix(s, "unix:"); ok {
+		switch {
+		case p == "" || strings.HasSuffix(p, "/"):
+			return "no path of a socket in " + quote(s), "for example unix:/run/postern/lmtp.sock"
+		case len(p) > maxSocketPath:
+			return "the path of the socket is longer than 107 bytes", ""
+		}
+		return "", ""
+	}
+	if strings.HasPrefix(s, "/") {
+		return "want IP:PORT or unix:PATH, not " + quote(s), "write unix:" + s
+	}
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return "want IP:PORT or unix:PATH, not " + quote(s), examples
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	badPort := err != nil || strconv.FormatUint(n, 10) != port
+	if _, err := netip.ParseAddr(host); err != nil && host != "" {
+		hint = examples
+		if !badPort {
+			hint = "for example 127.0.0.1:" + port
+		}
+		return "want an IP address, not " + quote(host), hint
+	}
+	if badPort {
+		return "port " + quote(port) + " is not a number from 0 to 65535", ""
+	}
+	return "", ""
+}
+
+// clash reports whether the system can not open both addresses.
+func clash(a, b string) bool {
+	if pathA, pathB, sockets := bothSockets(a, b); sockets {
+		return filepath.Clean(pathA) == filepath.Clean(pathB)
+	}
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB || portA == "0" {
+		return false
+	}
+	return holdsHost(hostA, hostB) || holdsHost(hostB, hostA)
+}
+
+// leadsTo reports whether mail for a next hop would come to a listener.
+func leadsTo(hop, listener string) bool {
+	h, err := mail.ParseNextHop(hop)
+	if err != nil {
+		return false
+	}
+	if h.Network == "unix" {
+		path, ok := strings.CutPrefix(listener, "unix:")
+		return ok && filepath.Clean(path) == filepath.Clean(h.Address)
+	}
+	host, port, _ := net.SplitHostPort(h.Address)
+	at, atPort, err := net.SplitHostPort(listener)
+	if err != nil || port != atPort {
+		return false
+	}
+	if strings.EqualFold(host, "localhost") {
+		return holdsHost(at, "127.0.0.1") || holdsHost(at, "::1")
+	}
+	// what listens everywhere is reached by any address of this host, of
+	// which those of loopback are known here
+	to, err := netip.ParseAddr(host)
+	if err == nil && !to.IsLoopback() && !to.IsUnspecified() {
+		own, err := netip.ParseAddr(at)
+		return err == nil && own.Unmap() == to.Unmap()
+	}
+	return err == nil && (holdsHost(at, host) || holdsHost(host, at))
+}
+
+func bothSockets(a, b string) (pathA, pathB string, ok bool) {
+	pathA, okA := strings.CutPrefix(a, "unix:")
+	pathB, okB := strings.CutPrefix(b, "unix:")
+	return pathA, pathB, okA && okB
+}
+
+// holdsHost reports whether what listens on host, an IP address or "" for all,
+// gets what is sent to the other. [::] takes IPv4 too.
+func holdsHost(host, other string) bool {
+	if host == "" {
+		return true
+	}
+	a, errA := netip.ParseAddr(host)
+	b, errB := netip.ParseAddr(other)
+	if errA != nil || errB != nil {
+		return false
+	}
+	a, b = a.Unmap(), b.Unmap()
+	return a == b || a.IsUnspecified() && (a.Is6() || b.Is4())
+}

@@ -129,7 +129,11 @@ func (l *loader) readInto(name string, data []byte, root reflect.Value) {
 	}
 	if top := doc.Content[0]; !isNull(top) {
 		if top.Kind != yaml.MappingNode {
-			l.wrong(top, "", "want a mapping, not "+kindName(top), `the file is made of lines like "key: value"`)
+			hint := `the file is made of lines like "key: value"`
+			if strings.Contains(top.Value, ";") {
+				hint += "; is this the configuration of another program?"
+			}
+			l.wrong(top, "", "want a mapping, not "+kindName(top), hint)
 			return
 		}
 		l.structure("", top, root)
@@ -160,6 +164,7 @@ var (
 	// The YAML package counts lines from 0 in messages of its parser and from
 	// 1 in those of its scanner.
 	fromParser = regexp.MustCompile(`^did not find expected (<|node|'-'|key|','|'\}'|\]|\})`)
+	bareColon  = regexp.MustCompile(`(^|[\s,{-])\[?(\[[0-9A-Fa-f:.]*\][:/]\d|:{1,2}[0-9A-Fa-f/])`)
 	tabIndent  = regexp.MustCompile(`(?m)^ *\t[ \t]*[^ \t\r\n#]`)
 )
 
@@ -169,7 +174,7 @@ var yamlHints = []struct{ start, hint string }{
 	{"did not find expected alphabetic", `quote a value that begins with "*" or "&"`},
 	{"did not find expected key", "see the indentation here and above"},
 	{"did not find expected '-'", "see the indentation here and above"},
-	{"did not find expected ','", "see whether a bracket or a comma is missing"},
+	{"did not find expected ','", `see whether a bracket or a comma is missing, or quotes around a value that holds ": "`},
 	{"did not find expected node content", "see whether a value needs quotes"},
 	{"could not find expected ':'", `a line reads "key: value"`},
 	{"found character that cannot start", `a value that begins with "@", "%" or a backtick needs quotes`},
@@ -210,6 +215,13 @@ func (l *loader) syntax(err error, data []byte) {
 	col := 1
 	if lines := bytes.Split(data, []byte("\n")); line <= len(lines) {
 		text := lines[line-1]
+		// the package notices some only at the next entry, others at the end
+		for i, text := range lines[line-1 : min(line+20, len(lines))] {
+			if bareColon.Match(text) {
+				hint = fmt.Sprintf(`an address that begins with ":" or "[" needs quotes (line %d)`, line+i)
+				break
+			}
+		}
 		col += len(text) - len(bytes.TrimLeft(text, " "))
 	}
 	l.mistake(place{l.file, line, col}, "this is no YAML: "+what, hint)

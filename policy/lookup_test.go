@@ -121,22 +121,22 @@ func TestAddressKeyMistakes(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "vip.txt", "a@b.test\n@b.test # wrong\n/x/ # wrong\n")
 	for key, want := range map[string]string{
-		"":              "empty",
-		"!a@b.test":     "exclusions",
-		"@b.test":       `".b.test"`,
-		"*@b.test":      "wildcards",
-		"*.b.test":      "wildcards",
-		"a@b.test c":    "blank",
-		"a b@c.test":    "blank",
-		"a@.b.test":     "empty label",
-		"b..test":       "empty label",
-		"..":            "empty label",
-		"/a":            "slashes",
-		"//":            "slashes",
-		"/(/":           "missing closing",
-		"/(?=x)/":       "invalid or unsupported",
-		"file:nowhere":  "nowhere",
-		"file:vip.txt":  "vip.txt:2: ",
+		"":             "empty",
+		"!a@b.test":    "exclusions",
+		"@b.test":      `".b.test"`,
+		"*@b.test":     "wildcards",
+		"*.b.test":     "wildcards",
+		"a@b.test c":   "blank",
+		"a b@c.test":   "blank",
+		"a@.b.test":    "empty label",
+		"b..test":      "empty label",
+		"..":           "empty label",
+		"/a":           "slashes",
+		"//":           "slashes",
+		"/(/":          "missing closing",
+		"/(?=x)/":      "invalid or unsupported",
+		"file:nowhere": "nowhere",
+		"file:vip.txt": "vip.txt:2: ",
 	} {
 		err := CheckAddressKeys(dir, []string{key})
 		if err == nil || !strings.Contains(err.Error(), want) {

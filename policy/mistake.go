@@ -65,6 +65,11 @@ func nearest(word string, known []string) string {
 			best, bestDist = k, d
 		}
 	}
+	for _, k := range known {
+		if best == "" && len(word) > 2 && strings.HasPrefix(k, strings.ToLower(word)) {
+			best = k
+		}
+	}
 	return best
 }
 

@@ -234,6 +234,9 @@ func (w *walker) unknownHint(path, key string, known []string) string {
 	if w.overlay != nil && slices.Contains(topKeys(), key) {
 		return "it belongs at the top of the file"
 	}
+	if hint := formerHint(key); hint != "" {
+		return hint
+	}
 	var sections []string
 	for _, l := range settingsLeaves().list {
 		section, k, nested := strings.Cut(l.key, ".")
@@ -244,8 +247,11 @@ func (w *walker) unknownHint(path, key string, known []string) string {
 			sections = []string{"settings or a bank"}
 		}
 	}
-	if len(sections) > 0 && (path == "" || w.overlay != nil) {
+	switch {
+	case len(sections) > 0 && (path == "" || w.overlay != nil):
 		return "it belongs in " + or(sections)
+	case len(sections) > 0 && slices.Contains(known, "settings"):
+		return "it belongs in settings"
 	}
 	if near := nearest(key, known); near != "" {
 		return "nearest known key is " + quote(near)
@@ -380,7 +386,7 @@ var decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 // selector 20210807 or a mode 0660 stays what it is.
 func (w *walker) scalar(path string, n *yaml.Node, v reflect.Value) {
 	if n.Kind != yaml.ScalarNode {
-		w.wrong(n, path, "want a single value, not "+kindName(n), "")
+		w.wrong(n, path, "want a single value, not "+kindName(n), manyHint(n, v))
 		return
 	}
 	text := n.Value
@@ -398,6 +404,43 @@ func (w *walker) scalar(path string, n *yaml.Node, v reflect.Value) {
 	}
 	w.note(path, n, v)
 }
+
+// manyHint says what to write where n has more than the one value of v.
+func manyHint(n *yaml.Node, v reflect.Value) string {
+	switch {
+	case n.Kind == yaml.MappingNode && len(n.Content) == 2 && n.Content[0].Value == "file":
+		return `write "file:PATH", without a blank`
+	case n.Kind == yaml.SequenceNode && v.Type() == reflect.TypeFor[mail.Address]():
+		return severalHint
+	}
+	return ""
+}
+
+const severalHint = "for several people make an alias in Postfix"
+
+// addressHint says how to write what text was meant to be.
+func addressHint(text string) string {
+	_, inner, display := strings.Cut(text, "<")
+	inner, _, closed := strings.Cut(inner, ">")
+	_, problem := parseAddress(inner)
+	switch {
+	case strings.Count(text, "@") > 1:
+		return severalHint
+	case display && closed && inner != "" && problem == "":
+		return "write " + inner
+	case display && closed && inner == "", slices.Contains(noWords, strings.ToLower(text)):
+		return `write ""`
+	case !strings.Contains(text, "@"):
+		return "with its domain, for example postmaster@example.org"
+	}
+	return ""
+}
+
+// What YAML and people call true and false besides these words.
+var (
+	yesWords = []string{"yes", "on", "y", "1", "true", "t"}
+	noWords  = []string{"no", "off", "n", "0", "false", "f", "none", "null", "undef"}
+)
 
 // setScalar sets v, or says what is wrong with text.
 func setScalar(v reflect.Value, text string, quoted bool) (what, hint string) {
@@ -424,8 +467,11 @@ func setScalar(v reflect.Value, text string, quoted bool) (what, hint string) {
 		return setMode(p, text)
 	case *mail.Address:
 		a, problem := parseAddress(text)
+		if problem != "" {
+			return problem, addressHint(text)
+		}
 		*p = a
-		return problem, ""
+		return "", ""
 	case encoding.TextUnmarshaler:
 		if err := p.UnmarshalText([]byte(text)); err != nil {
 			var h hinted
@@ -445,7 +491,13 @@ func setScalar(v reflect.Value, text string, quoted bool) (what, hint string) {
 			return "want true or false, not a text", "remove the quotes"
 		}
 		if quoted || text != "true" && text != "false" {
-			return "want true or false, " + got, ""
+			switch word := strings.ToLower(text); {
+			case slices.Contains(yesWords, word):
+				hint = "write true"
+			case slices.Contains(noWords, word):
+				hint = "write false"
+			}
+			return "want true or false, " + got, hint
 		}
 		v.SetBool(text == "true")
 		return "", ""

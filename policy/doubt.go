@@ -9,18 +9,28 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"postern/filter/mail"
 )
 
 // Doubts returns what is allowed in c but most likely not meant, in the order
-// of the files: banks that nothing loads, networks that an earlier entry hides,
-// loopback among our own clients, keys of domains that are not ours. c must
-// come from [Load] or [Parse].
+// of the files: banks that nothing loads, entries of lists that can never
+// decide, everybody or loopback among our own clients, keys of domains that
+// are not ours. c must come from [Load] or [Parse].
 func (c *Config) Doubts() []Mistake {
 	d := &doubts{cfg: c}
 	d.unusedBanks()
 	d.hiddenNetworks()
-	d.loopback()
+	d.onlyExclusions()
+	d.ownClients()
+	d.localDomains()
+	d.rules("recipients", c.Recipients)
+	d.rules("senders", c.Senders)
 	d.foreignKeys()
+	// RFC 5321 section 4.5.3.1.7
+	if least := Size(64 << 10); c.Limits.MessageSize < least {
+		d.at("limits.message_size", "mail of more than "+c.Limits.MessageSize.String()+" octets is refused", "RFC 5321 wants "+least.String()+" taken; units are KiB, MiB and GiB")
+	}
 	slices.SortStableFunc(d.list, func(a, b Mistake) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
@@ -38,6 +48,11 @@ func (d *doubts) at(key, what, hint string) {
 		p = place{file: BuiltIn}
 	}
 	d.list = append(d.list, Mistake{p.file, p.line, p.col, key + ": " + what, hint})
+}
+
+// in reports a doubt about an entry whose place is kept by line only.
+func (d *doubts) in(o Origin, key, what, hint string) {
+	d.list = append(d.list, Mistake{File: o.File, Line: o.Line, What: key + ": " + what, Hint: hint})
 }
 
 // unusedBanks finds banks that no mail can get.
@@ -67,6 +82,10 @@ func (d *doubts) unusedBanks() {
 			"add {networks: [...], bank: MYNETS} to client_banks, or remove own_networks")
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Banks)) {
+		if twin := d.twin(name); twin != "" && c.Banks[name].Origin.File != BuiltIn {
+			d.at("banks."+name, "only the case of letters tells this bank from "+twin, "give it another name, or write "+twin)
+			continue
+		}
 		if o := c.Banks[name]; used[name] || o.Origin.File == BuiltIn || byRequest && name != "MYNETS" {
 			continue
 		}
@@ -145,28 +164,129 @@ func (n *Networks) cover(p netip.Prefix, index int) *network {
 	return found
 }
 
-// loopback finds banks that make mail from this host our own.
-func (d *doubts) loopback() {
+// twin returns another bank, or one with a meaning of its own, whose name is
+// the same but for case.
+func (d *doubts) twin(name string) string {
+	for _, other := range append(slices.Sorted(maps.Keys(d.cfg.Banks)), "MYUSERS") {
+		if other != name && strings.EqualFold(other, name) {
+			return other
+		}
+	}
+	return ""
+}
+
+// onlyExclusions finds lists of networks that hold no client.
+func (d *doubts) onlyExclusions() {
+	check := func(key string, n *Networks) {
+		if len(n.entries) > 0 && !slices.ContainsFunc(n.entries, func(e network) bool { return !e.not }) {
+			d.at(key, "only exclusions: no client is in this list", `name the networks that are meant after them; all are 0.0.0.0/0 and "::/0"`)
+		}
+	}
+	if len(d.cfg.ClientBanks) == 0 {
+		check("own_networks", d.cfg.selector.clients[0].networks)
+		return
+	}
+	for i, r := range d.cfg.selector.clients {
+		check(fmt.Sprintf("client_banks[%d].networks", i), r.networks)
+	}
+}
+
+// ownClients finds banks that make mail of everybody, or from this host, our
+// own.
+func (d *doubts) ownClients() {
 	c := d.cfg
+	originating := func(r clientRule) bool {
+		s := c.selector.base
+		for _, o := range r.banks {
+			s = o.Over(s)
+		}
+		return s.Originating
+	}
+	key := func(i int) string {
+		if len(c.ClientBanks) > 0 {
+			return fmt.Sprintf("client_banks[%d].networks", i)
+		}
+		return "own_networks"
+	}
+	for i, r := range c.selector.clients {
+		everybody := slices.IndexFunc(r.networks.entries, func(e network) bool { return e.prefix.Bits() == 0 && !e.not })
+		if everybody >= 0 && originating(r) {
+			d.at(key(i), r.networks.entries[everybody].entry.String()+" is everybody: mail of all strangers would be signed and count as that of our own people", "name your networks only")
+			return
+		}
+	}
 	for _, addr := range []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()} {
 		for i, r := range c.selector.clients {
 			entry, ok := r.networks.Match(addr)
 			if !ok {
 				continue
 			}
-			s := c.selector.base
-			for _, o := range r.banks {
-				s = o.Over(s)
-			}
-			if s.Originating {
-				key := "own_networks"
-				if len(c.ClientBanks) > 0 {
-					key = fmt.Sprintf("client_banks[%d].networks", i)
-				}
-				d.at(key, fmt.Sprintf("%s holds loopback: what a proxy, a container or another filter on this host hands to Postfix would count as mail of our own people", entry),
+			if originating(r) {
+				d.at(key(i), fmt.Sprintf("%s holds loopback: what a proxy, a container or another filter on this host hands to Postfix would count as mail of our own people", entry),
 					"leave loopback out unless only local programs submit mail there")
 			}
 			break
+		}
+	}
+}
+
+// localDomains finds out when no domain is ours, or an exclusion comes too
+// late.
+func (d *doubts) localDomains() {
+	list := d.cfg.LocalDomains
+	if l := d.cfg.selector.local; !l.any() {
+		d.at("local_domains", "no domain is ours: all mail is Outbound or OpenRelay, and no sender gets a report", "name your domains")
+	}
+	for i, x := range list {
+		notX, dotX, nameX := cutMarks(x)
+		for j, y := range list[:i] {
+			notY, dotY, nameY := cutMarks(y)
+			covers := nameX == nameY && (dotY != "" || dotX == "") || dotY != "" && (nameY == "" || strings.HasSuffix(nameX, "."+nameY))
+			if covers && notX != notY && !strings.HasPrefix(x, "file:") && !strings.HasPrefix(y, "file:") {
+				d.at(fmt.Sprintf("local_domains[%d]", i), fmt.Sprintf("%s is never asked, since local_domains[%d], %s, holds it", x, j, y), "the first entry that holds a domain decides: put the exception first")
+				break
+			}
+		}
+	}
+}
+
+// any reports whether some domain can be in the list.
+func (d *Domains) any() bool {
+	for _, m := range []map[string]int{d.exact, d.below} {
+		for _, rank := range m {
+			if rank&1 == 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// rules finds addresses that two rules treat differently, and users who would
+// be taken for domains.
+func (d *doubts) rules(list string, rules []Rule) {
+	first := map[string]int{}
+	for i, r := range rules {
+		for j, m := range r.Match {
+			at := fmt.Sprintf("%s[%d].match[%d]", list, i, j)
+			if !strings.ContainsAny(m, "@./:") && !d.cfg.selector.local.Match(m) {
+				d.in(r.Origin, at, quote(m)+" is taken for a domain", "for the user in any domain write "+m+"@")
+			}
+			local, domain := foldAddress(mail.Address(m))
+			id := local + "@" + domain
+			if !strings.Contains(m, "@") {
+				id = strings.ToLower(m)
+			}
+			k, again := first[id]
+			if !again {
+				first[id] = i
+				continue
+			}
+			for _, key := range r.Settings.Keys() {
+				if k != i && rules[k].Settings.Sets(key) {
+					d.in(r.Origin, at, fmt.Sprintf("%s of %s is taken from %s[%d]", key, m, list, k), "of two entries for one address the first decides")
+				}
+			}
 		}
 	}
 }

@@ -36,6 +36,26 @@ func TestDoubts(t *testing.T) {
 			"3:15: own_networks: 127.0.0.0/8 holds loopback: what a proxy, a container or another filter on this host hands to Postfix would count as mail of our own people; leave loopback out unless only local programs submit mail there",
 			"3:15: own_networks: ::1 holds loopback: what a proxy, a container or another filter on this host hands to Postfix would count as mail of our own people; leave loopback out unless only local programs submit mail there",
 		}},
+		"everybody": {"own_networks: [\"!192.0.2.7\", 0.0.0.0/0, \"::/0\"]\n", []string{
+			"3:15: own_networks: 0.0.0.0/0 is everybody: mail of all strangers would be signed and count as that of our own people; name your networks only",
+		}},
+		"everybody, but not ours": {"client_banks: [{networks: [\"::/0\", 0.0.0.0/0], bank: A}]\nbanks: {A: {originating: false}}\n", nil},
+		"only exclusions": {"client_banks:\n  - {networks: [\"!192.0.2.0/24\"], bank: ORIGINATING}\n", []string{
+			"4:16: client_banks[0].networks: only exclusions: no client is in this list; name the networks that are meant after them; all are 0.0.0.0/0 and \"::/0\"",
+		}},
+		"banks that look the same": {"own_networks: 192.0.2.0/24\nbanks:\n  mynets: {originating: true}\n  MyUsers: {}\n  A: {}\nlisteners: [{protocol: lmtp, address: \":1\", bank: A}]\n", []string{
+			"5:11: banks.mynets: only the case of letters tells this bank from MYNETS; give it another name, or write MYNETS",
+			"6:12: banks.MyUsers: only the case of letters tells this bank from MYUSERS; give it another name, or write MYUSERS",
+		}},
+		"a user like a domain": {"recipients:\n  - {match: [boss, a@, b@ours.test, x.y, .], settings: {spam: {lover: true}}}\n", []string{
+			"4: recipients[0].match[0]: \"boss\" is taken for a domain; for the user in any domain write boss@",
+		}},
+		"an address twice": {"recipients:\n  - {match: [Boss@ours.test, x.y, x.y], settings: {spam: {lover: true}, virus: {lover: true}}}\n  - {match: boss@OURS.test, settings: {spam: {lover: false}}}\n  - {match: X.y, settings: {banned: {lover: true}}}\n", []string{
+			"5: recipients[1].match[0]: spam.lover of boss@OURS.test is taken from recipients[0]; of two entries for one address the first decides",
+		}},
+		"a small limit": {"limits: {message_size: 50}\n", []string{
+			"3:24: limits.message_size: mail of more than 50 octets is refused; RFC 5321 wants 64KiB taken; units are KiB, MiB and GiB",
+		}},
 		"loopback that is not ours": {"client_banks: [{networks: [127.0.0.0/8], bank: A}]\nbanks: {A: {originating: false}}\n", nil},
 		"keys": {"dkim_keys:\n  - {domain: ours.test, selector: a, key: k}\n  - {domain: .sub.ours.test, selector: a, key: k}\n  - {domain: else.test, selector: a, key: k}\n", []string{
 			"6:14: dkim_keys[2].domain: else.test is not in local_domains: its mail is signed, but its senders are strangers and never get a report; add it to local_domains if it is yours",
@@ -49,6 +69,31 @@ func TestDoubts(t *testing.T) {
 		slices.Sort(tt.want)
 		if !slices.Equal(got, tt.want) {
 			t.Errorf("%s:\n got %s\nwant %s", name, strings.Join(got, "\n     "), strings.Join(tt.want, "\n     "))
+		}
+	}
+}
+
+func TestDoubtsOfDomains(t *testing.T) {
+	t.Parallel()
+	for list, want := range map[string][]string{
+		`[.ours.test]`: nil,
+		`["!x.ours.test", .ours.test, ours.test, .]`: nil,
+		`[.ours.test, "!ours.test", "!.x.ours.test", "!xours.test"]`: {
+			"1:29: local_domains[1]: !ours.test is never asked, since local_domains[0], .ours.test, holds it; the first entry that holds a domain decides: put the exception first",
+			"1:43: local_domains[2]: !.x.ours.test is never asked, since local_domains[0], .ours.test, holds it; the first entry that holds a domain decides: put the exception first",
+		},
+		`["!.ours.test", x.ours.test]`: {
+			"1:32: local_domains[1]: x.ours.test is never asked, since local_domains[0], !.ours.test, holds it; the first entry that holds a domain decides: put the exception first",
+		},
+		`["!.ours.test"]`: {"1:16: local_domains: no domain is ours: all mail is Outbound or OpenRelay, and no sender gets a report; name your domains"},
+		`[]`:              {"1:16: local_domains: no domain is ours: all mail is Outbound or OpenRelay, and no sender gets a report; name your domains"},
+	} {
+		var got []string
+		for _, m := range parse(t, "local_domains: "+list+"\n").Doubts() {
+			got = append(got, strings.TrimPrefix(m.String(), "postern.yaml:"))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s:\n got %s\nwant %s", list, strings.Join(got, "\n     "), strings.Join(want, "\n     "))
 		}
 	}
 }

@@ -10,24 +10,31 @@ import (
 // Mistake is one thing wrong in the configuration, told to people.
 type Mistake struct {
 	File   string
-	Line   int // 0: the file as a whole
-	Column int
+	Line   int    // 0: the file as a whole
+	Column int    // 0: the line as a whole
 	What   string // one line
 	Hint   string // how to mend it; may be empty
 }
 
+// Place returns "postern.yaml:3:5", or less where less is known.
+func (m Mistake) Place() string {
+	s := m.File
+	for _, n := range []int{m.Line, m.Column} {
+		if n == 0 {
+			break
+		}
+		s += ":" + strconv.Itoa(n)
+	}
+	return s
+}
+
 // String returns "postern.yaml:3:5: what; hint".
 func (m Mistake) String() string {
-	var b strings.Builder
-	b.WriteString(m.File)
-	if m.Line > 0 {
-		b.WriteString(":" + strconv.Itoa(m.Line) + ":" + strconv.Itoa(m.Column))
-	}
-	b.WriteString(": " + m.What)
+	s := m.Place() + ": " + m.What
 	if m.Hint != "" {
-		b.WriteString("; " + m.Hint)
+		s += "; " + m.Hint
 	}
-	return b.String()
+	return s
 }
 
 // ConfigError is all that is wrong in a configuration, in the order of the

@@ -79,6 +79,8 @@ func runCheck(ctx context.Context, out io.Writer, o checkOptions, args []string)
 		return exit(exitUsage, errors.New("--diff wants two configurations: OLD NEW"))
 	case o.diff:
 		return diff(ctx, out, args[0], args[1], o.json)
+	case !o.show && len(args) == 1:
+		return exit(exitUsage, fmt.Errorf("unexpected argument %q; the configuration is named by --config %[1]s", args[0]))
 	case o.show && len(args) > 1 || !o.show && len(args) > 0:
 		return exit(exitUsage, fmt.Errorf("unexpected argument %q", args[len(args)-1]))
 	case o.show && len(args) == 1 && o.situation():

@@ -108,6 +108,41 @@ func TestCheckBadConfigurations(t *testing.T) {
 	}
 }
 
+// What this system does not have is a mistake, before serve finds out.
+func TestCheckSystem(t *testing.T) {
+	t.Parallel()
+	dir := writeFiles(t, "postern.yaml", `hostname: mail.example.org
+local_domains: [.example.org]
+listeners:
+  - {protocol: lmtp, address: "unix:a.sock", owner: "nobody-of-this-name:0"}
+  - {protocol: milter, address: "unix:b.sock", owner: "nobody-of-this-name:0"}
+spool: {dir: none}
+engines: {builtin: {}}
+`)
+	out, code, _ := postern(t, "check", "-c", filepath.Join(dir, "postern.yaml"))
+	out = strings.ReplaceAll(out, dir+"/", "")
+	for _, want := range []string{
+		`postern.yaml:4: listener unix:a.sock: owner "nobody-of-this-name:0" of a socket: no user "nobody-of-this-name"`,
+		"postern.yaml:6: spool: stat none: no such file or directory; mkdir none", "2 mistakes",
+	} {
+		if code != exitConfig || !strings.Contains(out, want) {
+			t.Errorf("code %d, %q is not in\n%s", code, want, out)
+		}
+	}
+}
+
+// Of what no check looks for nothing is lost.
+func TestLostOnlyWhatIsLookedFor(t *testing.T) {
+	t.Parallel()
+	for engines, want := range map[string]string{"{}": "drops BANNED (", "{clamav: {}}": "drops INFECTED, BANNED (", "{builtin: {}}": "drops INFECTED, BANNED, SPAM ("} {
+		dir := writeFiles(t, "postern.yaml", "local_domains: [.example.org]\nengines: "+engines+"\n")
+		out, _, _ := postern(t, "check", "-c", filepath.Join(dir, "postern.yaml"))
+		if !strings.Contains(out, want) {
+			t.Errorf("%s: %q is not in\n%s", engines, want, out)
+		}
+	}
+}
+
 // A probe asks engines and next hops.
 func TestProbe(t *testing.T) {
 	t.Parallel()
@@ -135,6 +170,9 @@ func TestProbe(t *testing.T) {
 	out, code, err := postern(t, "check", "--probe", "-c", config(l.Addr().String()))
 	if code != 0 || !strings.Contains(out, "engine builtin: found Eicar-Signature (") || !strings.Contains(out, "next hop smtp://"+l.Addr().String()+": answers, without XFORWARD (") {
 		t.Errorf("code %d, %v\n%s", code, err, out)
+	}
+	if strings.Contains(out, "engine header") {
+		t.Errorf("what is no engine is probed\n%s", out)
 	}
 	if len(hop.take()) > 0 {
 		t.Error("the probe sent a mail")

@@ -25,17 +25,18 @@ import (
 )
 
 // daemon is the running program. Its filter is swapped as a whole at a reload;
-// messages in work finish under the one they began with.
+// messages in work finish under the one they initial with.
 type daemon struct {
-	log    *slog.Logger
-	relays *reinject.Transports
-	filter atomic.Pointer[filter.Filter]
-	feeds  []*listen.Feed
-	failed chan error // a listener that ended by itself
+	log     *slog.Logger
+	initial *policy.Config // what listeners and log were made of
+	relays  *reinject.Transports
+	filter  atomic.Pointer[filter.Filter]
+	feeds   []*listen.Feed
+	failed  chan error // a listener that ended by itself
 }
 
 func newDaemon(cfg *policy.Config, log *slog.Logger) (*daemon, error) {
-	d := &daemon{log: log, failed: make(chan error, 1)}
+	d := &daemon{log: log, initial: cfg, failed: make(chan error, 1)}
 	d.relays = reinject.NewTransports(reinject.Options{Helo: cfg.Hostname, Log: log})
 	f, err := d.newFilter(cfg)
 	if err != nil {
@@ -141,26 +142,40 @@ func (d *daemon) feedOptions(cfg *policy.Config, l policy.Listener) listen.FeedO
 // reload takes a new configuration for the messages to come. Any mistake
 // leaves the old one in force.
 func (d *daemon) reload(cfg *policy.Config) error {
-	old := d.filter.Load().Policy
-	if !slices.Equal(places(old), places(cfg)) {
-		return errors.New("listeners cannot change while the program runs: restart it")
+	if !slices.Equal(places(d.initial), places(cfg)) {
+		return fmt.Errorf("%s: listeners cannot change while the program runs: restart it", cfg.Origin("listeners"))
 	}
 	f, err := d.newFilter(cfg)
 	if err != nil {
 		return err
 	}
-	if atStart(old) != atStart(cfg) {
-		d.log.Warn("a change of hostname, limits of sessions, spool, bare_newline or log takes effect at the next start")
+	if late := takenAtStart(d.initial, cfg); len(late) > 0 {
+		d.log.Warn("the change of " + strings.Join(late, ", ") + " takes effect at the next start")
 	}
 	d.filter.Store(f)
 	return nil
 }
 
-// atStart is what the feeds and the log take from the configuration once.
-func atStart(cfg *policy.Config) string {
-	l := cfg.Limits
-	l.CheckDeadline, l.Received, l.Unpack = 0, 0, policy.UnpackLimits{}
-	return fmt.Sprint(cfg.Hostname, l, cfg.Spool, cfg.BareNewline, cfg.Log)
+// takenAtStart names what differs and is read only at the start, by the feeds
+// and the log.
+func takenAtStart(start, cfg *policy.Config) []string {
+	a, b := start.Limits, cfg.Limits
+	var out []string
+	for _, x := range []struct {
+		key         string
+		before, now any
+	}{
+		{"hostname", start.Hostname, cfg.Hostname},
+		{"limits.message_size", a.MessageSize, b.MessageSize}, {"limits.recipients", a.Recipients, b.Recipients},
+		{"limits.sessions", a.Sessions, b.Sessions}, {"limits.sessions_per_client", a.SessionsPerClient, b.SessionsPerClient},
+		{"limits.idle", a.Idle, b.Idle}, {"limits.data_idle", a.DataIdle, b.DataIdle}, {"limits.deadline", a.Deadline, b.Deadline},
+		{"spool", start.Spool, cfg.Spool}, {"bare_newline", start.BareNewline, cfg.BareNewline}, {"log", start.Log, cfg.Log},
+	} {
+		if x.before != x.now {
+			out = append(out, x.key)
+		}
+	}
+	return out
 }
 
 // places names the listeners with all that is read only at start.
@@ -199,7 +214,11 @@ func warnings(cfg *policy.Config) []string {
 		out = append(out, fmt.Sprintf("%s: NO COPY IS KEPT in %s: this version has no quarantine, mail that is discarded is gone", cfg.Origin("quarantine.dir"), cfg.Quarantine.Dir))
 	}
 	if cfg.Hostname == "localhost" || !strings.Contains(cfg.Hostname, ".") {
-		out = append(out, fmt.Sprintf("hostname %q is no full name: reports will be sent from %s", cfg.Hostname, cfg.NotifyFrom))
+		w := fmt.Sprintf("hostname %q has no domain: other servers may refuse to hear it in greetings", cfg.Hostname)
+		if strings.HasSuffix(string(cfg.NotifyFrom), "@"+cfg.Hostname) {
+			w += ", and nobody can answer to the author of reports, " + cfg.NotifyFrom.String()
+		}
+		out = append(out, w+"; set hostname, for example mail.example.org")
 	}
 	return out
 }

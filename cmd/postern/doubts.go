@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 
+	"postern/filter/listen"
+	"postern/filter/mail"
 	"postern/policy"
 )
 
@@ -37,8 +39,8 @@ func (r remark) String() string {
 	return s
 }
 
-// unusable says what would keep serve from starting: keys, engines,
-// the log.
+// unusable says what would keep serve from starting or from taking large mail:
+// keys, engines, owners of sockets, the spool, the log.
 func unusable(cfg *policy.Config) []remark {
 	var out []remark
 	if _, err := loadKeys(cfg); err != nil {
@@ -46,6 +48,16 @@ func unusable(cfg *policy.Config) []remark {
 	}
 	if _, err := newChecks(cfg); err != nil {
 		out = append(out, remarksOf(err)...)
+	}
+	for _, l := range cfg.Listeners {
+		if err := listen.CheckOwner(l.Owner); err != nil && isServed(l) {
+			out = append(out, remark{l.Origin.String(), "listener " + l.Address + ": " + err.Error(), ""})
+		}
+	}
+	if dir := cfg.Spool.Dir; dir != "" {
+		if what, hint := folderMissing(dir); what != "" {
+			out = append(out, remark{cfg.Origin("spool.dir").String(), "spool: " + what, hint})
+		}
 	}
 	if to := cfg.Log.To; to != "stderr" && to != "syslog" {
 		if what, hint := folderMissing(filepath.Dir(to)); what != "" {
@@ -59,6 +71,12 @@ func unusable(cfg *policy.Config) []remark {
 // a line.
 func remarksOf(err error) []remark {
 	var out []remark
+	if config, ok := errors.AsType[*policy.ConfigError](err); ok {
+		for _, m := range config.Mistakes {
+			out = append(out, remark{m.Place(), m.What, m.Hint})
+		}
+		return out
+	}
 	for line := range strings.Lines(err.Error()) {
 		r := remark{What: strings.TrimSuffix(line, "\n")}
 		if m := placed.FindStringSubmatch(r.What); m != nil {
@@ -93,11 +111,7 @@ func doubtful(ctx context.Context, cfg *policy.Config) ([]remark, error) {
 		out = append(out, remarksOf(errors.New(w))...)
 	}
 	for _, m := range cfg.Doubts() {
-		where := m.File
-		if m.Line > 0 {
-			where = fmt.Sprintf("%s:%d:%d", m.File, m.Line, m.Column)
-		}
-		out = append(out, remark{where, m.What, m.Hint})
+		out = append(out, remark{m.Place(), m.What, m.Hint})
 	}
 	if keys, err := loadKeys(cfg); err == nil {
 		for _, w := range keys.Warnings() {
@@ -138,11 +152,35 @@ func missingSockets(cfg *policy.Config) []remark {
 				continue
 			}
 			if info, err := os.Stat(path); err != nil || info.Mode()&os.ModeSocket == 0 {
-				out = append(out, remark{cfg.Origin("engines." + name).String(), "engine " + name + ": there is no socket " + path, "is its service running? until then all mail gets 451 (on_error: tempfail)"})
+				out = append(out, remark{cfg.Origin("engines." + name).String(), "engine " + name + ": there is no socket " + path, "is its service running? " + withoutEngine(cfg)})
 			}
 		}
 	}
 	slices.SortFunc(out, func(a, b remark) int { return strings.Compare(a.String(), b.String()) })
+	return out
+}
+
+// withoutEngine says what becomes of mail while an engine does not answer.
+func withoutEngine(cfg *policy.Config) string {
+	if s := cfg.Settings; s.OnError == policy.OnErrorPass {
+		return fmt.Sprintf("until it answers, mail is UNCHECKED (on_error: pass, unchecked.destiny: %s)", s.Unchecked.Destiny)
+	}
+	return "until it answers, all mail gets 451 (on_error: tempfail)"
+}
+
+// canFind says which categories some check of cfg can report. What is in a
+// message and in its header is looked at without any engine.
+func canFind(cfg *policy.Config) map[mail.Category]bool {
+	out := map[mail.Category]bool{mail.Unchecked: true, mail.Banned: true}
+	checks, err := newChecks(cfg)
+	if err != nil {
+		return map[mail.Category]bool{mail.Unchecked: true, mail.Banned: true, mail.Infected: true, mail.Spam: true, mail.Spammy: true, mail.BadHeader: true}
+	}
+	for _, c := range checks {
+		for _, category := range c.Categories {
+			out[category] = true
+		}
+	}
 	return out
 }
 
@@ -158,7 +196,11 @@ func lostAndReturned(ctx context.Context, cfg *policy.Config) ([]remark, error) 
 	var order []key
 	lost := map[key]*lostMail{}
 	returned := map[string][]string{} // listeners by place
+	possible := canFind(cfg)
 	err = s.each(ctx, func(at situation, outcomes []outcome) {
+		if len(at.content.findings) > 0 && !possible[at.content.findings[0].Category] {
+			return
+		}
 		o := &outcomes[0]
 		place := o.place(at.content).String()
 		if o.lost() {

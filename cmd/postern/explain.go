@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -32,7 +31,8 @@ func newExplainCommand() *cobra.Command {
 		Long: `Say for an envelope which banks apply and why, which direction each recipient
 has, and what each category would lead to. With a message file the checks look
 at it, and the output has their findings, the verdict, the changes to the
-header, the reply, and which settings would make the verdict different.
+header, the reply, and which settings would make the verdict different. "-"
+reads the message from standard input.
 
 Nothing is sent and nothing is written.`,
 		Example: `  postern explain --listener 127.0.0.1:10023 --client 192.0.2.7 --from a@example.org --to b@example.net
@@ -43,7 +43,7 @@ Nothing is sent and nothing is written.`,
 			if len(args) > 0 {
 				file = args[0]
 			}
-			return explain(cmd.Context(), cmd.OutOrStdout(), o, file)
+			return explain(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), o, file)
 		},
 	}
 	addConfigFlag(cmd, &o.config)
@@ -120,7 +120,7 @@ type explainedMessage struct {
 	Log     []string            `json:"log"`
 }
 
-func explain(ctx context.Context, out io.Writer, o explainOptions, file string) error {
+func explain(ctx context.Context, stdin io.Reader, out io.Writer, o explainOptions, file string) error {
 	cfg, err := policy.Load(o.config, engines())
 	if err != nil {
 		return exit(exitConfig, err)
@@ -141,7 +141,7 @@ func explain(ctx context.Context, out io.Writer, o explainOptions, file string) 
 		return err
 	}
 	if file != "" {
-		if err := explainMessage(ctx, run, tx, file, e); err != nil {
+		if err := explainMessage(ctx, run, tx, stdin, file, e); err != nil {
 			return err
 		}
 	}
@@ -163,14 +163,18 @@ func (o *explainOptions) transaction(cfg *policy.Config) (*mail.Transaction, err
 	}
 	for _, b := range o.banks {
 		if cfg.Bank(b) == nil {
-			return nil, fmt.Errorf("--bank: there is no bank %q", b)
+			return nil, fmt.Errorf("--bank: %w", noBank(cfg, b))
 		}
 	}
-	to := make([]mail.Address, len(o.to))
-	for i, a := range o.to {
-		to[i] = mail.Address(a)
+	from, err := addressOf(o.from)
+	if err != nil {
+		return nil, fmt.Errorf("--from: %w", err)
 	}
-	tx := dryTransaction(l, client, mail.Address(o.from), to)
+	to, err := envelopeTo(o.to)
+	if err != nil {
+		return nil, err
+	}
+	tx := dryTransaction(l, client, from, to)
 	tx.Banks = o.banks
 	return tx, nil
 }
@@ -265,12 +269,16 @@ func (r *dryResult) describe(i int) []string {
 }
 
 // explainMessage lets the checks look at the file.
-func explainMessage(ctx context.Context, run *dryRun, tx *mail.Transaction, file string, e *explanation) error {
-	data, err := os.ReadFile(file)
+func explainMessage(ctx context.Context, run *dryRun, tx *mail.Transaction, stdin io.Reader, file string, e *explanation) error {
+	data, err := readMessage(stdin, file)
 	if err != nil {
 		return exit(exitUsage, err)
 	}
-	tx.Message = mail.NewMessage(toCRLF(data))
+	data = toCRLF(data)
+	if limit := run.filter.Policy.Limits.MessageSize; int64(len(data)) > int64(limit) {
+		return exit(exitUsage, fmt.Errorf("%s has %d octets: it would be refused with 552, since limits.message_size is %s (%s)", file, len(data), limit, run.filter.Policy.Origin("limits.message_size")))
+	}
+	tx.Message = mail.NewMessage(data)
 	ctx, cancel := context.WithTimeout(ctx, run.filter.Policy.Limits.Deadline)
 	defer cancel()
 	ex, err := run.filter.Examine(ctx, tx)

@@ -94,12 +94,22 @@ func TestExplain(t *testing.T) {
 
 func TestExplainErrors(t *testing.T) {
 	t.Parallel()
-	dir := writeFiles(t, "postern.yaml", testedConfig)
+	dir := writeFiles(t, "postern.yaml", testedConfig, "mbox", "From a@b.c Mon Nov  2 10:00:00 2026\nFrom: a@b.c\n\nx\n",
+		"large.eml", "From: a@b.c\n\n"+strings.Repeat("x\n", 100000))
+	file := filepath.Join(dir, "postern.yaml")
+	if err := os.WriteFile(file, []byte(testedConfig+"limits: {message_size: 256KiB}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		args string
 		code int
 		want string
 	}{
+		{"--to <a@b.c", exitUsage, `"<a@b.c" is no address`},
+		{"--to <>", exitUsage, `"<>" is no recipient`},
+		{"--to a@b.c --from <<a@b.c>>", exitUsage, `"<<a@b.c>>" is no address`},
+		{"--to a@b.c " + dir + "/mbox", exitUsage, "a mailbox, not a message"},
+		{"--to a@b.c " + dir + "/large.eml", exitUsage, "it would be refused with 552, since limits.message_size is 256KiB (" + file + ":"},
 		{"--from a@b.c", exitUsage, `"to" not set`},
 		{"--to a@b.c --listener 127.0.0.1:1", exitUsage, "there are 127.0.0.1:10023, 127.0.0.1:10024"},
 		{"--to a@b.c --client localhost", exitUsage, `"localhost" is no IP address`},
@@ -110,5 +120,24 @@ func TestExplainErrors(t *testing.T) {
 		if code != tt.code || err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: code %d, %v; want %d, %s", tt.args, code, err, tt.code, tt.want)
 		}
+	}
+}
+
+// An address may be given as it stands in the log.
+func TestExplainBrackets(t *testing.T) {
+	t.Parallel()
+	dir := writeFiles(t, "postern.yaml", testedConfig)
+	ask := func(from, to, client string) string {
+		out, code, err := postern(t, "explain", "-c", dir+"/postern.yaml", "--from", from, "--to", to, "--client", client)
+		if code != 0 || err != nil {
+			t.Fatal(code, err)
+		}
+		return out
+	}
+	if plain, brackets := ask("a@example.org", `"a b"@example.org`, "192.0.2.7"), ask("<a@example.org>", `<"a b"@example.org>`, "[192.0.2.7]"); plain != brackets {
+		t.Errorf("without brackets:\n%s\nwith them:\n%s", plain, brackets)
+	}
+	if plain, brackets := ask("", "b@example.org", ""), ask("<>", "b@example.org", ""); plain != brackets {
+		t.Errorf("null sender:\n%s\nwith brackets:\n%s", plain, brackets)
 	}
 }

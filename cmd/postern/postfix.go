@@ -184,7 +184,7 @@ func loadFacts(config string) (*postfix.Postern, error) {
 	for _, l := range cfg.Listeners {
 		settings := cfg.Bank(l.Bank).Over(&cfg.Settings)
 		facts.Listeners = append(facts.Listeners, postfix.Listener{
-			Protocol: string(l.Protocol), Address: l.Address, Bank: l.Bank, Originating: settings.Originating,
+			Protocol: string(l.Protocol), Address: l.Address, Bank: l.Bank, Originating: settings.Originating, Unserved: !isServed(l),
 		})
 	}
 	hops := []string{cfg.Settings.ForwardTo, cfg.Settings.NotifyTo}

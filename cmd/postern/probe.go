@@ -48,6 +48,7 @@ func probe(ctx context.Context, cfg *policy.Config) []probed {
 	if err != nil {
 		return nil // told as a mistake
 	}
+	checks = slices.DeleteFunc(checks, func(c check.Named) bool { return cfg.Engines[c.Name] == nil })
 	m := mail.NewMessage([]byte("From: check@" + cfg.Hostname + "\r\nSubject: test of the scanners\r\n\r\n" + eicar + "\r\n"))
 	tx := &mail.Transaction{ID: "check", Received: time.Now(), Input: mail.InputLMTP, Message: m, Rcpts: []mail.Recipient{{Address: "check@localhost"}}}
 	for _, r := range check.Run(ctx, checks, &check.Input{Tx: tx}) {
@@ -58,7 +59,7 @@ func probe(ctx context.Context, cfg *policy.Config) []probed {
 		})
 		switch {
 		case r.Err != nil:
-			p.Error, p.Hint = r.Err.Error(), "until it answers, all mail gets 451 (on_error: tempfail)"
+			p.Error, p.Hint = r.Err.Error(), withoutEngine(cfg)
 		case infected >= 0:
 			p.Said = "found " + r.Findings[infected].Name
 		case looksForVirus:

@@ -222,7 +222,28 @@ func TestReloadFiles(t *testing.T) {
 		}
 	}
 
-	r.write(t, "postern.yaml", string(good))
+	r.write(t, "postern.yaml", string(good)+"domian: x\nsetings: y\n")
+	r.log.take()
+	if line := r.hangUp(); !strings.Contains(line, "mistakes: 2") || current() != old {
+		t.Error(line)
+	}
+	if said := strings.Join(r.log.take(), "\n"); !strings.Contains(said, `unknown key \"domian\"`) || !strings.Contains(said, `unknown key \"setings\"`) {
+		t.Errorf("mistakes are not in the log: %s", said)
+	}
+
+	// what is read at the start is compared with the start
+	const late = "the change of hostname, limits.idle, log takes effect at the next start"
+	other := strings.Replace(string(good), "mail.example.org", "other.example.org", 1) + "limits: {idle: 1m}\nlog: {level: debug}\n"
+	for _, text := range []string{other, other, string(good)} {
+		r.write(t, "postern.yaml", text)
+		if line := r.hangUp(); !strings.Contains(line, "reloaded") {
+			t.Error(line)
+		}
+		if said := strings.Join(r.log.take(), "\n"); strings.Contains(said, late) != (text == other) {
+			t.Errorf("about what takes effect at the next start: %s", said)
+		}
+	}
+
 	r.write(t, "local.txt", "example.net\n")
 	record := r.daemon.filter.Load().Keys.All()[0].Record()
 	r.newKey(t)

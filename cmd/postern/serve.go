@@ -96,10 +96,23 @@ func (d *daemon) run(config string, signals <-chan os.Signal, log sink) error {
 	}
 }
 
+// mostMistakes bounds what a bad configuration writes to the log.
+const mostMistakes = 20
+
 func (d *daemon) reloadFile(config string) {
 	cfg, err := policy.Load(config, engines())
 	if err == nil {
 		err = d.reload(cfg)
+	}
+	if config, ok := errors.AsType[*policy.ConfigError](err); ok && len(config.Mistakes) > 1 {
+		for i, m := range config.Mistakes {
+			if i == mostMistakes {
+				break
+			}
+			d.log.Error(m.String())
+		}
+		d.log.Error("the configuration is not taken, the old one stays", "mistakes", len(config.Mistakes))
+		return
 	}
 	if err != nil {
 		d.log.Error("the configuration is not taken, the old one stays", "err", err)

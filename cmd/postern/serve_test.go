@@ -118,7 +118,7 @@ func TestWarnings(t *testing.T) {
 	for _, c := range []struct{ name, config, want string }{
 		{"good", "hostname: a.example.org\nengines: {builtin: {}}\n", ""},
 		{"no engine", "hostname: a.example.org\n", "NO ENGINE IS CONFIGURED"},
-		{"short name", "hostname: a\nengines: {builtin: {}}\n", `hostname "a" is no full name`},
+		{"short name", "hostname: a\nengines: {builtin: {}}\n", `hostname "a" has no domain: other servers may refuse to hear it in greetings, and nobody can answer to the author of reports, <postmaster@a>`},
 		{"milter", "hostname: a.example.org\nengines: {builtin: {}}\nlisteners: [{protocol: milter, address: \"127.0.0.1:10026\"}]\n", "postern.yaml:3: listener 127.0.0.1:10026 IS NOT SERVED"},
 		{"quarantine", "hostname: a.example.org\nengines: {builtin: {}}\nquarantine: {dir: /var/q}\n", "postern.yaml:3: NO COPY IS KEPT in /var/q"},
 	} {

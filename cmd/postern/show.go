@@ -42,9 +42,12 @@ func show(ctx context.Context, out io.Writer, cfg *policy.Config, o checkOptions
 		if err != nil {
 			return exit(exitUsage, fmt.Errorf("--client: %w", err))
 		}
-		req := policy.Request{Listener: l.Address, Client: client, From: mail.Address(o.from)}
-		for _, a := range o.to {
-			req.Rcpts = append(req.Rcpts, mail.Address(a))
+		req := policy.Request{Listener: l.Address, Client: client}
+		if req.From, err = addressOf(o.from); err != nil {
+			return exit(exitUsage, fmt.Errorf("--from: %w", err))
+		}
+		if req.Rcpts, err = envelopeTo(o.to); err != nil {
+			return exit(exitUsage, err)
 		}
 		sel, err := cfg.Select(ctx, req)
 		if err != nil {
@@ -54,7 +57,7 @@ func show(ctx context.Context, out io.Writer, cfg *policy.Config, o checkOptions
 	case bank != "":
 		b := cfg.Bank(bank)
 		if b == nil {
-			return exit(exitUsage, fmt.Errorf("there is no bank %q", bank))
+			return exit(exitUsage, noBank(cfg, bank))
 		}
 		all = append(all, shownSettings{"bank " + bank + " over the base", nil, showSettings(b.Over(&cfg.Settings))})
 	default:

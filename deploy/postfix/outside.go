@@ -42,7 +42,7 @@ func (c *checker) pick(originating bool) *Listener {
 	var out *Listener
 	for i := range c.postern.Listeners {
 		l := &c.postern.Listeners[i]
-		if l.Originating == originating && l.Protocol != "am.pdp" && (out == nil || l.afterQueue() && !out.afterQueue()) {
+		if l.Originating == originating && l.feedable() && (out == nil || l.afterQueue() && !out.afterQueue()) {
 			out = l
 		}
 	}
@@ -73,7 +73,7 @@ func (c *checker) checkListeners() {
 	for i := range c.postern.Listeners {
 		l := &c.postern.Listeners[i]
 		reached := func(f *feed) bool { return f.listener == l }
-		if l.Protocol == "am.pdp" || slices.ContainsFunc(c.feeding(), reached) || c.reachable(l) || slices.Contains(c.offered, l) {
+		if !l.feedable() || slices.ContainsFunc(c.feeding(), reached) || c.reachable(l) || slices.Contains(c.offered, l) {
 			continue
 		}
 		kind, services := "smtp", c.services((*Service).world)

@@ -37,7 +37,11 @@ type Listener struct {
 	Address     string // host:port, or unix:/path
 	Bank        string // "" for none
 	Originating bool   // what comes in here is mail of our own people
+	Unserved    bool   // this version of Postern does not open it
 }
+
+// feedable reports whether Postfix can and should be led to l.
+func (l *Listener) feedable() bool { return l.Protocol != "am.pdp" && !l.Unserved }
 
 func (l *Listener) afterQueue() bool { return l.Protocol == "lmtp" || l.Protocol == "smtp" }
 

@@ -230,6 +230,31 @@ func TestShowIsShipped(t *testing.T) {
 	}
 }
 
+// A milter that nobody calls is found, unless nobody would answer there.
+func TestUnfedMilter(t *testing.T) {
+	t.Parallel()
+	s, err := parse("smtpd_milters = inet:127.0.0.1:8893\n", "smtp inet n - n - - smtpd\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, unserved := range []bool{false, true} {
+		p := &Postern{Listeners: []Listener{{Protocol: "milter", Address: "unix:/var/spool/postfix/postern/milter.sock", Unserved: unserved}}}
+		found := false
+		for _, f := range Check(p, s) {
+			if f.Rule != "listener-unfed" {
+				continue
+			}
+			found = true
+			if want := "postconf -P smtp/inet/smtpd_milters=unix:postern/milter.sock,inet:127.0.0.1:8893"; len(f.Mend) != 1 || f.Mend[0].String() != want {
+				t.Errorf("mended by %v, want %s", f.Mend, want)
+			}
+		}
+		if found == unserved {
+			t.Errorf("unserved %v: found %v", unserved, found)
+		}
+	}
+}
+
 // Show fits the pieces to the configuration.
 func TestShowFits(t *testing.T) {
 	t.Parallel()
@@ -239,6 +264,7 @@ func TestShowFits(t *testing.T) {
 			{Protocol: "smtp", Address: "[::1]:1024"},
 			{Protocol: "milter", Address: "unix:/var/spool/postfix/postern/milter.sock"},
 			{Protocol: "am.pdp", Address: "unix:/run/postern/am.pdp.sock"},
+			{Protocol: "milter", Address: "unix:/run/postern/unserved.sock", Unserved: true},
 		},
 		NextHops: []string{"[::1]:1025"}, Deadline: 20 * time.Minute, Sessions: 4, PeerSessions: 50, MessageSize: 1 << 20,
 	}, true)
@@ -254,6 +280,9 @@ func TestShowFits(t *testing.T) {
 	}
 	if strings.Contains(text, "am.pdp") {
 		t.Errorf("Postfix does not speak AM.PDP:\n%s", text)
+	}
+	if strings.Contains(text, "unserved") {
+		t.Errorf("leads to a listener that is not opened:\n%s", text)
 	}
 }
 

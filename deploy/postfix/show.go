@@ -92,7 +92,7 @@ func (p *Postern) additions() []addition {
 			a.service = "submission/inet"
 		}
 		switch {
-		case l.Protocol == "am.pdp":
+		case !l.feedable():
 			continue
 		case l.Protocol == "milter":
 			a.comment += "; the list takes the place of smtpd_milters in main.cf"

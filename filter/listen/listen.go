@@ -84,6 +84,13 @@ func parseMode(mode string) (fs.FileMode, error) {
 	return fs.FileMode(n), nil
 }
 
+// CheckOwner says whether this system knows the owner of a socket, in the form
+// that Listen takes.
+func CheckOwner(owner string) error {
+	_, _, err := lookupOwner(owner)
+	return err
+}
+
 // lookupOwner returns -1 for what is not given.
 func lookupOwner(owner string) (uid, gid int, err error) {
 	uid, gid = -1, -1

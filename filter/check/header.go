@@ -24,7 +24,7 @@ type headerCheck struct{}
 
 // Check reports the first complaint of each minor, in the order of the header.
 func (headerCheck) Check(_ context.Context, in *Input) ([]mail.Finding, error) {
-	s := headerScan{utf8: in.Tx.FromOpts.UTF8}
+	var s headerScan
 	for _, f := range in.Tx.Message.Header() {
 		s.field(f)
 	}
@@ -61,8 +61,8 @@ const maxOnceName = 32
 // Classes of octets in a line of the header.
 const (
 	octetBlank   = 1 << iota // space and tab
-	octetText                // other printable US-ASCII
-	octetControl             // what RFC 5322 section 4.1 calls obsolete, and NUL
+	octetText                // other US-ASCII; what RFC 5322 section 4.1 calls obsolete is still to be read
+	octetControl             // NUL and CR
 	octetHigh                // 8-bit
 )
 
@@ -71,7 +71,7 @@ var octetClass = func() (t [256]uint8) {
 		switch {
 		case c == ' ' || c == '\t':
 			t[c] = octetBlank
-		case c < ' ' || c == 0x7f:
+		case c == 0 || c == '\r':
 			t[c] = octetControl
 		case c >= 0x80:
 			t[c] = octetHigh
@@ -84,8 +84,7 @@ var octetClass = func() (t [256]uint8) {
 
 // headerScan is one walk through a header.
 type headerScan struct {
-	utf8     bool // the envelope says SMTPUTF8
-	line     int  // number of the line, from 1
+	line     int // number of the line, from 1
 	seen     uint32
 	found    [mail.BadHeaderDup + 1]bool
 	findings []mail.Finding
@@ -155,35 +154,32 @@ func (s *headerScan) octets(name string, line []byte, skip int) {
 	}
 }
 
-// high complains about 8-bit octets, unless they are UTF-8 and the envelope
-// allows it (RFC 6532).
+// high complains about 8-bit octets that are no UTF-8 text. That the envelope
+// does not say SMTPUTF8 is no complaint, as with Amavis ($allowed_header_tests
+// without utf8): too much mail is like that, and everybody reads it.
 func (s *headerScan) high(name string, line []byte, skip int) {
-	valid := utf8.Valid(line)
-	if valid && s.utf8 {
-		return
-	}
-	at, kind := 0, "and not UTF-8"
-	if valid {
-		kind = "UTF-8 without SMTPUTF8"
-	}
-	for at < len(line) {
+	for at := 0; at < len(line); {
 		r, n := utf8.DecodeRune(line[at:])
-		if r == utf8.RuneError && n == 1 || valid && n > 1 {
-			break
+		kind := ""
+		switch {
+		case r == utf8.RuneError && n == 1:
+			kind = "and not UTF-8"
+		case 0x80 <= r && r < 0xa0:
+			kind = "a control character"
+		}
+		if kind != "" {
+			s.complainAt(mail.BadHeader8Bit, fmt.Sprintf("Unencoded 8-bit character %02X hex (%s)", line[at:at+n], kind), name, line, skip, at)
+			return
 		}
 		at += n
 	}
-	s.complainAt(mail.BadHeader8Bit, fmt.Sprintf("Unencoded 8-bit character %02X hex (%s)", line[at], kind), name, line, skip, at)
 }
 
 // name looks at the syntax of the field name and counts the field.
 func (s *headerScan) name(f placedField) {
-	switch {
-	case f.Name == "", strings.HasPrefix(f.Name, "--"): // some delimiters hold a colon
+	if f.Name == "" || strings.HasPrefix(f.Name, "--") { // some delimiters hold a colon
 		s.noField(f)
 		return
-	case f.Raw[len(f.Name)] != ':':
-		s.complainField(mail.BadHeaderSyntax, "White space before the colon", f)
 	}
 	if len(f.Name) > maxOnceName {
 		return

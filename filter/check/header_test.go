@@ -49,8 +49,9 @@ func TestHeader(t *testing.T) {
 
 		{"8-bit", headerOf("Subject: Gr\xfc\xdfe"), false, []string{`2 Unencoded 8-bit character FC hex (and not UTF-8) in Subject, line 3 column 12: Gr\xFC\xDFe`}},
 		{"8-bit with SMTPUTF8", headerOf("Subject: Gr\xfc\xdfe"), true, []string{`2 Unencoded 8-bit character FC hex (and not UTF-8) in Subject, line 3 column 12: Gr\xFC\xDFe`}},
-		{"UTF-8", headerOf("Subject: Grüße"), false, []string{`2 Unencoded 8-bit character C3 hex (UTF-8 without SMTPUTF8) in Subject, line 3 column 12: Gr\xC3\xBC\xC3\x9Fe`}},
+		{"UTF-8", headerOf("Subject: Grüße"), false, nil},
 		{"UTF-8 with SMTPUTF8", headerOf("Subject: Grüße"), true, nil},
+		{"C1 control in UTF-8", headerOf("Subject: a\u0085b"), false, []string{`2 Unencoded 8-bit character C285 hex (a control character) in Subject, line 3 column 11: a\xC2\x85b`}},
 		{"UTF-8, then not", headerOf("Subject: ü\xfc"), true, []string{`2 Unencoded 8-bit character FC hex (and not UTF-8) in Subject, line 3 column 12: \xC3\xBC\xFC`}},
 		{"8-bit in a continuation", headerOf("Subject: a", " b \xe9"), false, []string{`2 Unencoded 8-bit character E9 hex (and not UTF-8) in Subject, line 4 column 4: b \xE9`}},
 		{"8-bit far behind", headerOf("Subject: " + strings.Repeat("a", 100) + "\xe9" + strings.Repeat("b", 100)), false,
@@ -60,8 +61,8 @@ func TestHeader(t *testing.T) {
 			`2 Unencoded 8-bit character FC hex (and not UTF-8), line 3 column 2: S\xFCbject: a`}},
 
 		{"NUL", headerOf("Subject: nul\x00subject"), false, []string{`3 Control character 00 hex in Subject, line 3 column 13: nul\x00subject`}},
-		{"escape", headerOf("Subject: \x1b$B"), false, []string{`3 Control character 1B hex in Subject, line 3 column 10: \x1B$B`}},
-		{"DEL", headerOf("X-A: b\x7f"), false, []string{`3 Control character 7F hex in X-A, line 3 column 7: b\x7F`}},
+		{"escape", headerOf("Subject: \x1b$B"), false, nil},
+		{"DEL", headerOf("X-A: b\x7f"), false, nil},
 		{"bare CR", headerOf("Subject: a\rBcc: b"), false, []string{`3 Control character 0D hex in Subject, line 3 column 11: a\x0DBcc: b`}},
 		{"CR before the end of line", headerOf("Subject: a\r", "X: y"), false, []string{`3 Control character 0D hex in Subject, line 3 column 11: a\x0D`}},
 		{"tab", headerOf("Subject:\ta\tb"), false, nil},
@@ -84,7 +85,7 @@ func TestHeader(t *testing.T) {
 		{"mailbox line", "From a@example.org Mon Aug  9 09:36:36 2021\r\n" + headerOf("X: y"), false, []string{`6 Line is no header field, line 1: From a@example.org Mon Aug  9 09:36:36 2021`}},
 		{"delimiter", headerOf("--=_a:b"), false, []string{`6 Line is no header field, line 3: --=_a:b`}},
 		{"blank in the name", headerOf("Sub ject: a"), false, []string{`6 Line is no header field, line 3: Sub ject: a`}},
-		{"blank before the colon", headerOf("Subject : a"), false, []string{`6 White space before the colon, line 3: Subject : a`}},
+		{"blank before the colon", headerOf("Subject : a"), false, nil},
 		{"no name", headerOf(": a"), false, []string{`6 Empty field name, line 3: : a`}},
 		{"backslash", headerOf(`a\b`), false, []string{`6 Line is no header field, line 3: a\\b`}},
 
@@ -92,7 +93,7 @@ func TestHeader(t *testing.T) {
 		{"empty header", "\r\n", false, []string{"7 Missing field Date"}},
 		{"no date", "From: a\r\n\r\n", false, []string{"7 Missing field Date"}},
 		{"no author", "dAtE: a\r\n\r\n", false, []string{"7 Missing field From"}},
-		{"blank before the colon counts", "Date : a\r\nFrom: b\r\n\r\n", false, []string{"6 White space before the colon, line 1: Date : a"}},
+		{"blank before the colon counts", "Date : a\r\nFrom: b\r\n\r\n", false, nil},
 
 		{"twice", headerOf("Subject: one", "SUBJECT: two", "To: a", "To: b"), false, []string{"8 Field stands more than once, line 4: SUBJECT: two"}},
 		{"twice the author", headerOf("From: b@example.org"), false, []string{"8 Field stands more than once, line 3: From: b@example.org"}},

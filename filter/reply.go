@@ -17,7 +17,7 @@ func (j *job) replies() []mail.Reply {
 		receipts[i] = j.rcpts[i].receipt
 	}
 	if j.tx.Input.OneReply() {
-		return []mail.Reply{mergeReplies(receipts, j.tx.MailID)}
+		return []mail.Reply{mergeReplies(receipts, j.tx.ID)}
 	}
 	out := make([]mail.Reply, len(receipts))
 	for i, r := range receipts {
@@ -46,7 +46,7 @@ func finalReply(r mail.Receipt) mail.Reply {
 // mergeReplies makes one reply for all recipients (Amavis:
 // one_response_for_all): any delay delays all; a refusal only if nobody was
 // accepted; else the text of the first delivery and what became of the rest.
-func mergeReplies(receipts []mail.Receipt, mailID string) mail.Reply {
+func mergeReplies(receipts []mail.Receipt, id string) mail.Reply {
 	var relayed, refused, bounced, discarded *mail.Reply
 	count := map[mail.Disposal]int{}
 	for _, r := range receipts {
@@ -74,9 +74,9 @@ func mergeReplies(receipts []mail.Receipt, mailID string) mail.Reply {
 	case relayed == nil && refused == nil && discarded == nil && bounced != nil:
 		return *bounced
 	}
-	reply := mail.NewReply(250, 5, 0, "Ok, id=%s", mailID)
+	reply, but := mail.NewReply(250, 5, 0, "Ok, id=%s", id), ""
 	if relayed != nil {
-		reply = *relayed
+		reply, but = *relayed, "but "
 	}
 	var rest []string
 	for _, d := range []struct {
@@ -90,7 +90,7 @@ func mergeReplies(receipts []mail.Receipt, mailID string) mail.Reply {
 	if len(rest) == 0 {
 		return reply
 	}
-	return mail.NewReply(reply.Code, reply.Enhanced[1], reply.Enhanced[2], "%s, but %s", reply.Text, strings.Join(rest, ", and "))
+	return mail.NewReply(reply.Code, reply.Enhanced[1], reply.Enhanced[2], "%s, %s%s", reply.Text, but, strings.Join(rest, ", and "))
 }
 
 func first(old *mail.Reply, r mail.Reply) *mail.Reply {

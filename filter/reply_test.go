@@ -58,6 +58,7 @@ func TestMergeReplies(t *testing.T) {
 		{"all reported", []mail.Receipt{bounced, bounced}, "250 2.0.0 Ok <a>, DSN was sent"},
 		{"relayed and reported", []mail.Receipt{bounced, relayed}, "250 2.0.0 from MTA(x): 250 2.0.0 Ok, but 1 BOUNCE"},
 		{"all kinds", []mail.Receipt{relayed, bounced, discarded, discarded}, "250 2.0.0 from MTA(x): 250 2.0.0 Ok, but 1 BOUNCE, and 2 DISCARD"},
+		{"reported and discarded", []mail.Receipt{bounced, discarded}, "250 2.5.0 Ok, id=ID, 1 BOUNCE, and 1 DISCARD"},
 		{"nothing handled", []mail.Receipt{relayed, {}}, "451 4.3.0 Error in processing"},
 	} {
 		if got := mergeReplies(c.in, "ID").String(); got != c.want {

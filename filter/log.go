@@ -288,16 +288,27 @@ func logText(s string) string {
 	return b.String()
 }
 
-// firstID returns the first <...> of the topmost field of that name, or the
-// whole value if it holds none.
+// firstID returns the first <...> of the topmost field of that name that stands
+// in no comment. A value that holds none gets the brackets, as in Amavis: they
+// bound what a stranger puts into the line.
 func firstID(h mail.Header, name string) string {
 	v, _ := h.First(name)
-	if i := strings.IndexByte(v, '<'); i >= 0 {
-		if n := strings.IndexByte(v[i:], '>'); n > 0 {
-			return v[i : i+n+1]
+	comments := true
+	for i := 0; i < len(v); i++ {
+		switch {
+		case v[i] == '(' && comments:
+			n := closing(v[i:])
+			i, comments = i+n, n > 0
+		case v[i] == '<':
+			if n := strings.IndexByte(v[i:], '>'); n > 0 {
+				return v[i : i+n+1]
+			}
 		}
 	}
-	return v
+	if v = strings.TrimSpace(v); v == "" {
+		return ""
+	}
+	return "<" + strings.ReplaceAll(strings.TrimPrefix(v, "<"), ">", "_") + ">"
 }
 
 // clientAndOrigin returns the two addresses of the log line. The first is who

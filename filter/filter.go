@@ -192,6 +192,10 @@ func (ex *Examination) addressed(c check.Named, r check.Result) []mail.Finding {
 	return out
 }
 
+func (ex *Examination) infected() bool {
+	return slices.ContainsFunc(ex.Findings, func(f mail.Finding) bool { return f.Category == mail.Infected })
+}
+
 func bypassed(s *policy.Settings, categories []mail.Category) bool {
 	for _, c := range categories {
 		if !s.Category(c).Bypass {

@@ -56,12 +56,13 @@ func (j *job) bundle(i int) bundle {
 	b := bundle{
 		hop:     sel.Settings.ForwardTo,
 		scanned: j.ex.Scanned && !sel.Settings.Virus.Bypass,
-		sign:    j.ex.Selection.Originating && sel.Settings.DKIM.Sign,
+		// not what is known to be infected, whoever bypasses the check
+		sign: j.ex.Selection.Originating && sel.Settings.DKIM.Sign && !j.ex.infected(),
 	}
 	for _, c := range v.Categories {
 		switch c.Category {
 		case mail.Infected:
-			b.alert, b.sign = "INFECTED, message contains virus: "+strings.Join(v.Names(c.Category), ", "), false
+			b.alert = "INFECTED, message contains virus: " + strings.Join(v.Names(c.Category), ", ")
 		case mail.Banned:
 			if b.alert == "" {
 				b.alert = "BANNED, message contains " + strings.Join(v.Names(c.Category), ", ")

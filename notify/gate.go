@@ -122,6 +122,10 @@ func matching(patterns []string, name string) string {
 	return ""
 }
 
+// Unanswerable reports whether nobody waits for an answer to the message: it is
+// a report itself, or a program or a list sent it.
+func Unanswerable(tx *mail.Transaction) bool { return tx.From == "" || automatic(tx) != "" }
+
 // automatic says which field or address shows that the message was sent by a
 // program or a list (RFC 3834 section 2), or returns the empty string.
 func automatic(tx *mail.Transaction) string {

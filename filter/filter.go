@@ -281,13 +281,11 @@ func (j *job) allRefusable() bool {
 }
 
 // deferred reports whether some recipient got a temporary refusal.
-func (j *job) deferred() bool {
-	for i := range j.rcpts {
-		if j.rcpts[i].receipt.Disposal == mail.Deferred {
-			return true
-		}
-	}
-	return false
+func (j *job) deferred() bool { return j.any(mail.Deferred) }
+
+// any reports whether one of these became of some recipient.
+func (j *job) any(disposals ...mail.Disposal) bool {
+	return slices.ContainsFunc(j.rcpts, func(r rcptState) bool { return slices.Contains(disposals, r.receipt.Disposal) })
 }
 
 // deferRest makes the whole message wait: nothing has been sent yet.

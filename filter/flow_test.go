@@ -354,6 +354,12 @@ func (h *flowHop) Send(_ context.Context, o *mail.Outgoing) []mail.Receipt {
 		}
 		to = nil
 	}
+	if refused := slices.IndexFunc(out, func(r mail.Receipt) bool { return r.Disposal == mail.Refused }); o.RefuseAll && !h.hop.LMTP && refused >= 0 {
+		for i := range out {
+			out[i] = out[refused]
+		}
+		to = nil
+	}
 	if len(to) > 0 {
 		c.printf("%s gets %s -> %s: %s", h.hop, o.From, strings.Join(to, ","), h.describe(o, data.Bytes()))
 	}

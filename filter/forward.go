@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"postern/filter/mail"
+	"postern/notify"
 )
 
 // bundle is what recipients must share to travel in one transaction: equal
@@ -45,9 +46,22 @@ func (j *job) forward(ctx context.Context) {
 			// cannot arrive twice
 			break
 		}
-		j.send(ctx, b, members[b])
+		if refusal := j.send(ctx, b, members[b]); refusal != nil {
+			j.refuseRest(*refusal)
+			break
+		}
 	}
 	j.settleRefusals()
+}
+
+// refuseRest gives those who have no receipt yet the refusal that stands for
+// the whole message.
+func (j *job) refuseRest(refusal mail.Receipt) {
+	for i := range j.rcpts {
+		if r := &j.rcpts[i]; r.receipt.Disposal == mail.NotHandled && !r.toReport {
+			r.receipt, r.byMTA = refusal, true
+		}
+	}
 }
 
 // bundle returns what recipient i's copy needs.
@@ -83,14 +97,16 @@ func (j *job) bundle(i int) bundle {
 	return b
 }
 
-// send relays one bundle and keeps the receipts.
-func (j *job) send(ctx context.Context, b bundle, rcpts []int) {
+// send relays one bundle and keeps the receipts. It returns the refusal of a
+// recipient that all must share.
+func (j *job) send(ctx context.Context, b bundle, rcpts []int) (refusal *mail.Receipt) {
 	o := &mail.Outgoing{
 		Client: j.tx.Client, From: j.tx.From, FromOpts: j.tx.FromOpts,
 		Message: j.tx.Message, Edits: j.edits(b), AllOrNone: j.tx.Input.OneReply(),
 	}
 	for _, i := range rcpts {
 		o.Rcpts = append(o.Rcpts, j.tx.Rcpts[i])
+		o.RefuseAll = o.RefuseAll || j.mustRefuse(i)
 	}
 	if b.sign {
 		signed, err := j.Keys.Sign(o)
@@ -110,27 +126,41 @@ func (j *job) send(ctx context.Context, b bundle, rcpts []int) {
 		case mail.Refused:
 			s.byMTA = true
 			s.receipt.Reply.Text = mail.NewReply(550, 0, 0, "id=%s - Rejected by next-hop MTA on relaying, %s", j.tx.ID, r.Reply.Text).Text
+			if o.RefuseAll {
+				refusal = &s.receipt
+			}
 		}
 	}
+	if j.any(mail.Relayed) { // an LMTP server refuses at the final dot
+		return nil
+	}
+	return refusal
+}
+
+// mustRefuse reports whether only a refusal of the whole message can tell the
+// sender that the next hop does not take recipient i: the one reply for all
+// would hide it, and we may not write to the sender ourselves. Nobody is to be
+// told about mail of lists and programs.
+func (j *job) mustRefuse(i int) bool {
+	if !j.tx.Input.OneReply() || !j.tx.Input.AfterQueue() || notify.Unanswerable(j.tx) ||
+		j.any(mail.Relayed, mail.Bounced, mail.Discarded) { // too late
+		return false
+	}
+	return j.gate.WouldTell(i) && !j.gate.Failure(i, &j.ex.Verdicts[i], 0).Open()
 }
 
 // settleRefusals finds a way to tell about recipients that the next hop
-// refused while it took others, where one reply must do for all. If that is a
-// delay, the refusals come again.
+// refused while others are done with, where one reply must do for all. If that
+// is a delay, the refusals come again. What mustRefuse is about comes here only
+// when others have the message already, and then nobody can be told.
 func (j *job) settleRefusals() {
 	if !j.tx.Input.OneReply() || j.deferred() {
 		return
 	}
-	accepted := false
-	for i := range j.rcpts {
-		switch j.rcpts[i].receipt.Disposal {
-		case mail.Relayed, mail.Bounced:
-			accepted = true
-		}
-	}
+	done := j.any(mail.Relayed, mail.Bounced, mail.Discarded)
 	for i := range j.rcpts {
 		r := &j.rcpts[i]
-		if !accepted || r.receipt.Disposal != mail.Refused || !r.byMTA || r.toReport {
+		if !done || r.receipt.Disposal != mail.Refused || !r.byMTA || r.toReport {
 			continue
 		}
 		if why := j.gate.Failure(i, &j.ex.Verdicts[i], 0); why.Open() {

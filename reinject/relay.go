@@ -264,7 +264,26 @@ func (t *transaction) rcpt(s *session) (stop bool, err error) {
 			t.settle(rep, i)
 		}
 	}
+	if t.o.RefuseAll {
+		t.refuseRest()
+	}
 	return len(t.accepted) == 0, nil
+}
+
+// refuseRest refuses the accepted recipients if one was refused: the feeding
+// MTA gets that refusal for all of them, and tells the sender.
+func (t *transaction) refuseRest() {
+	for _, i := range t.todo {
+		if r := t.receipts[i]; r.Disposal == mail.Refused {
+			e := r.Reply.Enhanced
+			r.Reply = mail.NewReply(r.Reply.Code, e[1], e[2], "not sent because another recipient was refused: %s", r.Reply.Text)
+			for _, k := range t.accepted {
+				t.receipts[k] = r
+			}
+			t.accepted = nil
+			return
+		}
+	}
 }
 
 // settle writes the receipts for the recipients that rep is about.

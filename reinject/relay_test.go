@@ -48,9 +48,10 @@ func TestFaults(t *testing.T) {
 	tests := []struct {
 		name    string
 		script  []string
-		rcpts   int // 1 if 0
-		size    int // octets of body, small if 0
-		all     bool
+		rcpts   int  // 1 if 0
+		size    int  // octets of body, small if 0
+		all     bool // AllOrNone
+		refuse  bool // RefuseAll
 		want    []string
 		arrived int // messages read to the dot
 	}{
@@ -92,6 +93,13 @@ func TestFaults(t *testing.T) {
 			}},
 		{name: "all or none: 5xx does not", script: script(mailOk, rcptOk, "RCPT: 550 5.1.1 unknown", dataOk, "DOT: 250 2.0.0 Ok"), rcpts: 2, all: true,
 			want: []string{"250 2.0.0 from MTA(HOP): 250 2.0.0 Ok", "550 5.1.1 from MTA(HOP): 550 5.1.1 unknown"}, arrived: 1},
+		{name: "refuse all: 5xx stops", script: script(mailOk, rcptOk, "RCPT: 550 5.1.1 unknown", rcptOk, rset), rcpts: 3, refuse: true,
+			want: []string{"550 5.1.1 not sent because another recipient was refused: from MTA(HOP): 550 5.1.1 unknown", "550 5.1.1 from MTA(HOP): 550 5.1.1 unknown",
+				"550 5.1.1 not sent because another recipient was refused: from MTA(HOP): 550 5.1.1 unknown"}},
+		{name: "refuse all: 4xx comes first", script: script(mailOk, "RCPT: 550 5.1.1 unknown", "RCPT: 450 4.2.0 greylisted", rset), rcpts: 2, all: true, refuse: true,
+			want: []string{"451 4.5.0 not sent because MTA(HOP) put off another recipient: 450 4.2.0 greylisted", "450 4.2.0 from MTA(HOP): 450 4.2.0 greylisted"}},
+		{name: "refuse all: none refused", script: script(mailOk, rcptOk, rcptOk, dataOk, "DOT: 250 2.0.0 Ok"), rcpts: 2, refuse: true,
+			want: []string{"250 2.0.0 from MTA(HOP): 250 2.0.0 Ok", "250 2.0.0 from MTA(HOP): 250 2.0.0 Ok"}, arrived: 1},
 		{name: "all or none: too many", script: script(mailOk, rcptOk, "RCPT: 452 4.5.3 too many", rset), rcpts: 2, all: true,
 			want: []string{"451 4.5.0 not sent because MTA(HOP) put off another recipient: 452 4.5.3 too many", "452 4.5.3 from MTA(HOP): 452 4.5.3 too many"}},
 		{name: "too many recipients", script: script(mailOk, rcptOk, rcptOk, "RCPT: 452 4.5.3 too many", dataOk, "DOT: 250 2.0.0 Ok: queued as C1",
@@ -133,7 +141,7 @@ func TestFaults(t *testing.T) {
 			for i := range max(tt.rcpts, 1) {
 				o.Rcpts = append(o.Rcpts, mail.Recipient{Address: mail.Address(fmt.Sprintf("r%d@x.test", i))})
 			}
-			o.AllOrNone = tt.all
+			o.AllOrNone, o.RefuseAll = tt.all, tt.refuse
 			if tt.size > 0 {
 				o.Message = mail.NewMessage([]byte("Subject: x\r\n\r\n" + strings.Repeat("0123456789abcdef\r\n", tt.size/18)))
 			}

@@ -94,6 +94,10 @@ type Outgoing struct {
 	// transaction before DATA, because the feeding MTA takes one reply for
 	// all and would send to the accepted ones again.
 	AllOrNone bool
+	// RefuseAll asks that a refusal for good of any recipient stops the
+	// transaction before DATA as well, and is the answer for all, because
+	// nobody could tell the sender about one recipient.
+	RefuseAll bool
 }
 
 // Transport hands messages on. It returns one receipt per recipient, in the

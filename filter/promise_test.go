@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 	"unicode"
 
 	"postern/filter/check"
@@ -173,4 +175,37 @@ func TestForeignText(t *testing.T) {
 			t.Errorf("not printable: %q", line)
 		}
 	}
+}
+
+// stuckHop takes the message, and hangs with mail of our own.
+type stuckHop struct{ sender mail.Address }
+
+func (h stuckHop) Send(ctx context.Context, o *mail.Outgoing) []mail.Receipt {
+	if o.From != h.sender {
+		<-ctx.Done()
+		return make([]mail.Receipt, len(o.Rcpts))
+	}
+	var data strings.Builder
+	return takes(&data, "")(o)
+}
+
+// The feeding MTA gives up on us in the end: what nobody's mail depends on must
+// not hold up the reply.
+func TestNoticesDoNotHoldUpTheReply(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, tx := promiseFilter(t, stuckHop{"a@example.org"}, "settings: {bad_header: {admin: admin@example.org}}\n")
+		f.Checks = []check.Named{check.Header()}
+		tx.Message = mail.NewMessage([]byte("From: a@example.org\r\n\r\n"))
+		ctx, cancel := context.WithTimeout(t.Context(), f.Policy.Limits.Deadline)
+		defer cancel()
+		start := time.Now()
+		replies := f.Process(ctx, tx)
+		if len(replies) != 2 || replies[0].Class() != 2 || replies[1].Class() != 2 {
+			t.Errorf("answered %v", replies)
+		}
+		if took := time.Since(start); took == 0 || took > time.Minute {
+			t.Errorf("a notice that is not taken held up the reply for %s", took)
+		}
+	})
 }

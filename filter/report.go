@@ -4,11 +4,16 @@ package filter
 
 import (
 	"context"
+	"time"
 
 	"postern/filter/mail"
 	"postern/notify"
 	"postern/policy"
 )
+
+// noticeTime bounds what nobody's mail depends on: while notices are handed on,
+// the feeding MTA waits for the reply about a message that is done with.
+const noticeTime = 30 * time.Second
 
 // reportOn is what the notify package needs to know, as things stand now.
 func (j *job) reportOn() *notify.Report {
@@ -84,6 +89,8 @@ func (j *job) reportRelayed(ctx context.Context) {
 	if len(due) == 0 {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, noticeTime)
+	defer cancel()
 	o, err := j.reportOn().NDR(due)
 	if err == nil {
 		if r := j.sendOwn(ctx, o)[0]; r.Disposal == mail.Relayed {
@@ -114,6 +121,8 @@ func (j *job) notifyAdmins(ctx context.Context) {
 		j.Log.Error("no notice to the administrator", "id", j.tx.ID, "err", err)
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, noticeTime)
+	defer cancel()
 	for i, r := range j.sendOwn(ctx, o) {
 		if r.Disposal != mail.Relayed {
 			j.Log.Error("notice not accepted", "id", j.tx.ID, "admin", admins[i], "reply", r.Reply.Text)

@@ -320,7 +320,8 @@ func Default() *Config {
 // Bank returns the overlay of that name, or nil.
 func (c *Config) Bank(name string) *Overlay { return c.Banks[name] }
 
-// Listener returns the listener with that address as configured, or nil.
+// Listener returns the listener with that address as configured, or nil. No
+// address is there twice.
 func (c *Config) Listener(address string) *Listener {
 	for i := range c.Listeners {
 		if c.Listeners[i].Address == address {

@@ -237,15 +237,31 @@ func (d *doubts) localDomains() {
 	if l := d.cfg.selector.local; !l.any() {
 		d.at("local_domains", "no domain is ours: all mail is Outbound or OpenRelay, and no sender gets a report", "name your domains")
 	}
+	exact, below := map[string]int{}, map[string]int{} // the first entry with that name
 	for i, x := range list {
-		notX, dotX, nameX := cutMarks(x)
-		for j, y := range list[:i] {
-			notY, dotY, nameY := cutMarks(y)
-			covers := nameX == nameY && (dotY != "" || dotX == "") || dotY != "" && (nameY == "" || strings.HasSuffix(nameX, "."+nameY))
-			if covers && notX != notY && !strings.HasPrefix(x, "file:") && !strings.HasPrefix(y, "file:") {
-				d.at(fmt.Sprintf("local_domains[%d]", i), fmt.Sprintf("%s is never asked, since local_domains[%d], %s, holds it", x, j, y), "the first entry that holds a domain decides: put the exception first")
-				break
+		if strings.HasPrefix(x, "file:") {
+			continue
+		}
+		not, dot, name := cutMarks(x)
+		by := i // the first entry that holds all that x holds
+		if j, ok := exact[name]; ok && dot == "" {
+			by = j
+		}
+		parentDomains(name, func(parent string) bool {
+			if j, ok := below[parent]; ok {
+				by = min(by, j)
 			}
+			return true
+		})
+		if y := list[by]; by < i && strings.HasPrefix(y, "!") != (not != "") {
+			d.at(fmt.Sprintf("local_domains[%d]", i), fmt.Sprintf("%s is never asked, since local_domains[%d], %s, holds it", x, by, y), "the first entry that holds a domain decides: put the exception first")
+		}
+		first := exact
+		if dot != "" {
+			first = below
+		}
+		if _, ok := first[name]; !ok {
+			first[name] = i
 		}
 	}
 }

@@ -40,6 +40,9 @@ func diff(ctx context.Context, out io.Writer, from, to string, asJSON bool) erro
 		return exit(exitSoftware, err)
 	}
 	all = append(aroundMail(older, newer), all...)
+	if s.untried {
+		all = append(all, difference{tooMany, nil})
+	}
 	if asJSON {
 		return printJSON(out, append([]difference{}, all...))
 	}
@@ -264,6 +267,8 @@ func aroundMail(a, b *policy.Config) []difference {
 			out = append(out, difference{"listener " + l.Address + " comes, " + string(l.Protocol) + ", bank " + orNone(l.Bank), nil})
 		case old.Protocol != l.Protocol:
 			out = append(out, difference{fmt.Sprintf("listener %s: %s -> %s", l.Address, old.Protocol, l.Protocol), nil})
+		case old.Mode != l.Mode || old.Owner != l.Owner:
+			out = append(out, difference{fmt.Sprintf("listener %s: %s -> %s", l.Address, access(old), access(&l)), nil})
 		}
 	}
 	for _, x := range []struct {
@@ -273,12 +278,36 @@ func aroundMail(a, b *policy.Config) []difference {
 		{"hostname", a.Hostname, b.Hostname}, {"domain", a.Domain, b.Domain}, {"notify_from", a.NotifyFrom, b.NotifyFrom},
 		{"bare_newline", a.BareNewline, b.BareNewline},
 		{"local_domains", a.LocalDomains, b.LocalDomains}, {"own_networks", a.OwnNetworks, b.OwnNetworks},
-		{"dkim_keys", keyNames(a), keyNames(b)}, {"engines", a.Engines, b.Engines}, {"limits", a.Limits, b.Limits},
+		{"dkim_keys", keyNames(a), keyNames(b)}, {"signer_banks", signerNames(a), signerNames(b)}, {"engines", a.Engines, b.Engines}, {"limits", a.Limits, b.Limits},
 		{"quarantine", a.Quarantine, b.Quarantine}, {"spool", a.Spool, b.Spool}, {"log", a.Log, b.Log},
 	} {
 		if !reflect.DeepEqual(x.older, x.new) {
 			out = append(out, difference{x.key + ": " + briefly(x.older, x.new), nil})
 		}
+	}
+	if !slices.Equal(a.ArchivePasswords, b.ArchivePasswords) {
+		out = append(out, difference{"archive_passwords: not the same", nil}) // nothing to show around
+	}
+	return out
+}
+
+// access says who may use the socket of a listener.
+func access(l *policy.Listener) string {
+	mode := "as the umask leaves it"
+	if l.Mode != 0 {
+		mode = fmt.Sprintf("%04o", l.Mode)
+	}
+	if l.Owner == "" {
+		return "mode " + mode
+	}
+	return "mode " + mode + ", owner " + l.Owner
+}
+
+// signerNames does not show through any mail before signatures are verified.
+func signerNames(c *policy.Config) []string {
+	var out []string
+	for _, s := range c.SignerBanks {
+		out = append(out, strings.Join(s.Domains, " ")+": "+strings.Join(s.Banks, "/"))
 	}
 	return out
 }

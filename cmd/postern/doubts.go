@@ -147,8 +147,8 @@ func missingSockets(cfg *policy.Config) []remark {
 			addresses = a.Interface().([]string)
 		}
 		for _, a := range addresses {
-			path, ok := strings.CutPrefix(a, "unix:")
-			if !ok {
+			path := strings.TrimPrefix(a, "unix:")
+			if !strings.HasPrefix(path, "/") {
 				continue
 			}
 			if info, err := os.Stat(path); err != nil || info.Mode()&os.ModeSocket == 0 {
@@ -224,7 +224,7 @@ func lostAndReturned(ctx context.Context, cfg *policy.Config) ([]remark, error) 
 		out = append(out, lost[k].remark(k.listener, k.why))
 	}
 	if s.untried {
-		out = append(out, remark{cfg.Origin("recipients").String(), fmt.Sprintf("there are more than %d kinds of clients, senders or recipients: not all were tried", maxSamples), ""})
+		out = append(out, remark{cfg.Origin("recipients").String(), tooMany, ""})
 	}
 	return out, err
 }

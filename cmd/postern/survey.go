@@ -46,6 +46,8 @@ const anyOther = "any other"
 // maxSamples bounds the kinds of clients, senders and recipients.
 const maxSamples = 50
 
+var tooMany = fmt.Sprintf("there are more than %d kinds of clients, senders or recipients: not all were tried", maxSamples)
+
 // content is what checks may have found.
 type content struct {
 	name     string

@@ -130,6 +130,9 @@ func (l *loader) readInto(name string, data []byte, root reflect.Value) {
 	if top := doc.Content[0]; !isNull(top) {
 		if top.Kind != yaml.MappingNode {
 			hint := `the file is made of lines like "key: value"`
+			if m := tightColon.FindStringSubmatch(top.Value); m != nil {
+				hint = "write " + quote(m[1]+": "+m[2]) + ", with a blank"
+			}
 			if strings.Contains(top.Value, ";") {
 				hint += "; is this the configuration of another program?"
 			}
@@ -165,6 +168,7 @@ var (
 	// 1 in those of its scanner.
 	fromParser = regexp.MustCompile(`^did not find expected (<|node|'-'|key|','|'\}'|\]|\})`)
 	bareColon  = regexp.MustCompile(`(^|[\s,{-])\[?(\[[0-9A-Fa-f:.]*\][:/]\d|:{1,2}[0-9A-Fa-f/])`)
+	tightColon = regexp.MustCompile(`^([a-z_]+):(\S+)`)
 	tabIndent  = regexp.MustCompile(`(?m)^ *\t[ \t]*[^ \t\r\n#]`)
 )
 
@@ -174,7 +178,7 @@ var yamlHints = []struct{ start, hint string }{
 	{"did not find expected alphabetic", `quote a value that begins with "*" or "&"`},
 	{"did not find expected key", "see the indentation here and above"},
 	{"did not find expected '-'", "see the indentation here and above"},
-	{"did not find expected ','", `see whether a bracket or a comma is missing, or quotes around a value that holds ": "`},
+	{"did not find expected ','", `see whether a bracket or a comma is missing, a blank after a colon, or quotes around a value that holds ": "`},
 	{"did not find expected node content", "see whether a value needs quotes"},
 	{"could not find expected ':'", `a line reads "key: value"`},
 	{"found character that cannot start", `a value that begins with "@", "%" or a backtick needs quotes`},

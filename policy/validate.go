@@ -53,8 +53,8 @@ func (l *loader) validate() {
 	c.Quarantine.Dir = l.resolve(c.Quarantine.Dir)
 	c.Spool.Dir = l.resolve(c.Spool.Dir)
 	switch c.Log.To {
-	case "":
-		l.at("log.to", "empty", "want stderr, syslog or a file")
+	case "", "stdout", "-":
+		l.at("log.to", "want stderr, syslog or a file, not "+quote(c.Log.To), "")
 	case "stderr", "syslog":
 	default:
 		c.Log.To = l.resolve(c.Log.To)
@@ -314,6 +314,7 @@ func (l *loader) keys() {
 		name, below := strings.CutPrefix(k.Domain, ".")
 		name, problem := parseDomain(name)
 		switch {
+		case k.Domain == "" && l.wrongBelow(key+".domain"):
 		case k.Domain == "":
 			l.at(key, "no domain", "want the domain of the author")
 		case problem != "":
@@ -326,6 +327,7 @@ func (l *loader) keys() {
 		}
 		selector, problem := parseDomain(k.Selector)
 		switch {
+		case k.Selector == "" && l.wrongBelow(key+".selector"):
 		case k.Selector == "":
 			l.at(key, "no selector", "want the name under which the public key is published")
 		case problem != "":
@@ -336,7 +338,7 @@ func (l *loader) keys() {
 		default:
 			k.Selector = selector
 		}
-		if k.Key == "" {
+		if k.Key == "" && !l.wrongBelow(key+".key") {
 			l.at(key, "no key", "want the file of the private key; postern dkim keygen makes one")
 		}
 		k.Key = l.resolve(k.Key)
@@ -413,6 +415,8 @@ func parseDomain(s string) (name, problem string) {
 		return s, "want a domain, not the address " + quote(s)
 	case strings.ContainsAny(s, " \t"):
 		return s, "blank in the domain " + quote(s)
+	case strings.ContainsAny(s, typographic):
+		return s, quote(s) + " is no domain name: " + quotesHint
 	}
 	name, err := domainProfile.ToASCII(s)
 	if err != nil && mail.Address(s).ASCII() {

@@ -214,6 +214,11 @@ var topKeys = sync.OnceValue(func() []string {
 	return names
 })
 
+// topSettings are the keys of the settings that stand in no section of them.
+func topSettings() []string {
+	return slices.DeleteFunc(SettingsKeys(), func(key string) bool { return strings.Contains(key, ".") })
+}
+
 func collectFields(t reflect.Type, index []int, fields map[string][]int, names *[]string) {
 	for i := range t.NumField() {
 		f := t.Field(i)
@@ -231,6 +236,12 @@ func collectFields(t reflect.Type, index []int, fields map[string][]int, names *
 
 // unknownHint says where a key belongs, or what was meant.
 func (w *walker) unknownHint(path, key string, known []string) string {
+	if word, value, ok := strings.Cut(key, ":"); ok && slices.Contains(known, word) {
+		return "write " + quote(word+": "+value) + ", with a blank"
+	}
+	if w.overlay != nil && key == "settings" {
+		return "write what is in it without this key"
+	}
 	if w.overlay != nil && slices.Contains(topKeys(), key) {
 		return "it belongs at the top of the file"
 	}
@@ -248,10 +259,10 @@ func (w *walker) unknownHint(path, key string, known []string) string {
 		}
 	}
 	switch {
-	case len(sections) > 0 && (path == "" || w.overlay != nil):
-		return "it belongs in " + or(sections)
-	case len(sections) > 0 && slices.Contains(known, "settings"):
+	case len(sections) > 0 && path != "" && slices.Contains(known, "settings"):
 		return "it belongs in settings"
+	case len(sections) > 0 && (path == "" || w.overlay != nil || slices.Contains(topSettings(), key)):
+		return "it belongs in " + or(sections)
 	}
 	if near := nearest(key, known); near != "" {
 		return "nearest known key is " + quote(near)
@@ -394,7 +405,11 @@ func (w *walker) scalar(path string, n *yaml.Node, v reflect.Value) {
 		text = ""
 	}
 	if i := strings.IndexFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }); i >= 0 {
-		w.wrong(n, path, fmt.Sprintf("the value holds the control character %q", text[i]), "")
+		hint := ""
+		if strings.HasPrefix(text, "-----BEGIN ") {
+			hint = "a key has a file of its own: write its path here"
+		}
+		w.wrong(n, path, fmt.Sprintf("the value holds the control character %q", text[i]), hint)
 		return
 	}
 	what, hint := setScalar(v, text, n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0)
@@ -416,6 +431,13 @@ func manyHint(n *yaml.Node, v reflect.Value) string {
 	return ""
 }
 
+// typographic quotes come from text processors and web pages. To YAML they are
+// letters like others.
+const (
+	typographic = "\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
+	quotesHint  = "quotes are straight, \" or '"
+)
+
 const severalHint = "for several people make an alias in Postfix"
 
 // addressHint says how to write what text was meant to be.
@@ -424,6 +446,8 @@ func addressHint(text string) string {
 	inner, _, closed := strings.Cut(inner, ">")
 	_, problem := parseAddress(inner)
 	switch {
+	case strings.ContainsAny(text, typographic):
+		return quotesHint
 	case strings.Count(text, "@") > 1:
 		return severalHint
 	case display && closed && inner != "" && problem == "":

@@ -118,13 +118,14 @@ listeners:
   - {protocol: lmtp, address: "unix:a.sock", owner: "nobody-of-this-name:0"}
   - {protocol: milter, address: "unix:b.sock", owner: "nobody-of-this-name:0"}
 spool: {dir: none}
+log: {to: .}
 engines: {builtin: {}}
 `)
 	out, code, _ := postern(t, "check", "-c", filepath.Join(dir, "postern.yaml"))
 	out = strings.ReplaceAll(out, dir+"/", "")
 	for _, want := range []string{
 		`postern.yaml:4: listener unix:a.sock: owner "nobody-of-this-name:0" of a socket: no user "nobody-of-this-name"`,
-		"postern.yaml:6: spool: stat none: no such file or directory; mkdir none", "2 mistakes",
+		"postern.yaml:6: spool: stat none: no such file or directory; mkdir none", "log: ", " is a folder", "3 mistakes",
 	} {
 		if code != exitConfig || !strings.Contains(out, want) {
 			t.Errorf("code %d, %q is not in\n%s", code, want, out)

@@ -60,7 +60,11 @@ func unusable(cfg *policy.Config) []remark {
 		}
 	}
 	if to := cfg.Log.To; to != "stderr" && to != "syslog" {
-		if what, hint := folderMissing(filepath.Dir(to)); what != "" {
+		what, hint := folderMissing(filepath.Dir(to))
+		if info, err := os.Stat(to); err == nil && info.IsDir() {
+			what = to + " is a folder"
+		}
+		if what != "" {
 			out = append(out, remark{cfg.Origin("log.to").String(), "log: " + what, hint})
 		}
 	}

@@ -24,8 +24,8 @@ type BannedSettings struct {
 	// and HTML applications; the extensions that Windows always ran; Windows
 	// programs by content, whatever their name (these five are Debian's
 	// rules for Amavis); scripts that run on a click, also in a zip;
-	// shortcuts and settings files that start something else; packages and
-	// add-ins that install programs; disk images and notebooks, which take
+	// shortcuts and settings files that start something else; packages,
+	// libraries and add-ins that install or are programs; disk images and notebooks, which take
 	// the mark of the internet from what is in them; the same by content;
 	// and pieces of a message, which no filter can see whole. The large mail
 	// services refuse nearly all of these too.

@@ -14,13 +14,13 @@ var builtInRules = compiledRules(
 	blockNames("*.exe", "*.vbs", "*.pif", "*.scr", "*.bat", "*.cmd", "*.com", "*.cpl"),
 	BannedRule{Block: FileMatch{Type: []FileType{"exe-ms"}}},
 
-	blockNames("*.hta", "*.js", "*.jse", "*.vb", "*.vbe", "*.wsf", "*.wsh", "*.wsc", "*.sct", "*.ps1", "*.ps1xml", "*.psm1", "*.msh"),
+	blockNames("*.hta", "*.js", "*.jse", "*.vb", "*.vbe", "*.wsf", "*.wsh", "*.wsc", "*.sct", "*.ps1", "*.ps1xml", "*.psm1", "*.msh", "*.mjs", "*.ws", "*.pyw", "*.pyz"),
 	blockNames("*.lnk", "*.url", "*.website", "*.scf", "*.library-ms", "*.search-ms", "*.searchconnector-ms", "*.settingcontent-ms",
-		"*.appref-ms", "*.appcontent-ms", "*.desktop", "*.diagcab", "*.msc", "*.gadget", "*.shb", "*.shs"),
+		"*.appref-ms", "*.appcontent-ms", "*.desktop", "*.theme", "*.themepack", "*.deskthemepack", "*.rdp", "*.xnk", "*.diagcab", "*.msc", "*.gadget", "*.shb", "*.shs"),
 	blockNames("*.msi", "*.msp", "*.mst", "*.msix", "*.msixbundle", "*.appx", "*.appxbundle", "*.appinstaller", "*.application",
-		"*.xll", "*.jar", "*.jnlp", "*.chm", "*.hlp"),
+		"*.xll", "*.jar", "*.jnlp", "*.msu", "*.xbap", "*.diagcfg", "*.diagpkg", "*.dll", "*.ocx", "*.sys", "*.ex_", "*.chm", "*.hlp"),
 	blockNames("*.iso", "*.img", "*.vhd", "*.vhdx", "*.one", "*.onepkg"),
-	BannedRule{Block: FileMatch{Type: []FileType{"lnk", "hta", "chm", "msi", "iso", "vhd", "vhdx", "one"}}},
+	BannedRule{Block: FileMatch{Type: []FileType{"dll", "lnk", "hta", "chm", "msi", "iso", "vhd", "vhdx", "one"}}},
 	BannedRule{Block: FileMatch{Is: []FileMark{MarkPartial}}},
 )
 
@@ -41,7 +41,7 @@ func compiledRules(rules ...BannedRule) []BannedRule {
 // formats that it does not know the usual extension.
 var typeWords = sync.OnceValue(func() []string {
 	return strings.Fields(`
-	123 3g2 3gp 3mf 7z Z a aac accdb ace aiff alt alz amf amr ani ape apk apng appx arc arj asc asf atom au audio
+	123 3g2 3gp 3mf 7z Z a aac accdb ace aiff alt alz amf amr ani ape apk apng appx arc archive arj asc asf atom au audio
 	avi avif bat bmp bpg bufr bz2 cab cbor cdf-ms chm class cpio crx csv dae dat dbf dcm deb desktop djvu dll dmg
 	doc docm docx dvb dvi dwg dxf egg emf eml empty eot epub exe exe-com exe-ms exe-unix exe-vms fdf fig fits flac
 	flv fm gbr ged geojson gif glb gltf gml gpx grb gz har hdr heic heif heix hlp hqx hta html icns ico ics image

@@ -163,7 +163,7 @@ func TestBannedNames(t *testing.T) {
 		"ok.txt\x00.exe", "evil.exe\x00.txt", "ok.txt" + strings.Repeat(" ", 80) + ".exe", "../../tmp/evil.exe", `C:\temp\evil.exe`, "a\uff0fevil.exe",
 		"evil.exe:stream", "evil.exe::$DATA", "evil.exe.{00021401-0000-0000-C000-000000000046}", "a.{3050f4d8-98B5-11CF-BB82-00AA00BDCE0B}",
 		"evil.pdf.dll", "evil\x01.exe\x02", "evil.exe\r\n", "evil\xff.exe", strings.Repeat("x", 5000) + ".exe", "evil\u2024exe",
-		"a.iso", "a.lnk", "a.js", "a.one", "a.ps1", "a.library-ms", "a.url", "a.vhdx", "a.xll",
+		"a.iso", "a.lnk", "a.js", "a.one", "a.ps1", "a.library-ms", "a.url", "a.vhdx", "a.xll", "a.dll", "a.theme", "a.rdp",
 	} {
 		if !builtIn(name) {
 			t.Errorf("%q may pass", name)
@@ -172,7 +172,7 @@ func TestBannedNames(t *testing.T) {
 	for _, name := range []string{
 		"", "report.pdf", "report.docx", "Kalkulation 2026.xlsm", "photo.jpeg", "exe", "exe.txt", "a.exe.txt", "setup.exe.zip", "notes.txt",
 		"Re: the .exe file", "archive.tar.gz", "v1.2.3", "https:", "data.json", "index.html", "a.mjs.map", "signature.asc", "smime.p7s", "invite.ics",
-		"a.rar", "a.7z", "a.cab", "Angebot Nr. 12.", "日本語.pdf", "{brace}.txt", "a.dll", "www.example.org",
+		"a.rar", "a.7z", "a.cab", "Angebot Nr. 12.", "日本語.pdf", "{brace}.txt", "www.example.org",
 	} {
 		if builtIn(name) {
 			t.Errorf("%q is blocked", name)

@@ -86,7 +86,7 @@ func (h *handing) inPlace(p *mail.Part) bool {
 
 func isText(p *mail.Part) bool {
 	for _, t := range p.Types {
-		if t != "asc" && t != "txt" && t != "html" && t != "xml" && t != "empty" {
+		if t != "asc" && t != "txt" && t != "html" && t != "xml" && t != "ics" && t != "vcf" && t != "empty" {
 			return false
 		}
 	}

@@ -65,10 +65,11 @@ func init() {
 		"cab": readCab, "lha": readLHA, "arj": readARJ, "iso": readISO,
 		"doc": readOLE, "cdf-ms": readOLE, "tnef": readTNEF,
 		"pdf": readPDF, "rtf": readRTF, "one": readOneNote, "pgp.enc": readPGP,
+		"sh": readScript, "xml": readXML, "ics": readCard, "vcf": readCard,
 		"exe": readProgram, "chm": readCHM, "sis": readSIS,
 	}
 	for _, s := range []string{
-		"ace", "alz", "arc", "dmg", "egg", "img", "installshield", "kwaj", "lrz", "lz", "lz4", "lzo", "qcow", "sit",
+		"ace", "alz", "arc", "archive", "dmg", "egg", "img", "installshield", "kwaj", "lrz", "lz", "lz4", "lzo", "qcow", "sit",
 		"squashfs", "udf", "vhd", "vhdx", "vmdk", "volume", "wim", "xar", "zoo",
 	} {
 		containers[s] = unreadable

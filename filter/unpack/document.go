@@ -7,85 +7,11 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"strings"
 )
 
 // Documents carry other files: a PDF its attachments, RTF its objects in
 // hexadecimal, OneNote whatever was dropped on the page.
-
-// readPDF gives the embedded files of a PDF, and streams that are programs or
-// containers by their content. Its text and pictures are not given.
-func readPDF(x *expander, data []byte) error {
-	names := pdfNames(data)
-	for pos := 0; ; {
-		i := bytes.Index(data[pos:], []byte("stream"))
-		if i < 0 {
-			return nil
-		}
-		at := pos + i
-		pos = at + len("stream")
-		if at >= 3 && string(data[at-3:at]) == "end" {
-			continue
-		}
-		content := bytes.TrimPrefix(data[pos:], []byte("\r"))
-		if !bytes.HasPrefix(content, []byte("\n")) {
-			continue
-		}
-		content = content[1:]
-		head := data[max(0, at-1024):at]
-		head = head[max(0, bytes.LastIndex(head, []byte("endobj"))):]
-		plain := content
-		if i := bytes.Index(content, []byte("endstream")); i >= 0 {
-			plain = content[:i]
-			pos = len(data) - len(content) + i
-		} else {
-			x.damage("pdf: stream without an end")
-			pos = len(data)
-		}
-		if err := x.pdfStream(head, content, plain, names); err != nil {
-			return err
-		}
-	}
-}
-
-// pdfStream gives one stream if it is a file. head ends with its dictionary;
-// plain is up to the end mark, content goes on behind it.
-func (x *expander) pdfStream(head, content, plain []byte, names map[int][]string) error {
-	if err := x.budget.Check(); err != nil {
-		return err
-	}
-	embedded := bytes.Contains(head, []byte("/EmbeddedFile"))
-	packed := bytes.Contains(head, []byte("/FlateDecode")) || bytes.Contains(head, []byte("/Fl "))
-	m := member{note: "embedded file"}
-	if i := bytes.LastIndex(head, []byte(" obj")); i >= 0 {
-		m.names = names[pdfObject(head[:i])]
-	}
-	if !packed {
-		if !embedded && !startsFile(plain) {
-			return nil
-		}
-		if bytes.Contains(head, []byte("/Filter")) {
-			x.damage("pdf: embedded file with an unknown filter")
-		}
-		return x.giveStored(m, plain)
-	}
-	if !embedded {
-		var start [16]byte
-		r, err := x.inflate(content)
-		if err != nil {
-			return nil
-		}
-		n, _ := io.ReadFull(r, start[:])
-		if !startsFile(start[:n]) {
-			return nil
-		}
-	}
-	r, err := x.inflate(content)
-	if err != nil {
-		x.fail("pdf: embedded file", err)
-		return x.giveStored(m, plain)
-	}
-	return x.giveDecoded(m, r, -1)
-}
 
 // inflate returns a decoder of the zlib stream at the start of b. There is only
 // one at a time: a document may have thousands of streams.
@@ -115,77 +41,6 @@ func startsFile(b []byte) bool {
 	return false
 }
 
-// pdfObject returns the number in "12 0" at the end of b.
-func pdfObject(b []byte) int {
-	fields := bytes.Fields(b[max(0, len(b)-24):])
-	if len(fields) < 2 {
-		return -1
-	}
-	n, err := strconv.Atoi(string(fields[len(fields)-2]))
-	if err != nil {
-		return -1
-	}
-	return n
-}
-
-// pdfNames maps the numbers of embedded file objects to the names in the file
-// specifications that refer to them.
-func pdfNames(data []byte) map[int][]string {
-	names := make(map[int][]string)
-	const maxSpecs = 4096
-	for pos, specs := 0, 0; specs < maxSpecs; specs++ {
-		i := bytes.Index(data[pos:], []byte("/EF"))
-		if i < 0 {
-			break
-		}
-		pos += i + 3
-		spec := data[max(0, pos-1024):min(len(data), pos+1024)]
-		at := pos - max(0, pos-1024)
-		if i := bytes.LastIndex(spec[:at], []byte(" obj")); i >= 0 {
-			spec, at = spec[i:], at-i
-		}
-		if i := bytes.Index(spec[at:], []byte("endobj")); i >= 0 {
-			spec = spec[:at+i]
-		}
-		var found []string
-		for _, key := range []string{"/UF", "/F"} {
-			found = append(found, pdfStrings(spec, key)...)
-		}
-		fields := bytes.FieldsFunc(spec[at:], func(r rune) bool { return r == ' ' || r == '\r' || r == '\n' || r == '<' || r == '>' || r == '/' })
-		for i := 0; i+2 < len(fields); i++ {
-			if n, err := strconv.Atoi(string(fields[i])); err == nil && string(fields[i+2]) == "R" {
-				for _, f := range found {
-					names[n] = addName(names[n], f)
-				}
-			}
-		}
-	}
-	return names
-}
-
-// pdfStrings returns the strings "(...)" that follow key.
-func pdfStrings(b []byte, key string) (out []string) {
-	for {
-		i := bytes.Index(b, []byte(key))
-		if i < 0 {
-			return out
-		}
-		b = bytes.TrimLeft(b[i+len(key):], " \r\n")
-		if !bytes.HasPrefix(b, []byte("(")) {
-			continue
-		}
-		end := bytes.IndexByte(b, ')')
-		if end < 0 {
-			return out
-		}
-		s := b[1:end]
-		if bytes.HasPrefix(s, []byte("\xfe\xff")) {
-			s = narrow(s, 2)
-		}
-		out = append(out, textName(bytes.ReplaceAll(s, []byte("\\"), nil)))
-	}
-}
-
 // readRTF gives the objects of an RTF document.
 func readRTF(x *expander, data []byte) error {
 	for {
@@ -210,36 +65,64 @@ func readRTF(x *expander, data []byte) error {
 	}
 }
 
-// rtfHex decodes the hexadecimal digits up to the end of the group; white space
-// and control words between them do not count.
+// rtfHex decodes the hexadecimal digits up to the end of the group. What else
+// stands there does not count: white space, control words, groups in the group,
+// escaped octets; \bin is followed by octets as they are (RTF 1.9.1,
+// "Objects").
 func rtfHex(b []byte) []byte {
 	var out []byte
-	half, high := false, byte(0)
+	half, high, depth := false, byte(0), 0
 	for i := 0; i < len(b); i++ {
-		c := b[i]
-		var v byte
+		v := hexDigit(b[i])
 		switch {
-		case c >= '0' && c <= '9':
-			v = c - '0'
-		case c|0x20 >= 'a' && c|0x20 <= 'f':
-			v = c | 0x20 - 'a' + 10
-		case c == '}':
-			return out
-		case c == '\\':
-			for i+1 < len(b) && b[i+1] != ' ' && b[i+1] != '\r' && b[i+1] != '\n' && b[i+1] != '}' && b[i+1] != '\\' {
-				i++
+		case b[i] == '{':
+			depth++
+		case b[i] == '}':
+			if depth--; depth < 0 {
+				return out
 			}
-			continue
-		default:
-			continue
-		}
-		if half = !half; half {
-			high = v << 4
-		} else {
-			out = append(out, high|v)
+		case b[i] == '\\':
+			word, number, n := rtfControl(b[i:])
+			i += n - 1
+			if word == "bin" && number > 0 {
+				binary := b[i+1:][:min(number, len(b)-i-1)]
+				out = append(out, binary...)
+				i += len(binary)
+			}
+		case v >= 0 && depth == 0:
+			if half = !half; half {
+				high = byte(v) << 4
+			} else {
+				out = append(out, high|byte(v))
+			}
 		}
 	}
 	return out
+}
+
+// rtfControl returns the control word at the start of b with its number, and
+// the length of all. An escaped octet has two digits.
+func rtfControl(b []byte) (word string, number, n int) {
+	n = 1
+	for n < len(b) && (b[n]|0x20 >= 'a' && b[n]|0x20 <= 'z') {
+		n++
+	}
+	if n == 1 {
+		if len(b) > 1 && b[1] == '\'' {
+			return "'", 0, min(4, len(b))
+		}
+		return "", 0, min(2, len(b))
+	}
+	word = string(b[1:min(n, 33)])
+	digits := n
+	for n < len(b) && n < digits+11 && (b[n] >= '0' && b[n] <= '9' || n == digits && b[n] == '-') {
+		n++
+	}
+	number, _ = strconv.Atoi(string(b[digits:n]))
+	if n < len(b) && b[n] == ' ' {
+		n++
+	}
+	return word, number, n
 }
 
 // giveObject gives what an OLE 1 object holds ([MS-OLEDS] 2.2.5): version,
@@ -273,7 +156,7 @@ func (x *expander) giveObject(b []byte) error {
 		return x.giveStored(member{note: "embedded object"}, b)
 	}
 	native := rest[:min(n, int64(len(rest)))]
-	if class == "Package" {
+	if class == "Package" || bytes.HasPrefix(native, []byte("\x02\x00")) {
 		return x.givePackage(native, 0)
 	}
 	return x.giveStored(member{note: "embedded object"}, native)
@@ -419,5 +302,79 @@ func (z *lzw) code() error {
 // readPGP reports an encrypted message.
 func readPGP(x *expander, _ []byte) error {
 	x.out.encrypted = true
+	return nil
+}
+
+// readXML gives the files that documents in one XML file carry in base64: those
+// of Office are in elements binaryData and binData, those of OpenDocument in
+// binary-data.
+func readXML(x *expander, data []byte) error {
+	if err := readEmbedded(x, data); err != nil {
+		return err
+	}
+	for {
+		i := bytes.Index(data, []byte("bin"))
+		if i < 0 {
+			return nil
+		}
+		data = data[i:]
+		name, rest, ok := bytes.Cut(data[:min(len(data), 256)], []byte(">"))
+		if j := bytes.IndexAny(name, " \t\r\n"); j >= 0 {
+			name = name[:j]
+		}
+		if word := string(name); !ok || word != "binaryData" && word != "binData" && word != "binary-data" {
+			data = data[3:]
+			continue
+		}
+		data = data[len(data[:min(len(data), 256)])-len(rest):]
+		end := bytes.IndexByte(data, '<')
+		if end < 0 {
+			end = len(data)
+		}
+		if content := looseBase64(data[:end]); len(content) > 0 {
+			if err := x.giveStored(member{note: "embedded file"}, content); err != nil {
+				return err
+			}
+		}
+		data = data[end:]
+	}
+}
+
+// readCard gives the files that a calendar or an address card carries in base64
+// (RFC 5545 section 3.8.1.1, RFC 6350 section 6.2.4).
+func readCard(x *expander, data []byte) error {
+	if err := readEmbedded(x, data); err != nil {
+		return err
+	}
+	for len(data) > 0 {
+		line := data
+		for at := 0; ; { // up to a line end that no blank follows
+			i := bytes.IndexByte(data[at:], '\n')
+			if i < 0 {
+				data = nil
+				break
+			}
+			if at += i + 1; at >= len(data) || data[at] != ' ' && data[at] != '\t' {
+				line, data = data[:at], data[at:]
+				break
+			}
+		}
+		head, value, ok := bytes.Cut(line, []byte(":"))
+		params := strings.ToUpper(string(head[:min(len(head), 1024)]))
+		if !ok || !strings.Contains(params, ";ENCODING=B") && !strings.Contains(params, ";BASE64") {
+			continue
+		}
+		m := member{note: "attachment"}
+		for _, p := range strings.Split(string(head[:min(len(head), 1024)]), ";") {
+			if key, name, _ := strings.Cut(p, "="); strings.HasSuffix(strings.ToUpper(key), "FILENAME") {
+				m.names = addName(m.names, textName([]byte(strings.Trim(strings.TrimSpace(name), `"`))))
+			}
+		}
+		if content := looseBase64(value); len(content) > 0 {
+			if err := x.giveStored(m, content); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }

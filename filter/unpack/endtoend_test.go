@@ -103,7 +103,7 @@ func TestEvasionEndToEnd(t *testing.T) {
 		banned := byRules.Main().Category == mail.Banned
 		doubted := func(v *policy.Verdict) bool { return v.Main().Category == mail.Unchecked }
 		switch {
-		case tr.ID == "clean":
+		case strings.HasPrefix(tr.ID, "clean"):
 			if byScan.Main().Category != mail.Clean || byRules.Main().Category != mail.Clean {
 				fail("the control", byScan)
 			}

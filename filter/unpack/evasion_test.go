@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,6 +25,14 @@ var payload = func() []byte {
 	copy(b[200:], `X5O!P%@AP[4\PZX54(P^)7CC)7}$`+`EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*`)
 	return b
 }()
+
+// dllPayload, dosPayload and linkPayload are the payload as a library, with the
+// other mark of DOS, and behind the head of a shortcut.
+var (
+	dllPayload  = slices.Concat(payload[:0x80+22], []byte("\x02\x21"), payload[0x80+24:])
+	dosPayload  = append([]byte("ZM"), payload[2:]...)
+	linkPayload = append([]byte("\x4c\x00\x00\x00\x01\x14\x02\x00\x00\x00\x00\x00\xc0\x00\x00\x00\x00\x00\x00\x46"), payload...)
+)
 
 // want says what a trick must lead to.
 type want uint8
@@ -101,7 +110,9 @@ func (tr *trick) judge(r *Result) string {
 	got := false
 	facts := ""
 	for _, p := range r.Parts {
-		got = got || bytes.HasPrefix(p.Data, payload)
+		for _, evil := range [][]byte{payload, dllPayload, dosPayload, linkPayload} {
+			got = got || bytes.HasPrefix(p.Data, evil)
+		}
 		facts += strings.Join(p.Facts, ",")
 	}
 	minors := map[int]bool{}

@@ -11,13 +11,17 @@ type EvasionTrick struct {
 	OnlyFact       bool // nothing to find, only something that rules can ask for
 }
 
-// EvasionTricks are all tricks, and the two controls.
+// EvasionTricks are all tricks, and the controls: those whose id begins with
+// "clean" hold nothing.
 func EvasionTricks() []EvasionTrick {
 	out := []EvasionTrick{
 		{ID: "control", What: "plain attachment", Message: withPart(evilPart())},
 		{ID: "clean", What: "no attachment", Message: withBody("--real\r\nContent-Type: text/plain\r\n\r\nhello\r\n--real--\r\n")},
 	}
-	for _, list := range [][]trick{structureTricks(), encodingTricks(), archiveTricks()} {
+	for _, c := range controls() {
+		out = append(out, EvasionTrick{ID: "clean-" + c.id, What: c.what, Message: c.msg})
+	}
+	for _, list := range [][]trick{structureTricks(), encodingTricks(), archiveTricks(), formatTricks()} {
 		for _, tr := range list {
 			out = append(out, EvasionTrick{
 				ID: tr.id, What: tr.what, Message: tr.msg,

@@ -32,6 +32,20 @@ func readProgram(x *expander, data []byte) error {
 	return x.setupFiles(overlay)
 }
 
+// readScript gives the archive that stands behind the lines of a script which
+// unpacks itself.
+func readScript(x *expander, data []byte) error {
+	if err := readEmbedded(x, data); err != nil {
+		return err
+	}
+	for _, mark := range []string{"\n\x1f\x8b\x08", "\nBZh", "\n\xfd7zXZ\x00", "\n\x28\xb5\x2f\xfd"} {
+		if i := bytes.Index(data, []byte(mark)); i >= 0 {
+			return x.giveStored(member{note: "behind the script"}, data[i+1:])
+		}
+	}
+	return nil
+}
+
 // overlayOf returns what follows the last section of a Windows program.
 func overlayOf(data []byte) []byte {
 	const header, section = 24, 40

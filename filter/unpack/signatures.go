@@ -52,6 +52,7 @@ var signatures = []signature{
 	{"\x4c\x00\x00\x00\x01\x14\x02\x00", 0, []string{"lnk"}, "application/x-ms-shortcut"},
 	{"\xe4\x52\x5c\x7b\x8c\xd8\xa7\x4d\xae\xb1\x53\x78\xd0\x29\x96\xd3", 0, []string{"one"}, "application/onenote"},
 	{"\x3f\x5f\x03\x00", 0, []string{"hlp"}, "application/winhlp"},
+	{`{\rt`, 0, []string{"rtf"}, "text/rtf"}, // with binary data in it
 	{"regf", 0, []string{"regf"}, "application/octet-stream"},
 	{"\x00\x01\x00\x00Standard ", 0, []string{"mdb"}, "application/x-msaccess"},
 
@@ -61,7 +62,9 @@ var signatures = []signature{
 	{"\x28\xb5\x2f\xfd", 0, []string{"zst"}, "application/zstd"},
 	{"\x1f\x9d", 0, []string{"Z"}, "application/x-compress"},
 	{"\x1f\xa0", 0, []string{"Z"}, "application/x-compress"},
+	{"\x1f\x1e", 0, []string{"Z"}, "application/x-compress"}, // pack
 	{"\x04\x22\x4d\x18", 0, []string{"lz4"}, "application/x-lz4"},
+	{"\x02\x21\x4c\x18", 0, []string{"lz4"}, "application/x-lz4"}, // of its first versions
 	{"LZIP", 0, []string{"lz"}, "application/x-lzip"},
 	{"\x89LZO\x00\r\n\x1a\n", 0, []string{"lzo"}, "application/x-lzop"},
 	{"LRZI", 0, []string{"lrz"}, "application/x-lrzip"},
@@ -99,12 +102,15 @@ var signatures = []signature{
 	{"ALZ\x01", 0, []string{"alz"}, "application/x-alz"},
 	{"EGGA", 0, []string{"egg"}, "application/x-egg"},
 	{"SIT!", 0, []string{"sit"}, "application/x-stuffit"},
+	{"StuffIt!", 0, []string{"sit"}, "application/x-stuffitx"},
+	{"ArC\x01", 0, []string{"arc"}, "application/x-freearc"},
 	{"StuffIt (c)", 0, []string{"sit"}, "application/x-stuffit"},
 	{"-----BEGIN PGP MESSAGE", 0, []string{"pgp", "pgp.enc"}, "application/pgp-encrypted"},
 
 	{"\x19\x04\x00\x10", 8, []string{"sis"}, "application/vnd.symbian.install"},
 	{"**ACE**", 7, []string{"ace"}, "application/x-ace-compressed"},
 	{"CD001", 0x8001, []string{"iso"}, "application/x-iso9660-image"},
+	{"CD001", 0x9311, []string{"iso"}, "application/x-iso9660-image"},
 	{"CD001", 0x9319, []string{"iso"}, "application/x-iso9660-image"},
 	{"BEA01", 0x8001, []string{"iso", "udf"}, "application/x-udf"},
 }

@@ -151,6 +151,8 @@ var textMagics = []struct{ magic, word, media string }{
 	{"#@~^", "vbs", "text/vbscript"},
 	{"WEB\r\n1\r\n", "iqy", "text/x-ms-iqy"},
 	{"ID;P", "slk", "application/x-sylk"},
+	{"BEGIN:VCALENDAR", "ics", "text/calendar"},
+	{"BEGIN:VCARD", "vcf", "text/vcard"},
 	{"(This file must be converted with BinHex", "hqx", "application/mac-binhex40"},
 }
 

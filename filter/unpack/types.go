@@ -3,6 +3,7 @@ package unpack
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 	"strings"
 
 	"github.com/gabriel-vasile/mimetype"
@@ -29,7 +30,11 @@ func fileTypes(data []byte, names []string) (short []string, media string) {
 	if !isContainer(short) && isVolume(names) {
 		short = append(short, "volume")
 	}
-	return alsoContainers(short, data), media
+	short = alsoContainers(short, data)
+	if short[len(short)-1] == "dat" && isArchiveName(names) {
+		short = append(short, "archive")
+	}
+	return short, media
 }
 
 // isVolume reports whether the name is that of a further file of an archive in
@@ -51,6 +56,26 @@ func isVolume(names []string) bool {
 	return false
 }
 
+// isArchiveName reports whether the name is that of an archive. What it holds
+// can be read by some program, then, even if nothing here knows the format or
+// finds it where it should be.
+func isArchiveName(names []string) bool {
+	return slices.ContainsFunc(names, func(n string) bool {
+		return archiveNames[strings.ToLower(extension(strings.TrimRight(n, ". ")))]
+	})
+}
+
+var archiveNames = func() map[string]bool {
+	known := map[string]bool{}
+	for _, ext := range strings.Fields(`
+		7z ace alz arc arj b1 br bz bz2 cab cpio deb egg gz iso jar lha lz lz4 lzh lzma lzo pea qcow2 rar rpm rz sit sitx sz
+		tar tbz tbz2 tgz tlz txz tzst udf uha vdi vhd vhdx vmdk wim xar xpi xz z zip zipx zoo zpaq zst zz
+	`) {
+		known[ext] = true
+	}
+	return known
+}()
+
 func isDigits(s string) bool {
 	for i := range len(s) {
 		if s[i] < '0' || s[i] > '9' {
@@ -66,6 +91,8 @@ func binaryTypes(data []byte, names []string) ([]string, string) {
 	switch {
 	case short == nil && isLZMA(data, names):
 		return []string{"lzma"}, "application/x-lzma"
+	case short == nil && bytes.HasPrefix(data, []byte("#!")):
+		return []string{"sh"}, "text/x-shellscript"
 	case short == nil:
 		if i := bytes.Index(data[:min(len(data), 1024)], []byte("%PDF-")); i >= 0 {
 			return []string{"pdf"}, "application/pdf"
@@ -187,6 +214,9 @@ func alsoContainers(short []string, data []byte) []string {
 	}
 	for _, h := range findEmbedded(data) {
 		add(h.kind)
+	}
+	if endsAsZip(data) {
+		add("zip")
 	}
 	return short
 }

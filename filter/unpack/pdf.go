@@ -1,0 +1,253 @@
+package unpack
+
+import (
+	"bytes"
+	"compress/zlib"
+	"encoding/ascii85"
+	"encoding/hex"
+	"errors"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// readPDF gives the embedded files of a PDF, and streams that are programs or
+// containers by their content. Its text and pictures are not given.
+func readPDF(x *expander, data []byte) error {
+	names := pdfNames(data)
+	if bytes.Contains(data, []byte("/Encrypt")) && (bytes.Contains(data, []byte("/EmbeddedFile")) || bytes.Contains(data, []byte("/ObjStm"))) {
+		x.out.encrypted = true // what may be attached is, too
+	}
+	for pos, end := 0, 0; ; {
+		i := bytes.Index(data[pos:], []byte("stream"))
+		if i < 0 {
+			return nil
+		}
+		at := pos + i
+		pos = at + len("stream")
+		if at >= 3 && string(data[at-3:at]) == "end" {
+			continue
+		}
+		content := bytes.TrimPrefix(data[pos:], []byte("\r"))
+		if !bytes.HasPrefix(content, []byte("\n")) {
+			continue
+		}
+		content = content[1:]
+		head := data[end:at]
+		head = head[max(0, bytes.LastIndex(head, []byte("endobj"))):]
+		plain := content
+		if i := bytes.Index(content, []byte("endstream")); i >= 0 {
+			plain = content[:i]
+			pos = len(data) - len(content) + i
+		} else {
+			x.damage("pdf: stream without an end")
+			pos = len(data)
+		}
+		end = pos
+		if err := x.pdfStream(head, content, plain, names); err != nil {
+			return err
+		}
+	}
+}
+
+// pdfStream gives one stream if it is a file. head ends with its dictionary;
+// plain is up to the end mark, content goes on behind it.
+func (x *expander) pdfStream(head, content, plain []byte, names map[int][]string) error {
+	if err := x.budget.Check(); err != nil {
+		return err
+	}
+	dict := pdfUnescape(head)
+	embedded := bytes.Contains(dict, []byte("/EmbeddedFile"))
+	filters := pdfFilters(dict)
+	m := member{note: "embedded file"}
+	if i := bytes.LastIndex(head, []byte(" obj")); i >= 0 {
+		m.names = names[pdfObject(head[:i])]
+	}
+	if len(filters) == 0 {
+		if !embedded && !startsFile(plain) {
+			return nil
+		}
+		return x.giveStored(m, plain)
+	}
+	if !embedded {
+		var start [16]byte
+		r, err := x.pdfDecoder(filters, content, plain)
+		if err != nil {
+			return nil // a picture, most often
+		}
+		n, _ := io.ReadFull(r, start[:])
+		if !startsFile(start[:n]) {
+			return nil
+		}
+	}
+	r, err := x.pdfDecoder(filters, content, plain)
+	if err != nil {
+		x.fail("pdf: embedded file", err)
+		return x.giveStored(m, plain)
+	}
+	if bytes.Contains(dict, []byte("/Predictor")) && embedded {
+		x.damage("pdf: embedded file with a predictor")
+	}
+	return x.giveDecoded(m, r, -1)
+}
+
+// pdfDecoder returns a decoder of a stream for all its filters.
+func (x *expander) pdfDecoder(filters []string, content, plain []byte) (io.Reader, error) {
+	var r io.Reader
+	for i, f := range filters {
+		var err error
+		switch {
+		case i > 4:
+			err = errUnsupported
+		case f == "Crypt":
+			err = errEncrypted
+		case i == 0 && (f == "FlateDecode" || f == "Fl"):
+			r, err = x.inflate(content) // whatever the end mark says
+		case f == "FlateDecode" || f == "Fl":
+			r, err = zlib.NewReader(r)
+		case i == 0 && (f == "ASCIIHexDecode" || f == "AHx"):
+			r = hex.NewDecoder(&pdfASCII{in: plain, end: '>'})
+		case i == 0 && (f == "ASCII85Decode" || f == "A85"):
+			r = ascii85.NewDecoder(&pdfASCII{in: bytes.TrimPrefix(bytes.TrimSpace(plain), []byte("<~")), end: '~'})
+		default:
+			err = errors.New("filter " + strconv.Quote(f[:min(len(f), 40)]) + " is not supported")
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// pdfASCII is text up to its end mark, without white space.
+type pdfASCII struct {
+	in  []byte
+	end byte
+}
+
+func (r *pdfASCII) Read(p []byte) (n int, err error) {
+	for n < len(p) {
+		if len(r.in) == 0 || r.in[0] == r.end {
+			if n == 0 {
+				err = io.EOF
+			}
+			return n, err
+		}
+		if c := r.in[0]; c > ' ' {
+			p[n] = c
+			n++
+		}
+		r.in = r.in[1:]
+	}
+	return n, nil
+}
+
+// pdfFilters returns the names in the value of /Filter.
+func pdfFilters(dict []byte) []string {
+	i := bytes.LastIndex(dict, []byte("/Filter"))
+	if i < 0 {
+		return nil
+	}
+	value := bytes.TrimLeft(dict[i+len("/Filter"):], " \t\r\n\f\x00")
+	if len(value) > 0 && value[0] == '[' {
+		value, _, _ = bytes.Cut(value[1:], []byte("]"))
+	} else if len(value) > 0 && value[0] == '/' {
+		n := bytes.IndexAny(value[1:], "/<>[]() \t\r\n\f\x00")
+		if n >= 0 {
+			value = value[:n+1]
+		}
+	} else {
+		return []string{"by reference"}
+	}
+	return strings.FieldsFunc(string(value), func(c rune) bool { return strings.ContainsRune("/ \t\r\n\f\x00", c) })
+}
+
+// pdfUnescape decodes "#xx" in names.
+func pdfUnescape(b []byte) []byte {
+	if bytes.IndexByte(b, '#') < 0 {
+		return b
+	}
+	out := make([]byte, 0, len(b))
+	for i := 0; i < len(b); i++ {
+		if b[i] == '#' && i+2 < len(b) {
+			if high, low := hexDigit(b[i+1]), hexDigit(b[i+2]); high >= 0 && low >= 0 {
+				out = append(out, byte(high<<4|low))
+				i += 2
+				continue
+			}
+		}
+		out = append(out, b[i])
+	}
+	return out
+}
+
+// pdfObject returns the number in "12 0" at the end of b.
+func pdfObject(b []byte) int {
+	fields := bytes.Fields(b[max(0, len(b)-24):])
+	if len(fields) < 2 {
+		return -1
+	}
+	n, err := strconv.Atoi(string(fields[len(fields)-2]))
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// pdfNames maps the numbers of embedded file objects to the names in the file
+// specifications that refer to them.
+func pdfNames(data []byte) map[int][]string {
+	names := make(map[int][]string)
+	const maxSpecs = 4096
+	for pos, specs := 0, 0; specs < maxSpecs; specs++ {
+		i := bytes.Index(data[pos:], []byte("/EF"))
+		if i < 0 {
+			break
+		}
+		pos += i + 3
+		spec := data[max(0, pos-1024):min(len(data), pos+1024)]
+		at := pos - max(0, pos-1024)
+		if i := bytes.LastIndex(spec[:at], []byte(" obj")); i >= 0 {
+			spec, at = spec[i:], at-i
+		}
+		if i := bytes.Index(spec[at:], []byte("endobj")); i >= 0 {
+			spec = spec[:at+i]
+		}
+		var found []string
+		for _, key := range []string{"/UF", "/F"} {
+			found = append(found, pdfStrings(spec, key)...)
+		}
+		fields := bytes.FieldsFunc(spec[at:], func(r rune) bool { return r == ' ' || r == '\r' || r == '\n' || r == '<' || r == '>' || r == '/' })
+		for i := 0; i+2 < len(fields); i++ {
+			if n, err := strconv.Atoi(string(fields[i])); err == nil && string(fields[i+2]) == "R" {
+				for _, f := range found {
+					names[n] = addName(names[n], f)
+				}
+			}
+		}
+	}
+	return names
+}
+
+// pdfStrings returns the strings "(...)" that follow key.
+func pdfStrings(b []byte, key string) (out []string) {
+	for {
+		i := bytes.Index(b, []byte(key))
+		if i < 0 {
+			return out
+		}
+		b = bytes.TrimLeft(b[i+len(key):], " \r\n")
+		if !bytes.HasPrefix(b, []byte("(")) {
+			continue
+		}
+		end := bytes.IndexByte(b, ')')
+		if end < 0 {
+			return out
+		}
+		s := b[1:end]
+		if bytes.HasPrefix(s, []byte("\xfe\xff")) {
+			s = narrow(s, 2)
+		}
+		out = append(out, textName(bytes.ReplaceAll(s, []byte("\\"), nil)))
+	}
+}

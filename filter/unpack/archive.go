@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+	"syscall"
 	"unicode/utf8"
 
 	"golang.org/x/text/encoding/charmap"
@@ -35,10 +36,6 @@ type outcome struct {
 	disagreement string // two readings of the container give different names or bytes
 	reason       string // what is damaged, for reports
 }
-
-// maxDictionary bounds the window that a decoder may ask for. It is what the
-// strongest ordinary settings of xz, 7-Zip and RAR use.
-const maxDictionary = 128 << 20
 
 // maxName bounds one name; longer ones are cut.
 const maxName = 4096
@@ -92,7 +89,7 @@ func isContainer(short []string) bool {
 // have been given.
 func expand(data []byte, short []string, b *Budget, add func(member) error) (outcome, error) {
 	x := &expander{budget: b, add: add}
-	defer func() { b.release(x.held) }()
+	defer x.free()
 	for i, s := range short {
 		read := containers[s]
 		if read == nil || sameReader(short[:i], s) {
@@ -121,7 +118,9 @@ type expander struct {
 	add    func(member) error
 	out    outcome
 	buf    []byte        // for decoded members, used again for the next one
+	room   []byte        // the memory map that buf is in when it is large
 	held   int64         // octets of buf that the budget granted
+	window int64         // octets that the budget granted to the windows of decoders
 	stop   error         // what add returned
 	zlib   io.ReadCloser // see inflate
 	inside bool          // the container lies in other data, which is searched for more
@@ -254,43 +253,72 @@ func (x *expander) handDecoded(m member, what string, err error) error {
 
 const (
 	decodeStep  = 64 << 10
-	decodeLarge = 16 << 20
+	decodeLarge = 1 << 20
 )
 
 // decode reads r to its end and pays for each step. The result is in x.buf
 // and holds what came before an error. size is a hint, not to be trusted.
 func (x *expander) decode(r io.Reader, size int64) ([]byte, error) {
-	buf := x.buf[:0]
-	if size > int64(cap(buf)) && size <= decodeLarge {
-		buf = make([]byte, 0, size+1)
+	if size > int64(cap(x.buf)) && size <= decodeLarge {
+		x.buf = make([]byte, 0, size+1)
 	}
-	if buf == nil {
-		buf = make([]byte, 0, decodeStep)
-	}
+	return x.decodeAfter(0, r)
+}
+
+// decodeAfter is decode that leaves n octets in x.buf as they are. They are
+// part of the result.
+func (x *expander) decodeAfter(n int, r io.Reader) ([]byte, error) {
+	x.buf = x.buf[:n]
 	var err error
 	for err == nil {
-		if len(buf) == cap(buf) {
-			buf = x.grow(buf)
+		if len(x.buf) == cap(x.buf) {
+			if err = x.grow(); err != nil {
+				break
+			}
 		}
 		var n int
-		n, err = r.Read(buf[len(buf):min(cap(buf), len(buf)+decodeStep)])
-		buf = buf[:len(buf)+n]
+		n, err = r.Read(x.buf[len(x.buf):min(cap(x.buf), len(x.buf)+decodeStep)])
+		x.buf = x.buf[:len(x.buf)+n]
 		if terr := x.budget.Take(int64(n)); terr != nil {
 			err = terr
-		} else if herr := x.hold(len(buf)); herr != nil {
+		} else if herr := x.hold(&x.held, int64(len(x.buf))); herr != nil {
 			err = herr
 		}
 	}
-	x.buf = buf
 	if err == io.EOF {
 		err = nil
 	}
-	return buf, err
+	return x.buf, err
 }
 
-// hold has the budget grant a buffer of n octets.
-func (x *expander) hold(n int) error {
-	more := int64(n) - x.held
+// grow makes room. A large buffer is a memory map with room for all that the
+// budget still allows: what is not written costs nothing, nothing is copied
+// again, and it is gone with the container. On the heap as much garbage again
+// would stay.
+func (x *expander) grow() error {
+	n := max(2*cap(x.buf), decodeStep)
+	if n <= decodeLarge {
+		x.buf = append(make([]byte, 0, n), x.buf...)
+		return nil
+	}
+	n = int(x.held+max(x.budget.memory, 0)) + decodeStep
+	if n <= cap(x.buf) {
+		x.budget.note("memory")
+		return ErrOverLimits
+	}
+	room, err := syscall.Mmap(-1, 0, n, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	if err != nil {
+		return fmt.Errorf("memory for a member: %w", err)
+	}
+	x.buf = append(room[:0], x.buf...)
+	x.unmap()
+	x.room = room
+	return nil
+}
+
+// hold has the budget grant n octets instead of the fewer ones in held.
+func (x *expander) hold(held *int64, n int64) error {
+	more := n - *held
 	if more <= 0 {
 		return nil
 	}
@@ -298,32 +326,33 @@ func (x *expander) hold(n int) error {
 		x.budget.note("memory")
 		return ErrOverLimits
 	}
-	x.held += more
+	*held += more
 	return nil
 }
 
-// grow makes room. Above decodeLarge it goes to all that the budget still
-// allows in one step: memory that is not written costs nothing, and doubling
-// would hold two large copies.
-func (x *expander) grow(buf []byte) []byte {
-	n := 2 * cap(buf)
-	if n > decodeLarge {
-		n = cap(buf) + int(max(min(x.budget.bytes, x.budget.memory), 0)) + decodeStep
+// needs has the budget grant the next decoder n octets for its window. That of
+// the decoder before it in the same container is not used any more.
+func (x *expander) needs(n int64) error {
+	if err := x.hold(&x.window, n); err != nil {
+		return fmt.Errorf("decoder that takes %d octets: %w", n, err)
 	}
-	bigger := make([]byte, len(buf), n)
-	copy(bigger, buf)
-	return bigger
+	x.budget.collect(n)
+	return nil
 }
 
-// detached gives fn a buffer of its own for the time of one nested decode.
-func (x *expander) detached(fn func() error) error {
-	kept, held := x.buf, x.held
-	x.buf, x.held = nil, 0
-	defer func() {
-		x.budget.release(x.held)
-		x.buf, x.held = kept, held
-	}()
-	return fn()
+// free gives back all that was granted. Nothing that was handed over by then
+// may be used any more.
+func (x *expander) free() {
+	x.unmap()
+	x.budget.release(x.held + x.window)
+	x.buf, x.held, x.window = nil, 0, 0
+}
+
+func (x *expander) unmap() {
+	if x.room != nil {
+		_ = syscall.Munmap(x.room)
+		x.room = nil
+	}
 }
 
 // giveTail hands over what follows the end of a container, if it is more than

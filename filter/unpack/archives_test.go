@@ -23,34 +23,48 @@ import (
 // libarchive, libzip and libmspack; uuencoded files are decoded. Each must be
 // read in 5 s and 256 MiB, without a panic.
 func TestArchives(t *testing.T) {
-	folders := append(filepath.SplitList(os.Getenv("POSTERN_ARCHIVES")),
-		moduleDir(t, "github.com/bodgit/sevenzip")+"/testdata", moduleDir(t, "github.com/gabriel-vasile/mimetype")+"/testdata",
-		goroot(t)+"/src/archive/zip/testdata", goroot(t)+"/src/archive/tar/testdata")
-	for _, folder := range folders {
+	for _, folder := range archiveFolders(t) {
 		t.Run(strings.ReplaceAll(strings.TrimPrefix(folder, "/"), "/", "_"), func(t *testing.T) {
 			n, doubts := 0, 0
-			err := filepath.WalkDir(folder, func(path string, e fs.DirEntry, err error) error {
-				if err != nil || !e.Type().IsRegular() {
-					return err
-				}
-				data, err := os.ReadFile(path)
-				if err != nil {
-					return err
-				}
-				if name, ok := strings.CutSuffix(path, ".uu"); ok {
-					path, data = name, uudecoded(data)
-				}
+			eachFile(t, folder, func(s sample) {
 				n++
-				if !judgeArchive(t, path, data).clean() {
+				if !judgeArchive(t, s.name, s.data).clean() {
 					doubts++
 				}
-				return nil
 			})
-			if err != nil || n == 0 {
-				t.Errorf("%d files, error %v", n, err)
+			if n == 0 {
+				t.Error("no files there")
 			}
 			t.Logf("%d files, %d with doubts", n, doubts)
 		})
+	}
+}
+
+func archiveFolders(t *testing.T) []string {
+	return append(filepath.SplitList(os.Getenv("POSTERN_ARCHIVES")),
+		moduleDir(t, "github.com/bodgit/sevenzip")+"/testdata", moduleDir(t, "github.com/gabriel-vasile/mimetype")+"/testdata",
+		goroot(t)+"/src/archive/zip/testdata", goroot(t)+"/src/archive/tar/testdata")
+}
+
+// eachFile gives f every file below folder.
+func eachFile(t *testing.T, folder string, f func(sample)) {
+	t.Helper()
+	err := filepath.WalkDir(folder, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if name, ok := strings.CutSuffix(path, ".uu"); ok {
+			path, data = name, uudecoded(data)
+		}
+		f(sample{path, data})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -96,16 +110,21 @@ func leaves(t *testing.T, data []byte, names []string, b *Budget, level int) (s 
 
 // memory returns a line of /proc/self/status in KiB.
 func memory(t *testing.T, key string) int {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(status), key+":")
-	n, err := strconv.Atoi(strings.Fields(rest)[0])
+	n, err := statusKiB(key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return n
+}
+
+func statusKiB(key string) (int, error) {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(status), key+":")
+	number, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+	return strconv.Atoi(number)
 }
 
 func moduleDir(t *testing.T, module string) string {
@@ -147,25 +166,31 @@ func uudecoded(text []byte) (out []byte) {
 	return out
 }
 
-// TestEndlessZips reads two files from the tests of Go's archive/zip: one that
-// contains itself, and one of 4 GiB of zeros in three layers.
 func TestEndlessZips(t *testing.T) {
+	for name, data := range endlessZips(t) {
+		if got := judgeArchive(t, name, data); !got.overLimits {
+			t.Errorf("%s: outcome %+v", name, got.outcome)
+		}
+	}
+}
+
+// endlessZips are two files from the tests of Go's archive/zip: one that
+// contains itself, and one of 4 GiB of zeros in three layers.
+func endlessZips(t *testing.T) map[string][]byte {
 	source, err := os.ReadFile(goroot(t) + "/src/archive/zip/reader_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}
+	out := map[string][]byte{}
 	for _, name := range []string{"rZipBytes", "biggestZipBytes"} {
 		dump := regexp.MustCompile("(?s)func " + name + `\(\) \[\]byte \{\s*s := .(.*?)` + "`").FindSubmatch(source)
 		if dump == nil {
 			t.Fatalf("%s not found", name)
 		}
 		text := regexp.MustCompile(`(?m)^[0-9a-f]{7}|\s+`).ReplaceAll(dump[1], nil)
-		data, err := hex.DecodeString(string(text))
-		if err != nil {
+		if out[name], err = hex.DecodeString(string(text)); err != nil {
 			t.Fatal(err)
 		}
-		if got := judgeArchive(t, name, data); !got.overLimits {
-			t.Errorf("%s: outcome %+v", name, got.outcome)
-		}
 	}
+	return out
 }

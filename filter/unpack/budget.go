@@ -7,6 +7,7 @@ package unpack
 import (
 	"context"
 	"errors"
+	"runtime"
 	"time"
 )
 
@@ -41,6 +42,7 @@ type Budget struct {
 	parts   int
 	entries int
 	memory  int64 // octets of decoded data that may still be held at a time
+	windows int64 // octets of windows made since the last collection
 	rounds  int64 // of hashing, left for making keys of passwords
 	limits  Limits
 	end     time.Time
@@ -50,14 +52,14 @@ type Budget struct {
 	passwords []string // see tries
 }
 
-// memoryFloor is the memory for what comes out of containers, beyond twice the
+// memoryFloor is the memory for what comes out of containers, beyond the
 // size of the message. It does not grow with what an archive claims to hold.
 const memoryFloor = 48 << 20
 
 // NewBudget starts the budget of a message of size octets.
 func NewBudget(ctx context.Context, l Limits, size int64) *Budget {
 	b := &Budget{ctx: ctx, bytes: l.Bytes, parts: l.Parts, entries: l.Entries, limits: l, end: time.Now().Add(l.Time)}
-	b.memory, b.rounds = memoryFloor+2*size, maxRounds
+	b.memory, b.rounds = memoryFloor+size, maxRounds
 	// small messages still get room for an ordinary archive
 	if n := max(size, 64<<10) * l.Ratio; n < b.bytes {
 		b.bytes = n
@@ -85,6 +87,19 @@ func (b *Budget) hold(n int64) bool {
 
 // release gives back what hold granted.
 func (b *Budget) release(n int64) { b.memory += n }
+
+// collectAfter is how much memory of windows may wait for the collector.
+const collectAfter = 8 << 20
+
+// collect is told of each window of n octets before it is made. Left to
+// itself the collector lets them pile up to the size of all that is in use.
+func (b *Budget) collect(n int64) {
+	if b.windows > 0 && b.windows+n > collectAfter {
+		runtime.GC()
+		b.windows = 0
+	}
+	b.windows += n
+}
 
 // Part pays for one MIME part.
 func (b *Budget) Part() error {

@@ -38,7 +38,7 @@ func readGzip(x *expander, data []byte) error {
 		if r.Name != "" {
 			names = addName(names, textName([]byte(r.Name)))
 		}
-		all, fail = x.decodeMore(all, r)
+		all, fail = x.decodeAfter(len(all), r)
 		ends = append(ends, len(all))
 		rest = data[len(data)-in.Len():]
 	}
@@ -49,24 +49,6 @@ func readGzip(x *expander, data []byte) error {
 		return fail
 	}
 	return x.giveTail(rest)
-}
-
-// decodeMore appends what r yields.
-func (x *expander) decodeMore(all []byte, r io.Reader) ([]byte, error) {
-	if all == nil {
-		return x.decode(r, -1)
-	}
-	var part []byte
-	err := x.detached(func() (err error) {
-		part, err = x.decode(r, -1)
-		return err
-	})
-	all = append(all, part...)
-	x.buf = all
-	if herr := x.hold(len(all)); err == nil {
-		err = herr
-	}
-	return all, err
 }
 
 // giveStreams gives the whole and the parts of it that end at ends.
@@ -137,7 +119,7 @@ func (c *byteCounter) ReadByte() (byte, error) {
 
 // readXZ gives the content of an xz file, all streams of it.
 func readXZ(x *expander, data []byte) error {
-	r, err := newXZ(data)
+	r, err := newXZ(data, x.needs)
 	if err != nil {
 		return err
 	}
@@ -152,7 +134,10 @@ func readXZ(x *expander, data []byte) error {
 
 // readLZMA gives the content of a file in the older format of xz.
 func readLZMA(x *expander, data []byte) error {
-	r, err := lzma.ReaderConfig{DictCap: maxDictionary}.NewReader(bytes.NewReader(data))
+	if len(data) < lzma.HeaderLen {
+		return io.ErrUnexpectedEOF
+	}
+	r, err := newLZMA(data[:5], int64(binary.LittleEndian.Uint64(data[5:])), data[lzma.HeaderLen:], x.needs)
 	if err != nil {
 		return err
 	}
@@ -161,7 +146,7 @@ func readLZMA(x *expander, data []byte) error {
 
 // readZstd gives the content of a zstd file, all frames of it.
 func readZstd(x *expander, data []byte) error {
-	d, err := newZstd(bytes.NewReader(data))
+	d, err := newZstd(data, x.needs)
 	if err != nil {
 		return err
 	}

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"io"
 	"strconv"
-
-	"github.com/ulikunitz/xz/lzma"
 )
 
 // Programs that install others carry them in ways of their own, behind the
@@ -92,7 +90,7 @@ func (x *expander) nsis(b []byte) error {
 	size := int(binary.LittleEndian.Uint32(b[24:]))
 	b = b[header:min(max(size, header), len(b))]
 	if isNSISLZMA(b) { // solid
-		r, err := nsisDecoder(b)
+		r, err := x.nsisDecoder(b)
 		if err != nil {
 			return err
 		}
@@ -114,7 +112,7 @@ func (x *expander) nsis(b []byte) error {
 		var err error
 		if !packed {
 			err = x.giveStored(m, content)
-		} else if r, derr := nsisDecoder(content); derr != nil {
+		} else if r, derr := x.nsisDecoder(content); derr != nil {
 			x.fail("nsis", derr)
 		} else {
 			err = x.giveDecoded(m, r, -1)
@@ -132,7 +130,7 @@ func isNSISLZMA(b []byte) bool {
 
 // nsisDecoder returns the decoder of a packed block: LZMA without a length,
 // with or without a filter flag before it, or Deflate.
-func nsisDecoder(b []byte) (io.Reader, error) {
+func (x *expander) nsisDecoder(b []byte) (io.Reader, error) {
 	if len(b) > 6 && b[0] <= 1 && isNSISLZMA(b[1:]) {
 		if b[0] == 1 {
 			return nil, errUnsupported // x86 filter
@@ -142,8 +140,7 @@ func nsisDecoder(b []byte) (io.Reader, error) {
 	if !isNSISLZMA(b) {
 		return flate.NewReader(bytes.NewReader(b)), nil
 	}
-	head := append(bytes.Clone(b[:5]), bytes.Repeat([]byte{0xff}, 8)...)
-	return lzma.ReaderConfig{DictCap: maxDictionary}.NewReader(io.MultiReader(bytes.NewReader(head), bytes.NewReader(b[5:])))
+	return newLZMA(b[:5], -1, b[5:], x.needs)
 }
 
 // setupFiles gives the files that InstallShield's setup program has behind it:

@@ -11,6 +11,9 @@ import (
 	"github.com/nwaples/rardecode/v2"
 )
 
+// minRarWindow is the least that the library allocates.
+const minRarWindow = 256 << 10
+
 // readRar gives the members of a RAR archive, formats 1.5 to 5. Of a set of
 // several files the library reads only the members that are whole.
 func readRar(x *expander, data []byte) error {
@@ -20,8 +23,11 @@ func readRar(x *expander, data []byte) error {
 	if !bytes.HasPrefix(data, []byte("Rar!")) {
 		return x.readInside(data, "rar")
 	}
-	options, opened := []rardecode.Option{rardecode.MaxDictionarySize(maxDictionary)}, false
-	if len(x.budget.passwords) > 0 && rarLocked(data) {
+	// the window comes with the header, but what it may cost is known only then
+	window := max(x.budget.memory/2, minRarWindow)
+	x.budget.collect(window)
+	options, opened := []rardecode.Option{rardecode.MaxDictionarySize(window)}, false
+	if len(x.budget.passwords) > 0 && rarLocked(data, options) {
 		for word := range x.budget.tries(rarRounds(data)) {
 			if try := append(options, rardecode.Password(word)); x.opensRar(data, try) {
 				x.budget.opened(word)
@@ -34,6 +40,7 @@ func readRar(x *expander, data []byte) error {
 	if err != nil {
 		return x.rarError(err)
 	}
+	solid := int64(0) // octets so far that later members may refer to
 	for {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
@@ -42,6 +49,13 @@ func readRar(x *expander, data []byte) error {
 		if err != nil {
 			return x.rarError(err)
 		}
+		if !h.Solid {
+			solid = 0
+		}
+		solid += max(h.UnPackedSize, minRarWindow)
+		if err := x.needs(min(window, solid)); err != nil {
+			return err
+		}
 		if err := x.giveRar(r, h, opened); err != nil {
 			return err
 		}
@@ -49,8 +63,8 @@ func readRar(x *expander, data []byte) error {
 }
 
 // rarLocked reports whether names or a member need a password.
-func rarLocked(data []byte) bool {
-	r, err := rardecode.NewReader(bytes.NewReader(data), rardecode.MaxDictionarySize(maxDictionary))
+func rarLocked(data []byte, options []rardecode.Option) bool {
+	r, err := rardecode.NewReader(bytes.NewReader(data), options...)
 	for err == nil {
 		var h *rardecode.FileHeader
 		if h, err = r.Next(); err == nil && h.Encrypted {

@@ -119,7 +119,7 @@ func (w *walk7z) unlock(r *sevenzip.Reader) (*sevenzip.Reader, bool) {
 		if err != nil {
 			continue
 		}
-		if _, err = w.x.decode7z(p.File[probe]); err != nil {
+		if _, err = w.decode(p.File[probe]); err != nil {
 			continue
 		}
 		w.x.budget.opened(word)

@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	"github.com/bodgit/sevenzip"
-	"github.com/ulikunitz/xz/lzma"
 )
 
 // read7z gives the members of a 7-Zip archive. The library decodes it, but it
@@ -35,7 +34,7 @@ func read7z(x *expander, data []byte) error {
 	}
 	r, opened := w.unlock(r)
 	for _, f := range r.File {
-		if err := x.give7z(f, w.locked(f.Stream), opened); err != nil {
+		if err := w.give(f, opened); err != nil {
 			return err
 		}
 	}
@@ -46,52 +45,6 @@ var (
 	magic7z      = []byte("7z\xbc\xaf\x27\x1c")
 	errEncrypted = errors.New("encrypted")
 )
-
-// give7z gives one member. opened says that the password of the locked ones is
-// known.
-func (x *expander) give7z(f *sevenzip.File, locked, opened bool) error {
-	m := member{names: addName(nil, textName([]byte(f.Name))), size: int64(min(f.UncompressedSize, 1<<62))}
-	info := f.FileInfo()
-	switch {
-	case info.IsDir():
-		m.dir = true
-		return x.give(m)
-	case locked && m.size > 0 && (!opened || f.CRC32 == 0):
-		m.encrypted = true
-		return x.give(m)
-	case info.Mode()&modeSpecial != 0:
-		m.special = true
-	case info.Mode()&modeLink != 0:
-		m.link = true
-	}
-	if err := x.budget.Entry(); err != nil {
-		return err
-	}
-	var err error
-	m.data, err = x.decode7z(f)
-	if locked && m.size > 0 {
-		if m.opened = err == nil; err != nil {
-			m.encrypted, m.data = true, nil // what a wrong password yields
-		}
-		if !errors.Is(err, ErrOverLimits) {
-			err = nil
-		}
-	}
-	return x.handDecoded(m, "7z", err)
-}
-
-func (x *expander) decode7z(f *sevenzip.File) ([]byte, error) {
-	in, err := f.Open()
-	if err != nil {
-		return nil, err
-	}
-	defer in.Close()
-	data, err := x.decode(in, int64(min(f.UncompressedSize, 1<<62)))
-	if err == nil && f.CRC32 != 0 && crc32.ChecksumIEEE(data) != f.CRC32 {
-		err = errors.New("checksum does not match")
-	}
-	return data, err
-}
 
 // walk7z goes through the header of a 7-Zip archive (7zFormat.txt of the LZMA
 // SDK) only to see that it asks for nothing unreasonable.
@@ -134,6 +87,59 @@ const (
 // locked reports whether the members of a folder are encrypted.
 func (w *walk7z) locked(folder int) bool {
 	return folder < len(w.folders) && slices.ContainsFunc(w.folders[folder].coders, isAES7z)
+}
+
+// give gives one member. opened says that the password of the locked ones is
+// known.
+func (w *walk7z) give(f *sevenzip.File, opened bool) error {
+	m := member{names: addName(nil, textName([]byte(f.Name))), size: int64(min(f.UncompressedSize, 1<<62))}
+	info, locked := f.FileInfo(), w.locked(f.Stream)
+	switch {
+	case info.IsDir():
+		m.dir = true
+		return w.x.give(m)
+	case locked && m.size > 0 && (!opened || f.CRC32 == 0):
+		m.encrypted = true
+		return w.x.give(m)
+	case info.Mode()&modeSpecial != 0:
+		m.special = true
+	case info.Mode()&modeLink != 0:
+		m.link = true
+	}
+	if err := w.x.budget.Entry(); err != nil {
+		return err
+	}
+	var err error
+	if m.data, err = w.decode(f); err != nil {
+		w.x.window = 0 // not given back: the library keeps its decoder
+	}
+	if locked && m.size > 0 {
+		if m.opened = err == nil; err != nil {
+			m.encrypted, m.data = true, nil // what a wrong password yields
+		}
+		if !errors.Is(err, ErrOverLimits) {
+			err = nil
+		}
+	}
+	return w.x.handDecoded(m, "7z", err)
+}
+
+func (w *walk7z) decode(f *sevenzip.File) ([]byte, error) {
+	if f.Stream < len(w.folders) && f.UncompressedSize > 0 {
+		if err := w.x.needs(w.folders[f.Stream].window()); err != nil {
+			return nil, err
+		}
+	}
+	in, err := f.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	data, err := w.x.decode(in, int64(min(f.UncompressedSize, 1<<62)))
+	if err == nil && f.CRC32 != 0 && crc32.ChecksumIEEE(data) != f.CRC32 {
+		err = errors.New("checksum does not match")
+	}
+	return data, err
 }
 
 // check walks the header, decoding it first if need be, and returns what
@@ -202,10 +208,9 @@ func (w *walk7z) decodeHeader(c coder7z, in []byte, size uint64) ([]byte, error)
 	case c.id == "\x00":
 		return in[:min(size, uint64(len(in)))], nil
 	case c.id == lzma7z && len(c.properties) == 5:
-		head := binary.LittleEndian.AppendUint64(bytes.Clone(c.properties), size)
-		r, err = lzma.ReaderConfig{DictCap: maxDictionary}.NewReader(io.MultiReader(bytes.NewReader(head), bytes.NewReader(in)))
+		r, err = newLZMA(c.properties, int64(size), in, w.x.needs)
 	case c.id == lzma27z && len(c.properties) == 1 && c.properties[0] <= 40:
-		r, err = newLZMA2(in, c.properties[0], int64(size))
+		r, err = newLZMA2(in, c.properties[0], int64(size), w.x.needs)
 	default:
 		return nil, errUnsupported
 	}
@@ -240,34 +245,28 @@ func (w *walk7z) header() error {
 	if w.err != nil {
 		return w.err
 	}
-	return w.folderLimits()
+	return nil
 }
 
-// folderLimits looks at what the coders ask for.
-func (w *walk7z) folderLimits() error {
-	for _, f := range w.folders {
-		for _, c := range f.coders {
-			var memory uint64
-			p := c.properties
-			switch {
-			case c.id == lzma7z && len(p) == 5, c.id == ppmd7z && len(p) == 5:
-				memory = uint64(binary.LittleEndian.Uint32(p[1:]))
-			case c.id == lzma27z && len(p) == 1:
-				memory = uint64(2|p[0]&1) << (min(p[0], 40)/2 + 11)
-			}
-			size := uint64(0)
-			for _, s := range f.sizes {
-				size = max(size, s)
-			}
-			if c.id == lzma7z {
-				memory = min(memory, size)
-			}
-			if memory > maxDictionary {
-				return ErrOverLimits
-			}
+// window returns the memory that the decoders of a folder ask for.
+func (f folder7z) window() int64 {
+	size := uint64(0)
+	for _, s := range f.sizes {
+		size = max(size, s)
+	}
+	total := uint64(0)
+	for _, c := range f.coders {
+		p := c.properties
+		switch {
+		case c.id == ppmd7z && len(p) == 5:
+			total += uint64(binary.LittleEndian.Uint32(p[1:]))
+		case c.id == lzma7z && len(p) == 5:
+			total += lzmaMemory * min(uint64(binary.LittleEndian.Uint32(p[1:])), size)
+		case c.id == lzma27z && len(p) == 1:
+			total += lzmaMemory * min(uint64(2|p[0]&1)<<(min(p[0], 40)/2+11), size)
 		}
 	}
-	return nil
+	return int64(total)
 }
 
 // streams walks a StreamsInfo and returns where the first packed stream is and

@@ -22,6 +22,7 @@ type xzReader struct {
 	size  int    // of the checksum after each block
 	sum   hash.Hash
 	block io.Reader
+	needs func(window int64) error
 }
 
 var (
@@ -30,8 +31,9 @@ var (
 	crcTable = crc64.MakeTable(crc64.ECMA)
 )
 
-func newXZ(data []byte) (*xzReader, error) {
-	r := &xzReader{in: data}
+// newXZ asks needs before a block gets its window.
+func newXZ(data []byte, needs func(window int64) error) (*xzReader, error) {
+	r := &xzReader{in: data, needs: needs}
 	return r, r.stream()
 }
 
@@ -153,7 +155,7 @@ func (r *xzReader) openBlock() error {
 		return err
 	}
 	end := min(length+(packed+3)&^3, len(r.in))
-	r.block, err = newLZMA2(r.in[length:length+packed], head[2], size)
+	r.block, err = newLZMA2(r.in[length:length+packed], head[2], size, r.needs)
 	if err != nil {
 		return err
 	}
@@ -186,15 +188,35 @@ func (r *xzReader) check() error {
 	return nil
 }
 
+// lzmaMemory is what the decoder of LZMA takes, in windows: it leaves so much
+// garbage behind that the heap grows to twice the window.
+const lzmaMemory = 2
+
 // newLZMA2 returns a decoder of LZMA2 data whose dictionary, by its property
 // byte, is no larger than what it yields.
-func newLZMA2(in []byte, property byte, size int64) (io.Reader, error) {
+func newLZMA2(in []byte, property byte, size int64, needs func(window int64) error) (io.Reader, error) {
 	dict := int64(2|property&1) << (property/2 + 11)
 	dict = max(min(dict, size), lzma.MinDictCap)
-	if dict > maxDictionary {
-		return nil, fmt.Errorf("dictionary of %d octets: %w", dict, ErrOverLimits)
+	if err := needs(lzmaMemory * dict); err != nil {
+		return nil, err
 	}
 	return lzma.Reader2Config{DictCap: int(dict)}.NewReader2(bytes.NewReader(in))
+}
+
+// newLZMA returns a decoder of LZMA data with these five octets of properties.
+// size is that of the content, negative if it is not known.
+func newLZMA(properties []byte, size int64, in []byte, needs func(window int64) error) (io.Reader, error) {
+	dict := int64(binary.LittleEndian.Uint32(properties[1:]))
+	if size >= 0 {
+		dict = min(dict, size)
+	}
+	dict = max(dict, lzma.MinDictCap)
+	if err := needs(lzmaMemory * dict); err != nil {
+		return nil, err
+	}
+	head := binary.LittleEndian.AppendUint32([]byte{properties[0]}, uint32(dict))
+	head = binary.LittleEndian.AppendUint64(head, uint64(max(size, -1)))
+	return lzma.ReaderConfig{DictCap: int(dict)}.NewReader(io.MultiReader(bytes.NewReader(head), bytes.NewReader(in)))
 }
 
 // lzma2Length walks over the chunks of LZMA2 data and returns the length of

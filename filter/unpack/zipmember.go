@@ -9,10 +9,10 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz/lzma"
 )
 
 // The compression methods of zip (APPNOTE 4.4.5) that are decoded.
@@ -287,7 +287,7 @@ func (z *zipReader) decode(v *zipView, method uint16) (data []byte, used int, er
 		data, err = z.x.decode(newInflate64(br), v.size)
 		return data, len(v.rest) - br.Len(), err
 	}
-	r, err := zipDecoder(method, v.flags, in, v.size)
+	r, err := z.x.zipDecoder(method, v.flags, in, v.size)
 	if err != nil {
 		return nil, -1, err
 	}
@@ -322,42 +322,47 @@ func descriptorAt(in []byte) int {
 
 // zipDecoder returns the decoder of the methods whose data does not tell its
 // own end.
-func zipDecoder(method, flags uint16, in []byte, size int64) (io.Reader, error) {
+func (x *expander) zipDecoder(method, flags uint16, in []byte, size int64) (io.Reader, error) {
 	switch method {
 	case zipBzip2:
 		return bzip2.NewReader(bytes.NewReader(in)), nil
 	case zipZstd, zipZstdOld:
-		d, err := newZstd(bytes.NewReader(in))
+		d, err := newZstd(in, x.needs)
 		if err != nil {
 			return nil, err
 		}
 		return d.IOReadCloser(), nil
 	case zipXZ:
-		return newXZ(in)
+		return newXZ(in, x.needs)
 	case zipLZMA:
-		return zipLZMADecoder(in, size)
+		return x.zipLZMA(in, size)
 	case zipImplode:
 		return newImplode(in, flags, size)
 	}
 	return nil, fmt.Errorf("method %d: %w", method, errUnsupported)
 }
 
-// zipLZMADecoder turns the header of APPNOTE 5.8.8 into that of an LZMA file.
-func zipLZMADecoder(in []byte, size int64) (io.Reader, error) {
+// zipLZMA turns the header of APPNOTE 5.8.8 into that of an LZMA file.
+func (x *expander) zipLZMA(in []byte, size int64) (io.Reader, error) {
 	if len(in) < 9 || binary.LittleEndian.Uint16(in[2:]) != 5 {
 		return nil, errDamaged
 	}
-	header := make([]byte, 13)
-	copy(header, in[4:9])
-	if size < 0 {
-		size = -1
-	}
-	binary.LittleEndian.PutUint64(header[5:], uint64(size))
-	return lzma.ReaderConfig{DictCap: maxDictionary}.NewReader(io.MultiReader(bytes.NewReader(header), bytes.NewReader(in[9:])))
+	return newLZMA(in[4:9], size, in[9:], x.needs)
 }
 
-// newZstd returns a decoder with bounded memory that starts no goroutine.
-func newZstd(r io.Reader) (*zstd.Decoder, error) {
-	return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(maxDictionary), zstd.WithDecoderMaxMemory(1<<31))
+// newZstd returns a decoder that starts no goroutine. No frame may have a
+// larger window than the first one, which needs is asked for.
+func newZstd(in []byte, needs func(window int64) error) (*zstd.Decoder, error) {
+	window := uint64(8 << 20) // what every decoder should have, by RFC 8878 section 3.1.1.1.2
+	var h zstd.Header
+	if h.Decode(in) == nil && !h.Skippable {
+		if window = h.WindowSize; h.HasFCS {
+			window = min(window, h.FrameContentSize)
+		}
+	}
+	if err := needs(int64(min(window, math.MaxInt64))); err != nil {
+		return nil, err
+	}
+	return zstd.NewReader(bytes.NewReader(in), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(max(h.WindowSize, window, zstd.MinWindowSize)), zstd.WithDecoderMaxMemory(1<<31))
 }

@@ -152,7 +152,8 @@ type SignerBank struct {
 type Rule struct {
 	// Addresses: user@example.org, user@ (in any domain), /regular
 	// expression/, example.org, .example.org (and all below), "." (all) or
-	// file:PATH, a list with one of these on each line.
+	// file:PATH, a list with one of these on each line. Case does not count,
+	// and user@... is user+anything@... too.
 	Match []string `yaml:"match"`
 	// What is different for them, with the keys of the base bank.
 	Settings *Overlay `yaml:"settings"`

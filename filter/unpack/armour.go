@@ -3,15 +3,17 @@ package unpack
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 	"strings"
 )
 
 // This file finds files that stand in a text without help of MIME: uuencode,
-// yEnc and BinHex 4.0.
+// yEnc and BinHex 4.0, and parts of a message that became text.
 
 // hidden is a file found in a text.
 type hidden struct {
 	name string
+	head *head // in place of a name
 	data []byte
 	how  string
 }
@@ -36,20 +38,49 @@ func (l *lines) next() (line []byte, ok bool) {
 	return trimEOL(line), true
 }
 
-// seek moves to the next line that begins with mark and returns it.
+// seek moves to the next line that begins with mark, in any case and after
+// blanks or control characters, and returns it from there on.
 func (l *lines) seek(mark string) ([]byte, bool) {
 	for {
-		i := bytes.Index(l.rest, []byte(mark))
-		if i < 0 {
+		line, ok := l.next()
+		if !ok {
 			return nil, false
 		}
-		start := bytes.LastIndexByte(l.rest[:i], '\n') + 1
-		l.rest = l.rest[start:]
-		line, _ := l.next()
-		if control(line[:min(i-start, len(line))]) {
-			return bytes.TrimLeft(line, " \t"), true
+		if line = trimControl(line); hasPrefixFold(line, mark) {
+			return line, true
 		}
 	}
+}
+
+// trimControl removes blanks and control characters from the start of line.
+func trimControl(line []byte) []byte {
+	for len(line) > 0 && line[0] <= ' ' {
+		line = line[1:]
+	}
+	return line
+}
+
+// armours tells in one pass what may stand in text: mostly nothing.
+func armours(text []byte) (uu, yEnc, parts bool) {
+	for at := 0; at < len(text); {
+		end := lineEnd(text, at)
+		if line := trimControl(text[at:end]); len(line) > 0 {
+			switch line[0] | 0x20 {
+			case 'b':
+				uu = uu || hasPrefixFold(line, "begin")
+			case '=':
+				yEnc = yEnc || hasPrefixFold(line, "=ybegin ")
+			case 'c':
+				parts = parts || beginsWithContent(line)
+			}
+		}
+		at = end
+	}
+	return uu, yEnc, parts
+}
+
+func hasPrefixFold(b []byte, prefix string) bool {
+	return len(b) >= len(prefix) && b[0]|0x20 == prefix[0]|0x20 && strings.EqualFold(string(b[:len(prefix)]), prefix)
 }
 
 // findUU returns the uuencoded files in text: "begin 644 name" and
@@ -62,16 +93,16 @@ func findUU(text []byte) []hidden {
 		if !ok {
 			break
 		}
-		mode, name, ok := beginLine(line)
+		word, name, sure, ok := beginLine(line)
 		if !ok {
 			continue
 		}
 		after := l
 		var data []byte
-		if mode == "begin-base64" {
+		if strings.Contains(word, "base64") {
 			data = uuBase64(&l)
 		} else {
-			data = uuLines(&l)
+			data = uuLines(&l, sure)
 		}
 		if len(data) == 0 {
 			l = after
@@ -82,23 +113,29 @@ func findUU(text []byte) []hidden {
 	return out
 }
 
-// beginLine reads "begin MODE NAME" with an octal mode of three or four
-// digits, as clients do.
-func beginLine(line []byte) (word, name string, ok bool) {
+// beginLine reads "begin MODE NAME" or "begin NAME". Few readers ask for the
+// octal digits of the mode; with them it is sure that a file follows.
+func beginLine(line []byte) (word, name string, sure, ok bool) {
 	f := strings.Fields(string(line[:min(len(line), 1024)]))
-	if len(f) < 2 || (f[0] != "begin" && f[0] != "begin-base64") || len(f[1]) < 3 || len(f[1]) > 6 {
-		return "", "", false
+	if len(f) < 2 {
+		return "", "", false, false
 	}
-	for _, c := range f[1] {
-		if c < '0' || c > '7' {
-			return "", "", false
-		}
+	switch word = strings.ToLower(f[0]); word {
+	case "begin", "begin-base64", "begin-encoded", "begin-base64-encoded":
+	default:
+		return "", "", false, false
 	}
-	return f[0], strings.Join(f[2:], " "), true
+	name = strings.Join(f[min(2, len(f)-1):], " ")
+	if strings.HasSuffix(word, "-encoded") {
+		name = string(looseBase64([]byte(name)))
+	}
+	return word, name, len(f[1]) >= 3 && isOctal([]byte(f[1])), true
 }
 
-// uuLines decodes lines until "end", a line of no octets or one that is none.
-func uuLines(l *lines) []byte {
+// uuLines decodes lines until "end" or the next file. If it is not sure that
+// this is a file, the first must be whole, because prose begins with "begin"
+// too. Later ones that are none are skipped.
+func uuLines(l *lines, sure bool) []byte {
 	var out []byte
 	for {
 		before := l.rest
@@ -110,15 +147,26 @@ func uuLines(l *lines) []byte {
 			continue
 		}
 		n := int(line[0]-' ') & 63
-		if line[0] < ' ' || line[0] > '`' || (len(line)-1)*3/4+3 < n || len(line) > 128 {
+		size := 1 + (n+2)/3*4
+		switch is := isUU(line, size); {
+		case bytes.HasPrefix(line, []byte("begin ")), !sure && out == nil && (!is || len(line) < size):
 			l.rest = before
 			return out
+		case is:
+			out = appendUU(out, line[1:], n)
 		}
-		if n == 0 {
-			continue
-		}
-		out = appendUU(out, line[1:], n)
 	}
+}
+
+// isUU reports whether line could be one of uuencode: of its alphabet, and not
+// longer than size but for a check sum.
+func isUU(line []byte, size int) bool {
+	for _, c := range line {
+		if c < ' ' || c > '`' {
+			return false
+		}
+	}
+	return len(line) <= size+2
 }
 
 // appendUU decodes n octets of one line; characters that were cut off at its
@@ -153,28 +201,38 @@ func uuBase64(l *lines) []byte {
 	}
 }
 
-// findYEnc returns the yEnc files in text (yenc.org draft 1.3). Parts of a
-// file are files of their own.
+// findYEnc returns the yEnc files in text (yenc.org draft 1.3). The parts of a
+// file are joined in the order in which they come, besides being files of
+// their own.
 func findYEnc(text []byte) []hidden {
 	var out []hidden
+	whole := map[string][]byte{}
 	l := lines{text}
 	for len(out) < maxHidden {
 		line, ok := l.seek("=ybegin ")
 		if !ok {
 			break
 		}
-		_, name, _ := strings.Cut(string(line[:min(len(line), 1024)]), " name=")
+		_, name, _ := strings.Cut(string(line[:min(len(line), 1024)]), "name=")
+		name = strings.TrimSpace(name)
 		var data []byte
 		for {
 			line, ok = l.next()
-			if !ok || bytes.HasPrefix(line, []byte("=yend")) {
+			if !ok || hasPrefixFold(line, "=yend") {
 				break
 			}
-			if !bytes.HasPrefix(line, []byte("=ypart ")) {
+			if !hasPrefixFold(line, "=ypart ") {
 				data = appendYEnc(data, line)
 			}
 		}
-		out = append(out, hidden{name: strings.TrimSpace(name), data: data, how: "yenc"})
+		out = append(out, hidden{name: name, data: data, how: "yenc"})
+		whole[name] = append(whole[name], data...)
+	}
+	for i, n := 0, len(out); i < n; i++ {
+		if f := out[i]; len(whole[f.name]) > len(f.data) {
+			out = append(out, hidden{name: f.name, data: whole[f.name], how: f.how})
+			delete(whole, f.name)
+		}
 	}
 	return out
 }
@@ -189,6 +247,63 @@ func appendYEnc(out, line []byte) []byte {
 		out = append(out, c-42)
 	}
 	return out
+}
+
+// findParts returns the encoded parts that stand in text with a header of their
+// own. Bounces quote the returned message so, and all that breaks the structure
+// of a message ends so.
+func (w *walker) findParts(text []byte) []hidden {
+	var out []hidden
+	for at := 0; at < len(text) && len(out) < maxHidden; {
+		end := fieldsEnd(text, at)
+		if !beginsWithContent(text[at:]) || end == at {
+			at = lineEnd(text, at)
+			continue
+		}
+		h := &scanHead(text[at:end], w.budget.limits)[0]
+		at = end
+		for at < len(text) && !bytes.HasPrefix(text[at:], []byte("--")) {
+			at = lineEnd(text, at)
+		}
+		body, before := text[end:at:at], len(out)
+		if bytes.Count(body, []byte(" "))*16 > len(body) && !slices.Contains(encodings(h), "quoted-printable") {
+			at = end // prose
+			continue
+		}
+		for _, d := range w.decode(body, encodings(h)) {
+			f := hidden{head: h, data: d.data, how: d.how}
+			if isIdentity(d.how) && classify(body).text() {
+				whole, _ := wholeBase64(body)
+				f.data, f.how = whole.data, whole.how
+			}
+			if len(f.data) > 0 {
+				out = append(out, f)
+			}
+		}
+		if len(out) == before {
+			at = end
+		}
+	}
+	return out
+}
+
+// fieldsEnd returns the end of the header fields that begin at pos, with the
+// empty line after them.
+func fieldsEnd(text []byte, pos int) int {
+	for start := pos; pos < len(text); {
+		end := lineEnd(text, pos)
+		line := trimEOL(text[pos:end])
+		switch colon := bytes.IndexByte(line, ':'); {
+		case len(line) == 0 && pos > start:
+			return end
+		case colon > 0 && (validName(line[:colon]) || bytes.HasPrefix(cleanName(line[:min(colon, 100)]), []byte("content"))):
+		case pos > start && (line[0] == ' ' || line[0] == '\t'):
+		default:
+			return pos
+		}
+		pos = end
+	}
+	return pos
 }
 
 const (

@@ -189,11 +189,15 @@ const maxBinHex = 1 << 20
 // embedded looks for files that stand in a text.
 func (w *walker) embedded(p *mail.Part) {
 	var found []hidden
-	if bytes.Contains(p.Data, []byte("begin")) {
-		if p.How != "uuencode" {
-			found = append(found, findUU(p.Data)...)
-		}
+	uu, yEnc, parts := armours(p.Data)
+	if uu && p.How != "uuencode" {
+		found = append(found, findUU(p.Data)...)
+	}
+	if yEnc {
 		found = append(found, findYEnc(p.Data)...)
+	}
+	if parts && !isAttachedMail(p) && classify(p.Data[:min(len(p.Data), 32)]).text() { // CMS is not
+		found = append(found, w.findParts(p.Data)...)
 	}
 	if bytes.Contains(p.Data, []byte(hqxMark)) {
 		files, over := findBinHex(p.Data, 4*len(p.Data)+maxBinHex)
@@ -215,6 +219,9 @@ func (w *walker) embedded(p *mail.Part) {
 		}
 		c := w.child(p)
 		c.AddName(f.name)
+		if f.head != nil {
+			w.describe(c, f.head, "")
+		}
 		c.Data, c.Size, c.How = f.data, int64(len(f.data)), f.how
 		w.content(c)
 	}
@@ -235,15 +242,17 @@ func wholeBase64(data []byte) (hidden, bool) {
 }
 
 // attachedMail reads a part that is a message without being declared as one.
-// Text shown in place is left alone: people quote headers.
 func (w *walker) attachedMail(p *mail.Part) {
-	if len(p.Names) == 0 && (len(p.Media) == 0 || strings.HasPrefix(p.Media[0], "text/")) && isIdentity(p.How) {
-		return
+	if isAttachedMail(p) {
+		w.entity(w.child(p), p.Data, textPlain)
 	}
-	if !looksLikeMail(p.Data) {
-		return
-	}
-	w.entity(w.child(p), p.Data, textPlain)
+}
+
+// isAttachedMail reports whether p is a message. Text shown in place is none:
+// people quote headers.
+func isAttachedMail(p *mail.Part) bool {
+	inPlace := len(p.Names) == 0 && isIdentity(p.How) && (len(p.Media) == 0 || strings.HasPrefix(p.Media[0], "text/"))
+	return !inPlace && looksLikeMail(p.Data)
 }
 
 func isHTML(p *mail.Part) bool {

@@ -107,7 +107,11 @@ func TestArmour(t *testing.T) {
 		{"uuencode without end", findUU, "begin 0644 a\n#0V%T", []file{{"a", "Cat"}}},
 		{"uuencode, blanks cut off", findUU, "begin 644 a\n!80\n \nend\n", []file{{"a", "a"}}},
 		{"two files", findUU, "begin 644 a\n#0V%T\nend\nbegin 644 b\n#0V%T\nend\n", []file{{"a", "Cat"}, {"b", "Cat"}}},
-		{"no file", findUU, "begin at the beginning\nbegin 999 x\n#0V%T\nbegin 644 x\nhello world, this is text\n", nil},
+		{"odd mode", findUU, "begin 999 x\n#0V%T\nbegin rw-r--r-- y\n#0V%T\n", []file{{"x", "Cat"}, {"y", "Cat"}}},
+		{"no mode", findUU, "BEGIN x\n#0V%T\n", []file{{"x", "Cat"}}},
+		{"lines between", findUU, "begin 644 x\n#0V%T\nhello\n#0V%T\nend\n", []file{{"x", "CatCat"}}},
+		{"name in base64", findUU, "begin-base64-encoded 644 YQ==\nQ2F0\n====\n", []file{{"a", "Cat"}}},
+		{"no file", findUU, "begin at the beginning\nNOT HERE.\nbegin 644 x\nhello world, this is text\n", nil},
 		{"base64 form", findUU, "begin-base64 644 a\nQ2F0\n====\n", []file{{"a", "Cat"}}},
 		{"yEnc", findYEnc, "x\n=ybegin line=128 size=3 name=a b\nm\x8b\x9e\n=yend size=3\n", []file{{"a b", "Cat"}}},
 		{"yEnc escape", findYEnc, "=ybegin part=1 line=128 size=2 name=a\n=ypart begin=1 end=2\n=\x7dk\n=yend\n", []file{{"a", "\x13A"}}},
@@ -126,7 +130,7 @@ func TestBinHex(t *testing.T) {
 	t.Parallel()
 	got, over := findBinHex([]byte(binhex("evil.exe")), 1000)
 	if over || len(got) != 1 || got[0].name != "evil.exe" || !bytes.Equal(got[0].data, payload) {
-		t.Errorf("got %q", got)
+		t.Errorf("got %v", got)
 	}
 	for cut := range len(binhex("x")) {
 		findBinHex([]byte(binhex("x")[:cut]), 1000) // must not panic

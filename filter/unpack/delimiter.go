@@ -97,6 +97,20 @@ func endedDelimiters(body []byte, boundaries map[string]bool) (out []delimiter) 
 	return out
 }
 
+// onlyDelimiters reports whether text holds nothing but lines that begin with
+// "--" and empty ones.
+func onlyDelimiters(text []byte) bool {
+	for l := (lines{text}); ; {
+		line, ok := l.next()
+		if !ok {
+			return true
+		}
+		if !blank(line) && !bytes.HasPrefix(line, []byte("--")) {
+			return false
+		}
+	}
+}
+
 type span struct{ start, end int }
 
 // segmentation is a body cut at its delimiters.
@@ -161,7 +175,7 @@ func guessBoundaries(body []byte) []string {
 		}
 		line := bytes.Trim(body[pos:end], " \t\r\n\x00")
 		next := body[end:]
-		if len(line) > 2 && len(line) < 4096 && line[0] == '-' && line[1] == '-' &&
+		if len(line) >= 2 && len(line) < 4096 && line[0] == '-' && line[1] == '-' &&
 			beginsWithContent(next) {
 			out = dedupe(append(out, string(line[2:])))
 		}

@@ -3,6 +3,7 @@ package unpack
 import (
 	"bytes"
 	"encoding/base64"
+	"slices"
 )
 
 // This file decodes base64 and quoted-printable. Data as RFC 2045 wants it has
@@ -17,7 +18,8 @@ type decoded struct {
 }
 
 // decode returns the results of all encodings that readers may see in body,
-// without those that are equal; never none.
+// without those that are equal; never none. New texts are clipped: what the
+// walker cuts from a text has a capacity up to its end.
 func (w *walker) decode(body []byte, encs []string) []decoded {
 	var out []decoded
 	add := func(d decoded) {
@@ -25,6 +27,9 @@ func (w *walker) decode(body []byte, encs []string) []decoded {
 			if bytes.Equal(bytes.TrimRight(o.data, "\r\n"), bytes.TrimRight(d.data, "\r\n")) {
 				return
 			}
+		}
+		if !isIdentity(d.how) {
+			d.data = slices.Clip(d.data)
 		}
 		out = append(out, d)
 	}
@@ -46,7 +51,12 @@ func (w *walker) decode(body []byte, encs []string) []decoded {
 			for _, f := range files {
 				add(decoded{data: f.data, how: e, name: f.name})
 			}
-			if len(files) == 0 {
+			if len(files) > 0 {
+				break
+			}
+			if data := uuLines(&lines{body}, false); len(data) > 0 { // without its first line
+				add(decoded{data: data, how: e})
+			} else {
 				add(decoded{data: body, how: "7bit"})
 			}
 		default:
@@ -248,8 +258,8 @@ func isBase64Line(line []byte) bool {
 }
 
 // decodeQP returns the readings of quoted-printable: blanks after the "=" of a
-// soft line break are taken off (RFC 2045 section 6.7, rule 3) or not. Other
-// errors stay as they are in all readers.
+// soft line break are taken off (RFC 2045 section 6.7, rule 3) or not, a bare
+// CR ends a line or not. Other errors stay as they are in all readers.
 func decodeQP(src []byte) [][]byte {
 	if bytes.IndexByte(src, '=') < 0 {
 		return [][]byte{src}
@@ -287,7 +297,8 @@ func decodeQP(src []byte) [][]byte {
 }
 
 // escapeQP decodes what begins with the "=" at the start of s, n octets.
-// blanks says that it is a soft break with blanks before the line end.
+// blanks says that it is a soft break only to some readers: blanks stand
+// before the line end, or it is a bare CR.
 func escapeQP(s []byte) (out []byte, n int, blanks bool) {
 	if len(s) >= 3 {
 		if h, l := hexDigit(s[1]), hexDigit(s[2]); h >= 0 && l >= 0 {
@@ -295,7 +306,7 @@ func escapeQP(s []byte) (out []byte, n int, blanks bool) {
 		}
 	}
 	i := 1
-	for i < len(s) && (s[i] == ' ' || s[i] == '\t') && i < 80 {
+	for i < len(s) && s[i] <= ' ' && s[i] != '\r' && s[i] != '\n' && i < 80 {
 		i++
 	}
 	blanks = i > 1
@@ -311,9 +322,7 @@ func escapeQP(s []byte) (out []byte, n int, blanks bool) {
 		if i < len(s) && s[i] == '\n' {
 			return nil, i + 1, blanks
 		}
-		if i == len(s) {
-			return nil, i, false
-		}
+		return nil, i, i < len(s)
 	}
 	return s[:1], 1, false
 }

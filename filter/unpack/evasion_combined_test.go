@@ -2,6 +2,7 @@ package unpack
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,6 +15,7 @@ import (
 func TestEvasionCombined(t *testing.T) {
 	t.Parallel()
 	plain := evilPart()
+	noStructure := []string{"A92", "A93", "A95", "A96", "A97", "A100"} // the body is text to all readers
 	n := 0
 	try := func(what, msg string) {
 		n++
@@ -46,6 +48,9 @@ func TestEvasionCombined(t *testing.T) {
 		for _, o := range typeTricks() {
 			if strings.HasPrefix(s.what, "multipart in ") || strings.HasPrefix(s.what, "base64 multipart") {
 				break // the boundary inside cannot be changed
+			}
+			if strings.Contains(s.msg, "re.al") && slices.Contains(noStructure, o.id) {
+				continue // there are no delimiters that a reader could run past
 			}
 			if strings.Contains(o.msg, plain) && len(o.msg) < 100<<10 {
 				try(o.id+" around "+s.id, strings.ReplaceAll(o.msg, plain, "Content-Type: message/rfc822\r\n\r\n"+strings.ReplaceAll(s.msg, "real", "inner")+"\r\n"))

@@ -42,6 +42,20 @@ func encodingNameTricks() []trick {
 		{"B27", "upper case", plainly, cte("BASE64")},
 		{"B28", "quoted/printable", ambiguous, withCTE("Content-Transfer-Encoding: quoted/printable", quotedPrintable(payload, "=%02X"))},
 		{"B29", "field name misspelt by NUL", ambiguous, withCTE("Content-Transfer\x00-Encoding: base64", data)},
+		{"B43", "half a word", found, cte("b64")},
+		{"B44", "blank in the word", found, cte("base 64")},
+		{"B45", "letter missing", found, cte("bse64")},
+		{"B46", "NUL in the word", found, cte("ba\x00se64")},
+		{"B47", "backslash in the word", found, cte(`base\64`)},
+		{"B48", "comment inside the word", found, cte("base(x)64")},
+		{"B49", "field name with a letter missing", found, withCTE("Content-Transfer-Encodin: base64", data)},
+		{"B50", "field name without its dashes", found, withCTE("Content Transfer Encoding: base64", data)},
+		{"B51", "field name with an X", found, withCTE("X-Content-Transfer-Encoding: base64", data)},
+		{"B52", "field of HTTP", found, withCTE("Transfer-Encoding: base64", data)},
+		{"B53", "only with the multipart", found, mimeHead + mixedReal + "Content-Transfer-Encoding: base64\r\n\r\n" + mixedBody("real", octet+"\r\n"+data)},
+		{"B54", "qp", ambiguous, withCTE("Content-Transfer-Encoding: qp", quotedPrintable(payload, "=%02X"))},
+		{"B55", "letters of quoted-printable exchanged", ambiguous, withCTE("Content-Transfer-Encoding: quoted-prinatble", quotedPrintable(payload, "=%02X"))},
+		{"B56", "uuencode without its first line", found, withCTE("Content-Transfer-Encoding: x-uuencode", strings.TrimPrefix(uuencode("evil.exe"), "begin 644 evil.exe\r\n"))},
 		{"B37", "none for a binary type", found, withPart(octet + "\r\n" + data)},
 	}
 }
@@ -79,6 +93,22 @@ func encodedDataTricks() []trick {
 		{"B31b", "uuencode in the preamble", found, withBody(uuencode("evil.exe") + mixedBody("real", "Content-Type: text/plain\r\n\r\nx\r\n"))},
 		{"B31c", "uuencode in the epilogue", found, withBody(mixedBody("real", "Content-Type: text/plain\r\n\r\nx\r\n") + uuencode("evil.exe"))},
 		{"B31d", "begin-base64", plainly, text("begin-base64 644 evil.exe\r\n" + data + "====\r\n")},
+		{"B57", "soft breaks of a bare CR", ambiguous, qp(strings.ReplaceAll(quotedPrintable(payload, "=%02X"), "=\r\n", "=\r"))},
+		{"B58", "soft breaks with a form feed", ambiguous, qp(strings.ReplaceAll(quotedPrintable(payload, "=%02X"), "=\r\n", "=\x0c\r\n"))},
+		{"B59", "soft break at the very end", found, qp(strings.TrimSuffix(quotedPrintable(payload, "=%02X"), "\r\n") + "=\n")},
+		{"B60", "padding alone in the middle", ambiguous, b64(data[:20] + "=" + data[20:])},
+		{"B61", "a dash in the middle", ambiguous, b64(data[:40] + "-" + data[40:])},
+		{"B62", "lines of a quoted mail", ambiguous, b64("> " + strings.Join(lines, "\r\n> ") + "\r\n")},
+		{"B63", "base64 in quoted-printable", found, qp(quotedPrintable([]byte(data), "=%02X"))},
+		{"B64", "uuencode without a mode", found, text(strings.Replace(uuencode("evil.exe"), "644 ", "", 1))},
+		{"B65", "uuencode with letters for a mode", found, text(strings.Replace(uuencode("evil.exe"), "644", "rw-", 1))},
+		{"B66", "uuencode with a mode of one digit", found, text(strings.Replace(uuencode("evil.exe"), "644", "6", 1))},
+		{"B67", "uuencode in upper case", found, text(strings.Replace(uuencode("evil.exe"), "begin", "BEGIN", 1))},
+		{"B68", "uuencode with blanks cut off", found, text(strings.NewReplacer("`\r\n", "\r\n", "`", " ").Replace(trimGraves(uuencode("evil.exe"))))},
+		{"B69", "uuencode with lines between", found, text(strings.ReplaceAll(uuencode("evil.exe"), "\r\n", "\r\n\r\nthis is text\r\n"))},
+		{"B70", "uuencode without its end", found, text(strings.TrimSuffix(uuencode("evil.exe"), "`\r\nend\r\n"))},
+		{"B71", "begin-base64-encoded", found, text("begin-base64-encoded 644 ZXZpbC5leGU=\r\n" + data + "====\r\n")},
+		{"B72", "yEnc in two parts", found, text(yencPart(1, payload[:1]) + yencPart(2, payload[1:]))},
 		{"B33", "yEnc in text", found, text(yenc("evil.exe"))},
 		{"B34", "BinHex", found, withPart("Content-Type: application/mac-binhex40\r\n\r\n" + binhex("evil.exe"))},
 		{"B35", "raw octets", found, withPart(octet + "Content-Transfer-Encoding: binary\r\n\r\n" + string(payload) + "\r\n")},
@@ -113,10 +143,26 @@ func uuencode(name string) string {
 	return out.String() + "`\r\nend\r\n"
 }
 
+// trimGraves cuts the graves, which stand for zeros, off the ends of lines.
+func trimGraves(text string) string {
+	lines := strings.Split(text, "\r\n")
+	for i, l := range lines {
+		lines[i] = strings.TrimRight(l, "`")
+	}
+	return strings.Join(lines, "\r\n")
+}
+
 func yenc(name string) string {
+	return fmt.Sprintf("=ybegin line=128 size=%d name=%s\r\n", len(payload), name) + yencLines(payload)
+}
+
+func yencPart(n int, data []byte) string {
+	return fmt.Sprintf("=ybegin part=%d total=2 line=128 size=%d name=evil.exe\r\n=ypart begin=1 end=2\r\n", n, len(payload)) + yencLines(data)
+}
+
+func yencLines(data []byte) string {
 	var out strings.Builder
-	fmt.Fprintf(&out, "=ybegin line=128 size=%d name=%s\r\n", len(payload), name)
-	for i, c := range payload {
+	for i, c := range data {
 		c += 42
 		if c == 0 || c == '\r' || c == '\n' || c == '=' {
 			out.WriteByte('=')
@@ -127,7 +173,7 @@ func yenc(name string) string {
 			out.WriteString("\r\n")
 		}
 	}
-	fmt.Fprintf(&out, "\r\n=yend size=%d\r\n", len(payload))
+	fmt.Fprintf(&out, "\r\n=yend size=%d\r\n", len(data))
 	return out.String()
 }
 

@@ -57,6 +57,7 @@ func scanHead(data []byte, l Limits) []head {
 // afterEmptyLines returns the header of a part that begins with empty lines,
 // which some readers skip.
 func afterEmptyLines(data []byte, l Limits) []head {
+	data = bytes.TrimPrefix(data, utf8BOM)
 	rest := bytes.TrimLeft(data, "\r\n")
 	if len(rest) == len(data) || !beginsWithContent(rest) && !looksLikeMail(rest) {
 		return nil
@@ -97,14 +98,14 @@ func (s *headScan) run() {
 		pos = len(utf8BOM)
 	}
 	if rest := s.data[pos:]; bytes.HasPrefix(rest, []byte("From ")) || bytes.HasPrefix(rest, []byte(">From ")) {
-		pos = s.lineEnd(pos) // mailbox separator: all readers skip it here
+		pos = lineEnd(s.data, pos) // mailbox separator: all readers skip it here
 	}
 	for n := 0; pos < len(s.data); n++ {
 		if pos > s.limits.Header || n >= s.limits.Fields {
 			s.over = true
 			break
 		}
-		end := s.lineEnd(pos)
+		end := lineEnd(s.data, pos)
 		line := trimEOL(s.data[pos:end])
 		if end-pos-len(line) > 2 {
 			s.weird = true
@@ -128,19 +129,19 @@ func (s *headScan) run() {
 	s.body = s.data[pos:]
 }
 
-// lineEnd returns the offset after the line that begins at pos.
-func (s *headScan) lineEnd(pos int) int {
-	if i := bytes.IndexByte(s.data[pos:], '\n'); i >= 0 {
+// lineEnd returns the offset after the line of b that begins at pos.
+func lineEnd(b []byte, pos int) int {
+	if i := bytes.IndexByte(b[pos:], '\n'); i >= 0 {
 		return pos + i + 1
 	}
-	return len(s.data)
+	return len(b)
 }
 
 // fieldEnd returns the end of a field whose first line ends at end. A line of
 // blanks only does not continue it, so that it is seen for what it is.
 func (s *headScan) fieldEnd(end int) int {
 	for end < len(s.data) && end <= s.limits.Header && (s.data[end] == ' ' || s.data[end] == '\t') {
-		next := s.lineEnd(end)
+		next := lineEnd(s.data, end)
 		line := trimEOL(s.data[end:next])
 		if blank(line) {
 			break

@@ -182,8 +182,10 @@ func boundaries(params []param) (sure, other []string) {
 func (w *walker) read(p *mail.Part, r reading) {
 	switch r.kind {
 	case multipart:
-		w.multipart(p, r)
-		w.ended[r.boundary] = true
+		if r.boundary != "" {
+			w.multipart(p, r)
+			w.ended[r.boundary] = true
+		}
 	case message:
 		w.message(p, r)
 	default:
@@ -248,7 +250,7 @@ func (w *walker) fallback(p *mail.Part, list []reading) {
 			}
 			q := w.detached(p)
 			g := reading{head: &head{body: d.data, weird: r.head.weird}, kind: multipart, digest: r.digest, boundary: b}
-			w.read(q, g)
+			w.multipart(q, g)
 			w.merge(p, q, none, seen, "boundary is missing or does not occur")
 		}
 	}
@@ -284,7 +286,7 @@ func replaceBareCR(data []byte, runs bool) []byte {
 	for {
 		i := bytes.IndexByte(data, '\r')
 		if i < 0 {
-			return append(out, data...)
+			return slices.Clip(append(out, data...))
 		}
 		out = append(append(out, data[:i]...), '\r', '\n')
 		data = data[i+1:]
@@ -327,9 +329,6 @@ func (w *walker) message(p *mail.Part, r reading) {
 
 // multipart walks the parts between the delimiters of r.boundary.
 func (w *walker) multipart(p *mail.Part, r reading) {
-	if r.boundary == "" {
-		return
-	}
 	body := r.head.body
 	w.bounds = append(w.bounds, r.boundary)
 	mark := len(w.bounds)
@@ -340,9 +339,9 @@ func (w *walker) multipart(p *mail.Part, r reading) {
 	}
 	if e := encodings(r.head); !isIdentity(e[0]) && (len(ds) == 0 || e[0] == "base64") {
 		w.encodedMultipart(p, r, e, len(ds) > 0)
-		if len(ds) == 0 {
-			return
-		}
+	}
+	if len(ds) == 0 {
+		return // not with this boundary
 	}
 	def := textPlain
 	if r.digest {
@@ -353,11 +352,42 @@ func (w *walker) multipart(p *mail.Part, r reading) {
 		if w.budget.Check() != nil {
 			return
 		}
-		w.entity(w.child(p), body[s.start:s.end], def)
+		c := w.child(p)
+		w.entity(c, body[s.start:s.end], def)
+		if s.end == len(body) {
+			w.overrun(c, body[s.start:], r.boundary)
+		}
+	}
+	if strict.first == len(body) {
+		strict.first = ds[0].start // all are odd
 	}
 	w.loose(p, body[:strict.first])
 	w.loose(p, body[strict.last:])
 	w.oddDelimiters(p, body, ds, strict, def, w.bounds[mark:])
+}
+
+// overrun decodes the last part of a multipart without a close delimiter as
+// those do who know the innermost boundary only: past the delimiters of the
+// multiparts around it. The result is a further part and no doubt, because
+// close delimiters are forgotten in all innocence.
+func (w *walker) overrun(p *mail.Part, part []byte, boundary string) {
+	rest := part[len(part):cap(part)]
+	if isIdentity(p.How) || onlyDelimiters(rest) {
+		return
+	}
+	h := scanHead(part, w.budget.limits)[0]
+	if ds, _ := delimiters(rest, boundary); len(ds) > 0 {
+		rest = rest[:ds[0].start]
+	}
+	for _, d := range w.decode(h.body[:len(h.body)+len(rest)], encodings(&h)) {
+		if isIdentity(d.how) || bytes.HasPrefix(p.Data, d.data) {
+			continue
+		}
+		q := w.child(p)
+		q.Media = p.Media
+		w.fill(q, d)
+		w.content(q)
+	}
 }
 
 // oddDelimiters walks the parts that appear when lines that almost are

@@ -161,7 +161,7 @@ func encodingOf(value string) (encs []string, clean bool) {
 	}
 	v = decodeWords(v)
 	for _, e := range []struct{ sign, name string }{
-		{"base64", "base64"}, {"base-64", "base64"}, {"printable", "quoted-printable"}, {"uu", "uuencode"},
+		{"64", "base64"}, {"q", "quoted-printable"}, {"print", "quoted-printable"}, {"uu", "uuencode"},
 	} {
 		if strings.Contains(v, e.sign) {
 			encs = append(encs, e.name)

@@ -35,7 +35,7 @@ func Parts(ctx context.Context, msg *mail.Message, limits Limits, passwords ...s
 	w := &walker{budget: NewBudget(ctx, limits, msg.Size()), notes: map[*mail.Part]string{}, ended: map[string]bool{}}
 	root := &mail.Part{Place: "1"}
 	w.budget.passwords = slices.Clone(passwords)
-	w.guard(root, func() { w.entity(root, msg.Bytes(), textPlain) })
+	w.guard(root, func() { w.entity(root, slices.Clip(msg.Bytes()), textPlain) })
 	w.guard(root, func() { w.unlockAll(root) })
 	r := &Result{Root: root}
 	for p := range root.All() {

@@ -342,6 +342,17 @@ func isoOf(name, joliet string, data []byte) []byte {
 	return append(img, padded(data, isoSector)...)
 }
 
+// isoWithRockRidge adds a name in the system use area.
+func isoWithRockRidge(name, rock string, data []byte) []byte {
+	img := isoOf(name, "", data)
+	const itself, parent = 34, 34
+	record := img[19*isoSector+itself+parent:]
+	field := append([]byte{'N', 'M', byte(5 + len(rock)), 1, 0}, rock...)
+	copy(record[record[0]:], field)
+	record[0] += byte(len(field))
+	return img
+}
+
 // oleOf writes a compound file with one stream in ordinary sectors.
 func oleOf(name string, data []byte) []byte {
 	const sector = 512

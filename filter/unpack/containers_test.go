@@ -282,7 +282,37 @@ func FuzzCab(f *testing.F) {
 }
 func FuzzLHA(f *testing.F) { fuzzReader(f, "lha", lhaOf("evil.exe", "-lh5-", lh5Of(evil), len(evil))) }
 func FuzzARJ(f *testing.F) { fuzzReader(f, "arj", arjOf("evil.exe", 1, 0, lh5Of(evil), len(evil))) }
-func FuzzISO(f *testing.F) { fuzzReader(f, "iso", isoOf("OK.TXT", "evil.exe", evil)) }
+
+// FuzzISO gets the beginnings of the sectors behind the empty ones, since a
+// fuzzer finds nothing in tens of kilobytes of zeros.
+func FuzzISO(f *testing.F) {
+	const empty, begin = 16, 256
+	for _, img := range [][]byte{isoOf("OK.TXT", "evil.exe", evil), isoOf("OK.TXT", "", evil), isoWithRockRidge("OK.TXT", "evil.exe", evil)} {
+		var seed []byte
+		for s := range slices.Chunk(img[empty*isoSector:], isoSector) {
+			seed = append(seed, s[:begin]...)
+		}
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		img := make([]byte, empty*isoSector)
+		for s := range slices.Chunk(data[:min(len(data), 64*begin)], begin) {
+			img = append(img, padded(s, isoSector)...)
+		}
+		fuzzExpand(t, img, "iso")
+	})
+}
+
+func FuzzCard(f *testing.F) {
+	fuzzReader(f, "ics", []byte("BEGIN:VCALENDAR\r\nATTACH;ENCODING=BASE64;X-FILENAME=\"a\":TVqQ\r\n AAA=\r\nX:y\r\n"), []byte("BEGIN:VCARD\nPHOTO;ENCODING=b:TVo=\n"))
+}
+
+func FuzzXML(f *testing.F) {
+	fuzzReader(f, "xml", []byte("<?xml?><w:binData w:name=\"a\">TVqQ</w:binData><pkg:binaryData>TVqQ"), []byte("<office:binary-data>TVo=<bin"))
+}
+
+func FuzzScript(f *testing.F) { fuzzReader(f, "sh", concat([]byte("#!/bin/sh\n"), gz(evil))) }
+
 func FuzzCpio(f *testing.F) {
 	fuzzReader(f, "cpio", newcOf("evil.exe", 0o100644, evil), odcOf("evil.exe", evil), oldCpioOf(binary.BigEndian, "evil.exe", evil))
 }

@@ -302,16 +302,6 @@ func packerCorners() []trick {
 		c[cabHeader+8+8], c[cabHeader+8+9] = 0xfd, 0xff
 		return c
 	}
-	iso := func(name string, rock string) []byte {
-		img := isoOf(name, "", payload)
-		d := img[19*isoSector:]
-		r := d[68:]
-		n := int(r[0])
-		field := append([]byte{'N', 'M', byte(5 + len(rock)), 1, 0}, rock...)
-		copy(r[n:], field)
-		r[0] += byte(len(field))
-		return img
-	}
 	udf := func() []byte {
 		img := make([]byte, 300*isoSector)
 		for i, id := range []string{"BEA01", "NSR02", "TEA01"} {
@@ -357,7 +347,7 @@ func packerCorners() []trick {
 		as("E114", "cabinet, two blocks", found, "a.cab", blocks()),
 		as("E115", "cabinet, begun in another one", either, "a.cab", continued()),
 		as("E116", "cabinet in a picture", found, "a.jpg", concat([]byte("\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\xff\xd9"), cabOf("a.dat", payload, cabStored))),
-		as("E117", "ISO image with a name of Rock Ridge", found, "a.dat", iso("OK.TXT", "a.exe")),
+		as("E117", "ISO image with a name of Rock Ridge", found, "a.dat", isoWithRockRidge("OK.TXT", "a.exe", payload)),
 		as("E118", "ISO image, UDF only", either, "a.dat", udf()),
 		as("E119", "ISO image and UDF", either, "a.dat", bridge()),
 		as("E120", "ISO image of raw sectors", found, "a.bin", raw()),

@@ -18,6 +18,7 @@ import (
 
 	"postern/filter/check"
 	"postern/filter/mail"
+	"postern/filter/unpack"
 	"postern/notify"
 	"postern/policy"
 )
@@ -30,6 +31,10 @@ type Filter struct {
 	Keys   *Keys // DKIM signing keys, nil for none
 	// Relay returns the transport to a next hop.
 	Relay func(mail.NextHop) mail.Transport
+	// Room is the memory for taking messages apart, shared with the filters
+	// before this one; nil for no bound. A message that waits for it in vain
+	// gets 451.
+	Room *unpack.Room
 	// Log gets one record per message with an *Event under the key "event",
 	// and warnings.
 	Log *slog.Logger
@@ -136,8 +141,15 @@ func (f *Filter) Examine(ctx context.Context, tx *mail.Transaction) (*Examinatio
 	defer cancel()
 	in := &check.Input{Tx: tx}
 	apart := newUnpacking(f.Policy)
-	ex.run(checkCtx, in, []check.Named{{Name: "unpack", Check: apart, Categories: []mail.Category{mail.Infected, mail.Banned}}})
-	in.Parts = apart.root()
+	looked := check.Named{Name: "unpack", Check: apart, Categories: []mail.Category{mail.Infected, mail.Banned}}
+	if ex.needs(looked) {
+		if err := apart.enter(checkCtx, f.Room, tx.Message.Size()); err != nil {
+			return nil, fmt.Errorf("waiting for memory to take the message apart: %w", err)
+		}
+		defer apart.leave()
+		ex.run(checkCtx, in, []check.Named{looked})
+		in.Parts = apart.root()
+	}
 	banned := check.Named{Name: "banned", Check: bannedFiles{sel}, Categories: []mail.Category{mail.Banned}}
 	ex.run(checkCtx, in, append(slices.Clone(f.Checks), banned))
 	ex.Verdicts = policy.Decide(sel, ex.Findings)
@@ -159,14 +171,17 @@ func (f *Filter) Select(ctx context.Context, tx *mail.Transaction) (*policy.Sele
 
 // run runs the checks that some recipient needs and adds what they say.
 func (ex *Examination) run(ctx context.Context, in *check.Input, checks []check.Named) {
-	checks = slices.DeleteFunc(checks, func(c check.Named) bool {
-		return !slices.ContainsFunc(ex.Selection.Rcpts, func(r policy.RcptSelection) bool { return !bypassed(r.Settings, c.Categories) })
-	})
+	checks = slices.DeleteFunc(checks, func(c check.Named) bool { return !ex.needs(c) })
 	for i, r := range check.Run(ctx, checks, in) {
 		ex.Results = append(ex.Results, r)
 		ex.Findings = append(ex.Findings, ex.addressed(checks[i], r)...)
 		ex.Scanned = ex.Scanned || r.Scanned
 	}
+}
+
+// needs reports whether some recipient needs c.
+func (ex *Examination) needs(c check.Named) bool {
+	return slices.ContainsFunc(ex.Selection.Rcpts, func(r policy.RcptSelection) bool { return !bypassed(r.Settings, c.Categories) })
 }
 
 // addressed returns the findings of a check. What it could not check concerns

@@ -7,6 +7,7 @@ package filter
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 
 	"postern/filter/check"
 	"postern/filter/mail"
@@ -18,6 +19,8 @@ import (
 type unpacking struct {
 	limits    unpack.Limits
 	passwords []string
+	claim     *unpack.Claim
+	users     atomic.Int32    // of claim: the check itself, and who asked for it
 	done      chan *mail.Part // of one, so that one that overran can end
 }
 
@@ -30,9 +33,28 @@ func newUnpacking(cfg *policy.Config) *unpacking {
 	return &unpacking{limits: limits, passwords: cfg.ArchivePasswords, done: make(chan *mail.Part, 1)}
 }
 
+// enter waits for the memory of a message of size octets.
+func (u *unpacking) enter(ctx context.Context, room *unpack.Room, size int64) (err error) {
+	u.users.Store(2)
+	if room != nil {
+		u.claim, err = room.Claim(ctx, size)
+	}
+	return err
+}
+
+// leave gives the memory back when nobody uses it: a check that overran may
+// still be at it.
+func (u *unpacking) leave() {
+	if u.users.Add(-1) == 0 {
+		u.claim.Keep(0)
+	}
+}
+
 // Check reports what cannot be read, and what can be read in more than one way.
 func (u *unpacking) Check(ctx context.Context, in *check.Input) ([]mail.Finding, error) {
+	defer u.leave()
 	r := unpack.Parts(ctx, in.Tx.Message, u.limits, u.passwords...)
+	u.claim.Keep(r.Held)
 	u.done <- r.Root
 	return r.Findings, nil
 }

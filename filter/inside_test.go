@@ -8,9 +8,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"postern/filter/check"
 	"postern/filter/mail"
+	"postern/filter/unpack"
 	"postern/policy"
 )
 
@@ -132,5 +134,40 @@ func TestExaminePasswords(t *testing.T) {
 		if got := ex.Verdicts[0].Main(); got != want {
 			t.Errorf("%s: %v, want %v", config, got, want)
 		}
+	}
+}
+
+// TestExamineWaits: a message waits for the memory that others use, and is
+// deferred when its time is up, whatever else the policy says of failures.
+func TestExamineWaits(t *testing.T) {
+	t.Parallel()
+	cfg, err := policy.Parse("postern.yaml", []byte("settings: {on_error: pass}"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &Filter{Policy: cfg, Log: slog.New(slog.DiscardHandler), Room: unpack.NewRoom(1)}
+	tx := &mail.Transaction{
+		Listener: "127.0.0.1:10024", From: "a@example.net", Rcpts: []mail.Recipient{{Address: "a@example.org"}},
+		Message: mail.NewMessage([]byte("Subject: x\r\n\r\nhello\r\n")),
+	}
+	others, err := f.Room.Claim(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	replies := f.Process(ctx, tx)
+	if len(replies) != 1 || replies[0].Code != 451 {
+		t.Errorf("reply %v, want 451", replies)
+	}
+	others.Keep(0)
+	ex, err := f.Examine(t.Context(), tx)
+	if err != nil || ex.Verdicts[0].Main().Category != mail.Clean {
+		t.Errorf("with memory: %v", err)
+	}
+	again, stop := context.WithTimeout(t.Context(), 10*time.Second)
+	defer stop()
+	if _, err := f.Room.Claim(again, 1); err != nil {
+		t.Errorf("memory is not given back: %v", err)
 	}
 }

@@ -20,23 +20,29 @@ import (
 	"postern/filter/check"
 	"postern/filter/listen"
 	"postern/filter/mail"
+	"postern/filter/unpack"
 	"postern/policy"
 	"postern/reinject"
 )
 
 // daemon is the running program. Its filter is swapped as a whole at a reload;
-// messages in work finish under the one they initial with.
+// messages in work finish under the one they began with.
 type daemon struct {
 	log     *slog.Logger
 	initial *policy.Config // what listeners and log were made of
 	relays  *reinject.Transports
+	room    *unpack.Room // for the filters of all reloads
 	filter  atomic.Pointer[filter.Filter]
 	feeds   []*listen.Feed
 	failed  chan error // a listener that ended by itself
 }
 
+// unpackMemory is for all messages that are taken apart at a time: enough for
+// a dozen of the costliest. Ordinary ones need it for less than a millisecond.
+const unpackMemory = 1 << 30
+
 func newDaemon(cfg *policy.Config, log *slog.Logger) (*daemon, error) {
-	d := &daemon{log: log, initial: cfg, failed: make(chan error, 1)}
+	d := &daemon{log: log, initial: cfg, room: unpack.NewRoom(unpackMemory), failed: make(chan error, 1)}
 	d.relays = reinject.NewTransports(reinject.Options{Helo: cfg.Hostname, Log: log})
 	f, err := d.newFilter(cfg)
 	if err != nil {
@@ -56,7 +62,7 @@ func (d *daemon) newFilter(cfg *policy.Config) (*filter.Filter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &filter.Filter{Policy: cfg, Checks: checks, Keys: keys, Relay: d.relays.For, Log: d.log}, nil
+	return &filter.Filter{Policy: cfg, Checks: checks, Keys: keys, Relay: d.relays.For, Room: d.room, Log: d.log}, nil
 }
 
 // newChecks makes a check of each engine, in the order of their names, and the

@@ -170,6 +170,9 @@ func TestReload(t *testing.T) {
 		}
 	}
 	all.Wait()
+	if room := r.daemon.filter.Load().Room; room == nil || room != r.daemon.room {
+		t.Error("the memory for taking messages apart is not that of the daemon")
+	}
 
 	seen := map[string]string{} // letter by Message-ID
 	count := map[string]int{}

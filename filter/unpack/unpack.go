@@ -19,6 +19,8 @@ type Result struct {
 	// Findings are the doubts: UNCHECKED with the minors Ambiguous, Encrypted
 	// or OverLimits, or unspecified after a panic in a decoder.
 	Findings []mail.Finding
+	// Held is the memory that the parts take up until they are given up.
+	Held int64
 }
 
 // checkName stands in the findings of this package.
@@ -42,6 +44,8 @@ func Parts(ctx context.Context, msg *mail.Message, limits Limits, passwords ...s
 		r.Parts = append(r.Parts, p)
 	}
 	r.Findings = w.findings(root)
+	// what MIME decodes is about as much as the message
+	r.Held = w.kept + msg.Size()
 	return r
 }
 

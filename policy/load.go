@@ -45,8 +45,13 @@ func Load(path string, engines map[string]func() any) (*Config, error) {
 	}
 	for _, p := range dropIns {
 		data, err := os.ReadFile(p)
+		if path, ok := errors.AsType[*fs.PathError](err); ok {
+			err = path.Err // the place says which file
+		}
 		if err != nil {
-			return nil, fmt.Errorf("reading the configuration: %w", err)
+			l.files = append(l.files, p)
+			l.mistake(place{file: p}, "this file cannot be read: "+err.Error(), "")
+			continue
 		}
 		l.read(p, data)
 	}

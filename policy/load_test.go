@@ -184,6 +184,23 @@ func TestLoadMissing(t *testing.T) {
 	}
 }
 
+// A file of conf.d that cannot be read does not keep the mistakes of others
+// back.
+func TestLoadUnreadable(t *testing.T) {
+	t.Parallel()
+	dir := unpackFiles(t, []txtar.File{{Name: "postern.yaml", Data: []byte("hostnam: x\n")}, {Name: "conf.d/b.yaml", Data: []byte("domian: x\n")}})
+	if err := os.Symlink("nowhere", filepath.Join(dir, "conf.d", "a.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Load(filepath.Join(dir, "postern.yaml"), nil)
+	const want = `postern.yaml:1:1: unknown key "hostnam"; nearest known key is "hostname"
+conf.d/a.yaml: this file cannot be read: no such file or directory
+conf.d/b.yaml:1:1: unknown key "domian"; nearest known key is "domain"`
+	if err == nil || strings.ReplaceAll(err.Error(), dir+"/", "") != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
 // TestArticle loads the example that the documentation walks through.
 func TestArticle(t *testing.T) {
 	t.Parallel()

@@ -267,6 +267,9 @@ func (w *walker) unknownHint(path, key string, known []string) string {
 	if near := nearest(key, known); near != "" {
 		return "nearest known key is " + quote(near)
 	}
+	if len(known) == 0 {
+		return "there is nothing to set here"
+	}
 	return "known here: " + strings.Join(known, ", ")
 }
 

@@ -58,7 +58,7 @@ func spellings(names []string) []spelling {
 
 // hiddenEnd are characters that Windows drops from the end of a name, or that
 // cannot stand in one.
-const hiddenEnd = " ./\"'`"
+const hiddenEnd = " ./\"'`<>|?*”’»"
 
 // visible returns a name in the form in which two names that look the same
 // are the same: compatibility forms replaced (NFKC), control characters, marks

@@ -158,7 +158,7 @@ func TestBannedNames(t *testing.T) {
 		return len(bannedNames(t, "    - built_in: true\n", tree("1|text/plain|asc", "1/1|application/octet-stream|dat|"+name))) > 0
 	}
 	for _, name := range []string{
-		"evil.exe", "EVIL.EXE", ".exe", "evil.exe.", "evil.exe . .", "evil.exe\u00a0", "evil.exe\"", "evil\uff0e\uff45\uff58\uff45",
+		"evil.exe", "EVIL.EXE", ".exe", "evil.exe.", "evil.exe . .", "evil.exe\u00a0", "evil.exe\"", "evil.exe?", "<evil.exe>", "evil.exe”", "evil\uff0e\uff45\uff58\uff45",
 		"evil.e\u200bxe", "evil.\u202eexe", "evil.e\u00adxe", "evil.ex\ufe0fe", "evil.ex\U000e0041e", "evil.exe\u3164", "\u202etxt.evil.exe",
 		"ok.txt\x00.exe", "evil.exe\x00.txt", "ok.txt" + strings.Repeat(" ", 80) + ".exe", "../../tmp/evil.exe", `C:\temp\evil.exe`, "a\uff0fevil.exe",
 		"evil.exe:stream", "evil.exe::$DATA", "evil.exe.{00021401-0000-0000-C000-000000000046}", "a.{3050f4d8-98B5-11CF-BB82-00AA00BDCE0B}",

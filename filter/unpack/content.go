@@ -218,7 +218,7 @@ func (w *walker) embedded(p *mail.Part) {
 			return
 		}
 		c := w.child(p)
-		c.AddName(f.name)
+		c.AddName(decodeWords(f.name))
 		if f.head != nil {
 			w.describe(c, f.head, "")
 		}

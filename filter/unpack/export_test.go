@@ -1,5 +1,7 @@
 package unpack
 
+import "strings"
+
 // EvasionTrick is one message of the evasion suite, for the test that sends
 // them through the whole filter.
 type EvasionTrick struct {
@@ -30,7 +32,8 @@ func EvasionTricks() []EvasionTrick {
 		}
 	}
 	for _, tr := range nameTricks() {
-		out = append(out, EvasionTrick{ID: tr.id[:3], What: tr.id[4:], Message: withPart(tr.header + "\r\n\r\nharmless\r\n"), NameOnly: true})
+		id, what, _ := strings.Cut(tr.id, " ")
+		out = append(out, EvasionTrick{ID: id, What: what, Message: withPart(tr.header + "\r\n\r\nharmless\r\n"), NameOnly: true})
 	}
 	return append(out,
 		EvasionTrick{ID: "C28", What: "no name", Message: withPart("Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(payload))},

@@ -24,8 +24,12 @@ func (w *walker) describe(p *mail.Part, h *head, def string) {
 		word, clean, params := parseValue(f.value)
 		certain = certain || clean && !f.odd
 		addMedia(p, word)
-		w.typeFacts(p, word)
-		for _, name := range []string{"name", "filename"} {
+		if word == "message/external-body" { // the content is elsewhere, its header is here
+			p.AddFact("external-body")
+			inner := scanHead(h.body, w.budget.limits)[0]
+			readings, spelled = dispositionNames(&inner, true)
+		}
+		for _, name := range nameParams {
 			r, s := lookup(params, name)
 			readings, spelled = append(readings, r...), append(spelled, s...)
 		}
@@ -33,7 +37,7 @@ func (w *walker) describe(p *mail.Part, h *head, def string) {
 	if !certain {
 		addMedia(p, def)
 	}
-	r, s := dispositionNames(h)
+	r, s := dispositionNames(h, false)
 	w.setNames(p, append(r, readings...), append(s, spelled...))
 	if len(p.Names) == 0 {
 		for _, name := range looseNames(h) {
@@ -42,26 +46,26 @@ func (w *walker) describe(p *mail.Part, h *head, def string) {
 	}
 }
 
+// nameParams are the parameters that readers take for the name of a file.
+var nameParams = []string{"filename", "name", "file", "file-name"}
+
 func addMedia(p *mail.Part, media string) {
 	if media != "" && len(p.Media) < maxNames && !slices.Contains(p.Media, media) {
 		p.Media = append(p.Media, media)
 	}
 }
 
-// typeFacts notes media types whose content is elsewhere.
-func (w *walker) typeFacts(p *mail.Part, media string) {
-	if media == "message/external-body" {
-		p.AddFact("external-body")
-	}
-}
-
-// dispositionNames returns the names of all Content-Disposition fields, and of
-// fields that look like a misspelt one.
-func dispositionNames(h *head) (readings, spelled []string) {
+// dispositionNames returns the names of all Content-Disposition fields, of
+// fields that look like a misspelt one and, if types, of Content-Type.
+func dispositionNames(h *head, types bool) (readings, spelled []string) {
 	for i := range h.fields {
 		f := &h.fields[i]
 		switch f.name {
-		case "content-type", "content-transfer-encoding", "content-id", "content-description", "content-location",
+		case "content-type":
+			if !types {
+				continue
+			}
+		case "content-transfer-encoding", "content-id", "content-description", "content-location",
 			"content-md5", "content-language", "content-length", "content-base", "content-class":
 			continue
 		}
@@ -69,7 +73,7 @@ func dispositionNames(h *head) (readings, spelled []string) {
 			continue
 		}
 		_, _, params := parseValue(f.value)
-		for _, name := range []string{"filename", "name"} {
+		for _, name := range nameParams {
 			r, s := lookup(params, name)
 			readings, spelled = append(readings, r...), append(spelled, s...)
 		}
@@ -99,9 +103,11 @@ func (w *walker) setNames(p *mail.Part, readings, spelled []string) {
 			w.doubt(p, "names differ: %.200q and %.200q", readings[0], name)
 		}
 	}
-	for _, name := range spelled {
+	for _, name := range append(spelled, readings...) {
 		if len(p.Names) < 2*maxNames {
-			p.AddName(nameTail(name))
+			name = nameTail(name)
+			p.AddName(name)
+			p.AddName(string(decodePercent(name)))
 		}
 	}
 }
@@ -111,16 +117,24 @@ func (w *walker) setNames(p *mail.Part, readings, spelled []string) {
 func nameTail(name string) string { return name[max(0, len(name)-maxName):] }
 
 // looseNames returns what readers show as name of a part that has none:
-// description and location, if they look like a file name.
+// description, location, identifier and the like, if they look like a file name.
 func looseNames(h *head) []string {
 	var out []string
 	for i := range h.fields {
 		f := &h.fields[i]
-		if f.name != "content-description" && f.name != "content-location" {
+		switch f.name {
+		case "content-description", "content-location", "content-id", "content-name", "content-filename", "content-file-name":
+		default:
 			continue
 		}
-		name := strings.Trim(decodeWords(unfold(f.value, false)), `"' `)
-		if e := nameEnd(name); e != "" && len(e) <= 8 && !strings.Contains(name, "://") && !strings.HasPrefix(name, "www.") {
+		name := strings.Trim(decodeWords(unfold(f.value, false)), `"'<> `)
+		if _, url, ok := strings.Cut(name, "://"); ok {
+			_, name, _ = strings.Cut(url, "/")
+			if i := strings.IndexAny(name, "?#"); i >= 0 {
+				name = name[:i]
+			}
+		}
+		if e := nameEnd(name); e != "" && len(e) <= 8 && !strings.Contains(name, "@") && !strings.HasPrefix(name, "www.") {
 			out = append(out, name)
 		}
 	}

@@ -2,6 +2,7 @@ package unpack
 
 import (
 	"context"
+	"encoding/base64"
 	"slices"
 	"strings"
 	"testing"
@@ -60,6 +61,44 @@ func nameTricks() []nameTrick {
 		{"C44 ISO-8859-1 octets", at + "filename=\"\xe4vil.exe\""},
 		{"C45 content-location", "Content-Type: application/octet-stream\r\nContent-Location: evil.exe"},
 		{"C46 escaped quote", at + `filename="evil.exe\""`},
+		{"C48 UTF-7 in an encoded-word", at + `filename="=?utf-7?Q?evil+AC4-exe?="`},
+		{"C49 all in UTF-7", at + `filename="=?unicode-1-1-utf-7?B?` + base64.StdEncoding.EncodeToString([]byte("+AGUAdgBpAGwALgBlAHgAZQ-")) + `?="`},
+		{"C50 UTF-7 in an extended value", at + `filename*=utf-7''evil%2BAC4-exe`},
+		{"C51 shift sequence in two pieces", at + `filename*0*=utf-7''evil%2BAC; filename*1*=4-exe`},
+		{"C52 UTF-16 with a byte order mark", at + `filename*=utf-16''%FE%FF%00e%00v%00i%00l%00.%00e%00x%00e`},
+		{"C53 UTF-16 of the other order", at + `filename*=utf-16le''%00e%00v%00i%00l%00.%00e%00x%00e`},
+		{"C54 UCS-2", at + `filename="=?iso-10646-ucs-2?B?AGUAdgBpAGwALgBlAHgAZQ==?="`},
+		{"C55 shift sequences of ISO-2022-JP", at + `filename="=?iso-2022-jp?B?` + base64.StdEncoding.EncodeToString([]byte("evil\x1b(J.e\x1b(Bxe")) + `?="`},
+		{"C56 full-width in ISO-2022-JP", at + `filename*=iso-2022-jp''evil%1B$B!%%1B(Bexe`},
+		{"C57 HZ", at + `filename="=?hz-gb-2312?Q?evil~{=23.~}exe?="`},
+		{"C58 EBCDIC", at + `filename="=?cp037?B?haWJk0uFp4U=?="`},
+		{"C59 no charset", at + `filename="=??Q?evil=2Eexe?="`},
+		{"C60 blank in the charset", at + `filename="=?utf 8?Q?evil=2Eexe?="`},
+		{"C61 half an end of the encoded-word", at + `filename="=?utf-8?Q?evil=2Eexe?"`},
+		{"C62 encoded-word of 5,000 characters", at + `filename="=?utf-8?Q?` + strings.Repeat("x", 5000) + `=2Eexe?="`},
+		{"C63 encoded-word in an encoded-word", at + `filename="=?utf-8?Q?=3D=3Futf-8=3FQ=3Fevil=3D2Eexe=3F=3D?="`},
+		{"C64 encoded-word in an extended value", at + `filename*="=?utf-8?Q?evil=2Eexe?="`},
+		{"C65 encoded-word over two pieces", at + `filename*0="=?utf-8?Q?evil"; filename*1="=2Eexe?="`},
+		{"C66 percent pair in a plain piece", at + `filename*0*=utf-8''evil; filename*1=".%65xe"`},
+		{"C67 percent pairs without their mark", at + `filename="evil%2Eexe"`},
+		{"C68 percent pairs twice over", at + `filename*=utf-8''evil%252Eexe`},
+		{"C69 blanks around the star", at + `filename *0=evil; filename * 1=.exe`},
+		{"C70 character split between pieces", at + `filename*0*=utf-8''evil%EF%BC; filename*1*=%8Eexe`},
+		{"C71 both kinds, evil in pieces", at + `filename=ok.txt; filename*0=evil; filename*1=.exe`},
+		{"C72 300 parameters before it", at + strings.Repeat("x=y; ", 300) + "filename=evil.exe"},
+		{"C73 40 names before it", at + strings.Repeat("filename=ok.txt; ", 40) + "filename=evil.exe"},
+		{"C74 20,000 characters without quotes", at + "filename=" + strings.Repeat("x", 20000) + ".exe"},
+		{"C75 parameter file", "Content-Type: application/octet-stream; file=evil.exe"},
+		{"C76 Content-Name", "Content-Type: application/octet-stream\r\nContent-Name: evil.exe"},
+		{"C77 Content-ID", "Content-Type: application/octet-stream\r\nContent-ID: <evil.exe>"},
+		{"C78 address as Content-Location", "Content-Type: application/octet-stream\r\nContent-Location: http://example.org/a/evil.exe?x#y"},
+		{"C79 header inside message/external-body", "Content-Type: message/external-body; access-type=x-none\r\n\r\nContent-Type: application/octet-stream; name=evil.exe"},
+		{"C80 name of a message", "Content-Type: message/rfc822; name=evil.exe"},
+		{"C81 soft hyphen", at + "filename*=utf-8''evil.e%C2%ADxe"},
+		{"C82 tag characters", at + "filename*=utf-8''evil.e%F3%A0%80%A0xe"},
+		{"C83 in angle brackets", at + "filename=<evil.exe>"},
+		{"C84 disposition in two fields, tab-folded", "Content-Type: application/octet-stream\r\nContent-Disposition: inline\r\nContent-Disposition:\tattachment;\r\n\tfilename\r\n\t=\r\n\tevil.exe"},
+		{"C85 comment with a semicolon", at + "(; filename=ok.txt;) filename=evil.exe"},
 		{"C47 UTF-16 in an encoded-word", at + `filename="=?UTF-16BE?B?AGUAdgBpAGwALgBlAHgAZQ==?="`},
 	}
 }
@@ -93,12 +132,12 @@ func showsExe(name string) bool {
 		switch {
 		case r >= 0xff01 && r <= 0xff5e:
 			return r - 0xfee0
-		case r == 0x200b || r == 0x202e || r == 0:
+		case r == 0x200b || r == 0x202e || r == 0 || r == 0xad || r >= 0xe0000:
 			return -1
 		}
 		return r
 	}, name)
-	return strings.HasSuffix(strings.ToLower(strings.TrimRight(name, ". \"")), ".exe")
+	return strings.HasSuffix(strings.ToLower(strings.TrimRight(name, ". \"?<>")), ".exe")
 }
 
 // TestNameDoubt: names whose extensions differ are a doubt, ordinary pairs are

@@ -21,10 +21,9 @@ type param struct {
 	spelled []string // how it is written, when that is no reading of its own
 }
 
-// maxParams bounds the parameters of one field, maxValue the octets of an
-// unquoted one, maxReadings what is kept of one name.
+// maxValue bounds the octets of an unquoted value, maxReadings what is kept of
+// one parameter: half of it are the first ones and half the last.
 const (
-	maxParams   = 256
 	maxValue    = 16 << 10
 	maxReadings = 24
 )
@@ -57,7 +56,7 @@ func parseValue(s string) (word string, clean bool, params []param) {
 	word = strings.Trim(stripComments(raw), " \t\n\"")
 	clean = p.i >= len(s) || s[p.i] == ';'
 	clean = clean && raw != "" && isToken(strings.Trim(raw, wsp))
-	for p.i < len(s) && len(p.out) < maxParams {
+	for p.i < len(s) {
 		p.param()
 	}
 	return strings.ToLower(word), clean, p.out
@@ -145,6 +144,9 @@ func (p *paramScan) param() {
 // newParam takes name apart: "filename*1*" is filename, section 1, extended.
 func newParam(name string) param {
 	name = strings.TrimSpace(stripComments(name))
+	if i := strings.IndexByte(name, '*'); i >= 0 {
+		name = strings.TrimRight(name[:i], wsp) + strings.Join(strings.Fields(name[i:]), "")
+	}
 	if i := strings.LastIndexAny(name, wsp); i >= 0 {
 		name = name[i+1:]
 	}
@@ -216,8 +218,12 @@ func (p *paramScan) token(out *param) {
 	if i := strings.IndexByte(p.s[start:], ';'); i >= 0 {
 		end = start + i
 	}
-	raw := strings.TrimSpace(p.s[start:min(end, start+maxValue)])
+	raw := strings.TrimSpace(p.s[start:end])
 	p.i = end
+	if n := len(raw) - maxValue; n > 0 {
+		out.spelled = append(out.spelled, raw[n:])
+		raw = raw[:maxValue]
+	}
 	if !strings.ContainsAny(raw, " \t\n(\"") {
 		out.values = append(out.values, raw)
 		return
@@ -367,8 +373,9 @@ func lookup(params []param, name string) (readings, spelled []string) {
 // only a sloppy one might.
 func lookupSure(params []param, name string) (sure, other, spelled []string) {
 	var pieces []param
-	for _, p := range params {
-		if p.name != name || len(p.values) == 0 {
+	params = slices.DeleteFunc(slices.Clone(params), func(p param) bool { return p.name != name || len(p.values) == 0 })
+	for i, p := range params {
+		if p.section < 0 && i >= maxReadings/2 && i < len(params)-maxReadings/2 {
 			continue
 		}
 		spelled = append(spelled, p.spelled...)
@@ -376,7 +383,7 @@ func lookupSure(params []param, name string) (sure, other, spelled []string) {
 		case p.section >= 0:
 			pieces = append(pieces, p)
 		case p.ext:
-			sure = append(sure, decodeExtended(p.values[0]))
+			sure = append(sure, decodeWords(decodeExtended(p.values[0])))
 			spelled = append(spelled, p.values...)
 		default:
 			for i, v := range p.values {
@@ -390,9 +397,6 @@ func lookupSure(params []param, name string) (sure, other, spelled []string) {
 					other = append(other, d)
 				}
 			}
-		}
-		if len(sure)+len(other) > maxReadings {
-			break
 		}
 	}
 	if len(pieces) > 0 {
@@ -425,16 +429,18 @@ func joinPieces(pieces []param) (sure []string, other string) {
 	}
 	for _, list := range [][]param{whole, first, last} {
 		if len(list) > 0 {
-			sure = append(sure, join(list))
+			sure = append(sure, join(list, false))
 		}
 	}
-	return dedupe(sure), join(pieces)
+	if s := join(first, true); first[0].ext && s != "" {
+		sure = append(sure, s)
+	}
+	return dedupe(sure), join(pieces, false)
 }
 
-// join concatenates the pieces. The charset stands in the first; an extended
-// piece is percent-decoded, and so is a plain one by most readers when the
-// first had a charset, but then nothing in it looks like a percent pair.
-func join(pieces []param) string {
+// join concatenates the pieces. The charset stands in the first. Extended
+// pieces are percent-decoded; some readers, when the first is one, decode all.
+func join(pieces []param, all bool) string {
 	var raw []byte
 	charset := ""
 	for i, p := range pieces {
@@ -446,7 +452,7 @@ func join(pieces []param) string {
 				}
 			}
 		}
-		if p.ext {
+		if p.ext || all {
 			raw = append(raw, decodePercent(v)...)
 		} else {
 			raw = append(raw, v...)

@@ -4,7 +4,11 @@ import (
 	"bytes"
 	"strings"
 
+	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/htmlindex"
+	"golang.org/x/text/encoding/ianaindex"
+	"golang.org/x/text/encoding/simplifiedchinese"
+	"golang.org/x/text/encoding/unicode"
 )
 
 // This file decodes the two ways to write other than ASCII in a header:
@@ -12,21 +16,31 @@ import (
 // all the time, and RFC 2231 extended values.
 
 // decodeWords decodes the encoded-words in s as lenient readers do: also
-// inside quoted strings, glued to other text, with blanks inside, and without
-// the final "?=". It returns s itself if there are none.
+// inside quoted strings, glued to other text, with blanks inside, without the
+// final "?=", and once more if words were encoded in words. It returns s itself
+// if there are none.
 func decodeWords(s string) string {
 	if !strings.Contains(s, "=?") {
 		return s
 	}
+	out := decodeWordsOnce(s)
+	if out != s && strings.Contains(out, "=?") {
+		return decodeWordsOnce(out)
+	}
+	return out
+}
+
+func decodeWordsOnce(s string) string {
 	var out strings.Builder
 	rest := s
+	closing := len(s) // how much of s follows the next "?="
 	wordBefore := false
 	for {
 		i := strings.Index(rest, "=?")
 		if i < 0 {
 			break
 		}
-		text, n := encodedWord(rest[i:])
+		text, n := encodedWord(rest[i:], &closing)
 		if n == 0 {
 			out.WriteString(rest[:i+2])
 			rest = rest[i+2:]
@@ -46,10 +60,11 @@ func decodeWords(s string) string {
 }
 
 // encodedWord decodes the encoded-word at the start of s and returns its
-// length, 0 if there is none.
-func encodedWord(s string) (text string, n int) {
+// length, 0 if there is none. What follows the next "?=", counted from the end,
+// is kept in closing, so that it is searched for once.
+func encodedWord(s string, closing *int) (text string, n int) {
 	charset, rest, ok := cutNear(s[2:], 100)
-	if !ok || charset == "" || strings.ContainsAny(charset, " \t\n=") {
+	if !ok || strings.Contains(charset, "=") {
 		return "", 0
 	}
 	charset, _, _ = strings.Cut(charset, "*") // RFC 2231 section 5: language
@@ -57,32 +72,31 @@ func encodedWord(s string) (text string, n int) {
 	if !ok || len(code) != 1 {
 		return "", 0
 	}
-	end := strings.Index(rest[:min(len(rest), maxWord)], "?=")
-	n = len(s) - len(rest)
-	if end < 0 {
-		if len(rest) > maxWord {
-			return "", 0
+	if *closing > len(rest)-2 {
+		*closing = -1
+		if end := strings.Index(rest, "?="); end >= 0 {
+			*closing = len(rest) - end - 2
 		}
-		end = len(rest)
-		n += end
-	} else {
-		n += end + 2
+	}
+	word := rest
+	if *closing >= 0 {
+		word = rest[:len(rest)-*closing-2]
+	}
+	n = len(s) - max(*closing, 0)
+	if *closing < 0 {
+		word = strings.TrimRight(word, "?=")
 	}
 	var raw []byte
 	switch code[0] | 0x20 {
 	case 'b':
-		raw = looseBase64([]byte(rest[:end]))
+		raw = looseBase64([]byte(word))
 	case 'q':
-		raw = decodeQ(rest[:end])
+		raw = decodeQ(word)
 	default:
 		return "", 0
 	}
 	return toUTF8(charset, raw), n
 }
-
-// maxWord bounds the search for the end of an encoded-word. RFC 2047 allows
-// 75 octets; names of 900 are seen.
-const maxWord = 4096
 
 // cutNear is strings.Cut at "?" within the first n+1 octets.
 func cutNear(s string, n int) (before, after string, ok bool) {
@@ -141,14 +155,24 @@ func decodeExtended(s string) string {
 // toUTF8 converts raw from a charset. Text of an unknown charset stays as it
 // is: an extension must not be hidden by a charset that we do not know.
 func toUTF8(charset string, raw []byte) string {
-	charset = strings.ToLower(strings.TrimSpace(charset))
-	switch charset {
-	case "", "utf-8", "utf8", "us-ascii", "ascii":
+	charset = strings.ToLower(strings.Join(strings.Fields(charset), ""))
+	var enc encoding.Encoding
+	switch {
+	case charset == "" || charset == "utf-8" || charset == "utf8" || strings.HasSuffix(charset, "ascii"):
 		return string(raw)
-	}
-	enc, err := htmlindex.Get(charset)
-	if err != nil {
-		return string(raw)
+	case strings.HasSuffix(charset, "utf-7") || charset == "utf7":
+		return decodeUTF7(string(raw))
+	case strings.HasPrefix(charset, "utf-16") || strings.Contains(charset, "ucs-2"):
+		enc = unicode.UTF16(wideOrder(charset, raw), unicode.UseBOM)
+	case strings.HasPrefix(charset, "hz"):
+		enc = simplifiedchinese.HZGB2312
+	default:
+		var err error
+		if enc, err = htmlindex.Get(charset); err != nil {
+			if enc, err = ianaindex.MIME.Encoding(charset); err != nil || enc == nil {
+				return string(raw)
+			}
+		}
 	}
 	out, err := enc.NewDecoder().Bytes(raw)
 	if err != nil || (len(out) == 0 && len(raw) > 0) || bytes.Equal(out, []byte("\uFFFD")) {
@@ -156,6 +180,47 @@ func toUTF8(charset string, raw []byte) string {
 		return string(raw)
 	}
 	return string(out)
+}
+
+// wideOrder returns the order of octets in UTF-16. Where the zero octets of
+// Latin text stand tells more than the name of the charset.
+func wideOrder(charset string, raw []byte) unicode.Endianness {
+	zeros := [2]int{}
+	for i, c := range raw {
+		if c == 0 {
+			zeros[i%2]++
+		}
+	}
+	if zeros[0] < zeros[1] || zeros[0] == zeros[1] && strings.HasSuffix(charset, "le") {
+		return unicode.LittleEndian
+	}
+	return unicode.BigEndian
+}
+
+// decodeUTF7 decodes the shift sequences of UTF-7 (RFC 2152).
+func decodeUTF7(s string) string {
+	var out strings.Builder
+	for {
+		plain, rest, ok := strings.Cut(s, "+")
+		out.WriteString(plain)
+		if !ok {
+			return out.String()
+		}
+		n := 0
+		for n < len(rest) && b64[rest[n]] < 64 {
+			n++
+		}
+		word, tail := rest[:n], rest[n:]
+		tail = strings.TrimPrefix(tail, "-")
+		if n == 0 {
+			out.WriteByte('+')
+		}
+		raw := looseBase64([]byte(word))
+		for i := 0; i+1 < len(raw); i += 2 {
+			out.WriteRune(rune(raw[i])<<8 | rune(raw[i+1]))
+		}
+		s = tail
+	}
 }
 
 func hexDigit(c byte) int {

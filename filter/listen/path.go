@@ -10,9 +10,9 @@ import (
 // parsePath reads the path at the start of s (RFC 5321 section 4.1.2) and
 // returns the address as it was written and what follows it. A source route
 // is dropped; angle brackets may be missing and a domain too, as with
-// Postfix. "<>" is the null address. The dots of a local part may stand
-// anywhere, because refusing here what the feeding MTA accepted only makes a
-// non-delivery report.
+// Postfix. "<>" is the null address. Specials may stand anywhere, in local part
+// and domain, and "@" more than once, because refusing here what the feeding
+// MTA accepted only makes a non-delivery report.
 func parsePath(s string) (addr mail.Address, rest string, ok bool) {
 	s = strings.TrimLeft(s, " ")
 	s, bracket := strings.CutPrefix(s, "<")
@@ -26,16 +26,9 @@ func parsePath(s string) (addr mail.Address, rest string, ok bool) {
 		}
 		s = after
 	}
-	n := localPart(s)
+	n := addressLen(s)
 	if n == 0 {
 		return "", "", false
-	}
-	if n < len(s) && s[n] == '@' {
-		d := domain(s[n+1:])
-		if d == 0 {
-			return "", "", false
-		}
-		n += 1 + d
 	}
 	addr, rest = mail.Address(s[:n]), s[n:]
 	if bracket {
@@ -51,46 +44,43 @@ func parsePath(s string) (addr mail.Address, rest string, ok bool) {
 
 func blankOrEnd(s string) bool { return s == "" || s[0] == ' ' }
 
-// localPart returns the length of the dot-string or quoted string at the
-// start of s, 0 if there is none.
-func localPart(s string) int {
-	if !strings.HasPrefix(s, `"`) {
-		return span(s, ".!#$%&'*+-/=?^_`{|}~")
-	}
-	for i := 1; i < len(s); i++ {
-		switch s[i] {
-		case '\\':
-			i++
+// addressLen returns the length of the address at the start of s, 0 if there
+// is none: quoted strings and visible octets, with something on both sides of
+// the last "@".
+func addressLen(s string) int {
+	n, at, quoted := 0, -1, -1 // at and quoted are where the last of each stands
+	for n < len(s) && s[n] > ' ' && s[n] != 0x7f && strings.IndexByte(`<>\`, s[n]) < 0 {
+		switch s[n] {
+		case '@':
+			at = n
 		case '"':
+			quoted = n
+			q := quotedLen(s[n:])
+			if q == 0 {
+				return 0
+			}
+			n += q - 1
+		}
+		n++
+	}
+	if at >= 0 && (s[0] == '@' || at == n-1 || quoted > at) {
+		return 0
+	}
+	return n
+}
+
+// quotedLen returns the length of the quoted string at the start of s, 0 if it
+// does not end.
+func quotedLen(s string) int {
+	for i := 1; i < len(s); i++ {
+		switch c := s[i]; {
+		case c < ' ' || c == 0x7f:
+			return 0
+		case c == '\\':
+			i++
+		case c == '"':
 			return i + 1
 		}
 	}
 	return 0
-}
-
-// domain returns the length of the domain or address literal at the start of
-// s, 0 if there is none. Underscores are seen in host names.
-func domain(s string) int {
-	if !strings.HasPrefix(s, "[") {
-		return span(s, ".-_")
-	}
-	n := 1 + span(s[1:], ".-:")
-	if n == 1 || n == len(s) || s[n] != ']' {
-		return 0
-	}
-	return n + 1
-}
-
-// span returns the length of the longest prefix of s that is made of letters,
-// digits, octets beyond ASCII and the others.
-func span(s, others string) int {
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c >= utf8.RuneSelf:
-		case strings.IndexByte(others, c) >= 0:
-		default:
-			return i
-		}
-	}
-	return len(s)
 }

@@ -76,7 +76,7 @@ func setXforward(c *mail.Client, name, value string) bool {
 		c.Port = uint16(port)
 	case "PROTO":
 		// SMTP and ESMTP; a proxy in between may say ESMTPS and the like
-		if span(value, "") != len(value) || len(value) > 32 {
+		if len(value) > 32 || strings.ContainsFunc(value, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
 			return false
 		}
 		c.Proto = value

@@ -347,10 +347,12 @@ func (t *transaction) checkAddresses(s *session) (utf8, ok bool) {
 	}
 	noUTF8 := reply{code: 550, lines: "5.6.7 Message needs SMTPUTF8, which the next hop does not offer", own: true}
 	offered := s.has("SMTPUTF8")
-	utf8 = o.FromOpts.UTF8 || !o.From.ASCII()
 	// RFC 6531 section 3.2. A message that was only announced as such and is
-	// ASCII throughout may go anywhere.
-	if !offered && (!o.From.ASCII() || o.FromOpts.UTF8 && has8bit(o.Message.HeaderBytes())) {
+	// ASCII throughout may go anywhere. One that was not announced goes on as
+	// it came, whatever its addresses: Postfix takes such mail
+	// (strict_smtputf8 is "no"), and few mailboxes offer SMTPUTF8.
+	utf8 = o.FromOpts.UTF8
+	if utf8 && !offered && (!o.From.ASCII() || has8bit(o.Message.HeaderBytes())) {
 		t.settle(noUTF8, t.todo...)
 		return false, false
 	}
@@ -361,11 +363,9 @@ func (t *transaction) checkAddresses(s *session) (utf8, ok bool) {
 		case !sendable(a) || a == "":
 			t.settle(reply{code: 553, lines: "5.1.3 Bad recipient address syntax", own: true}, i)
 			continue
-		case !a.ASCII() && !offered:
+		case !a.ASCII() && utf8 && !offered:
 			t.settle(noUTF8, i)
 			continue
-		case !a.ASCII():
-			utf8 = true
 		}
 		left++
 	}

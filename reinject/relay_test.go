@@ -315,15 +315,17 @@ func TestEnvelope(t *testing.T) {
 		{name: "XFORWARD, lower case keywords", ehlo: lower, change: func(o *mail.Outgoing) { o.Client = client },
 			want: []string{"XFORWARD NAME=[UNAVAILABLE] ADDR=91.11.190.91", "MAIL FROM:<himself@jeanbruenn.info> SIZE=27", "RCPT TO:<a@x.test>"}},
 		{name: "XFORWARD, not offered", ehlo: bare, change: func(o *mail.Outgoing) { o.Client = client }, want: []string{"MAIL FROM:<himself@jeanbruenn.info>", "RCPT TO:<a@x.test>"}},
-		{name: "UTF8", change: func(o *mail.Outgoing) { o.Rcpts[0].Address = "jürgen@x.test" }, want: []string{"MAIL FROM:<himself@jeanbruenn.info> SIZE=27 SMTPUTF8", "RCPT TO:<jürgen@x.test>"}},
+		{name: "UTF8", change: func(o *mail.Outgoing) { o.FromOpts.UTF8, o.Rcpts[0].Address = true, "jürgen@x.test" }, want: []string{"MAIL FROM:<himself@jeanbruenn.info> SIZE=27 SMTPUTF8", "RCPT TO:<jürgen@x.test>"}},
+		{name: "UTF8 not asked", change: func(o *mail.Outgoing) { o.From, o.Rcpts[0].Address = "ü@x.test", "jürgen@x.test" }, want: []string{"MAIL FROM:<ü@x.test> SIZE=27", "RCPT TO:<jürgen@x.test>"}},
+		{name: "UTF8 not asked, not offered", ehlo: bare, change: func(o *mail.Outgoing) { o.From, o.Rcpts[0].Address = "ü@x.test", "jürgen@x.test" }, want: []string{"MAIL FROM:<ü@x.test>", "RCPT TO:<jürgen@x.test>"}},
 		{name: "UTF8 asked", change: func(o *mail.Outgoing) { o.FromOpts.UTF8 = true }, want: []string{"MAIL FROM:<himself@jeanbruenn.info> SIZE=27 SMTPUTF8", "RCPT TO:<a@x.test>"}},
 		{name: "UTF8 asked, not offered, not needed", ehlo: bare, change: func(o *mail.Outgoing) { o.FromOpts.UTF8 = true }, want: []string{"MAIL FROM:<himself@jeanbruenn.info>", "RCPT TO:<a@x.test>"}},
 		{name: "UTF8 header, not offered", ehlo: bare, change: func(o *mail.Outgoing) {
 			o.FromOpts.UTF8, o.Message = true, mail.NewMessage([]byte("Subject: ü\r\n\r\n"))
 		}, reply: "550 5.6.7 Message needs SMTPUTF8, which the next hop does not offer"},
-		{name: "UTF8 sender, not offered", ehlo: bare, change: func(o *mail.Outgoing) { o.From = "ü@x.test" }, reply: "550 5.6.7 Message needs SMTPUTF8, which the next hop does not offer"},
+		{name: "UTF8 sender, not offered", ehlo: bare, change: func(o *mail.Outgoing) { o.FromOpts.UTF8, o.From = true, "ü@x.test" }, reply: "550 5.6.7 Message needs SMTPUTF8, which the next hop does not offer"},
 		{name: "UTF8 recipient, not offered", ehlo: bare, change: func(o *mail.Outgoing) {
-			o.Rcpts = []mail.Recipient{{Address: "ü@x.test"}, {Address: "b@x.test"}}
+			o.FromOpts.UTF8, o.Rcpts = true, []mail.Recipient{{Address: "ü@x.test"}, {Address: "b@x.test"}}
 		}, want: []string{"MAIL FROM:<himself@jeanbruenn.info>", "RCPT TO:<b@x.test>"}, reply: "550 5.6.7 Message needs SMTPUTF8, which the next hop does not offer"},
 		{name: "injection by sender", change: func(o *mail.Outgoing) { o.From = "a@x.test> SIZE=1 <" }, reply: "553 5.1.7 Bad sender address syntax"},
 		{name: "injection by recipient", change: func(o *mail.Outgoing) { o.Rcpts[0].Address = "a@x.test\r\nDATA" }, reply: "553 5.1.3 Bad recipient address syntax"},

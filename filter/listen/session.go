@@ -25,13 +25,13 @@ func (s feedSession) Reset() {
 // Logout has nothing to free.
 func (s feedSession) Logout() error { return nil }
 
-// Mail opens the transaction.
+// Mail opens the transaction. That an address is not ASCII is no matter, with
+// SMTPUTF8 or without: Postfix takes such mail (strict_smtputf8 is "no"), and a
+// refusal here would bounce it.
 func (s feedSession) Mail(_ string, opts *smtp.MailOptions) error {
 	switch {
 	case s.tx != nil:
 		return mail.NewReply(503, 5, 1, "Nested MAIL command").SMTP()
-	case !s.path.ASCII() && !opts.UTF8:
-		return needUTF8.SMTP()
 	case s.size > uint64(s.f.limits.Size):
 		return tooBig.SMTP()
 	}
@@ -72,10 +72,7 @@ func (s feedSession) protocol(utf8 bool) string {
 
 // Rcpt adds a recipient.
 func (s feedSession) Rcpt(_ string, opts *smtp.RcptOptions) error {
-	switch {
-	case !s.path.ASCII() && !s.tx.FromOpts.UTF8:
-		return needUTF8.SMTP()
-	case len(s.tx.Rcpts) >= s.f.limits.Recipients:
+	if len(s.tx.Rcpts) >= s.f.limits.Recipients {
 		return mail.NewReply(452, 5, 3, "Too many recipients").SMTP()
 	}
 	s.tx.Rcpts = append(s.tx.Rcpts, mail.Recipient{Address: s.path, Opts: *opts})
@@ -110,9 +107,8 @@ func (s feedSession) Data(io.Reader) error {
 }
 
 var (
-	inError  = mail.NewReply(451, 3, 0, "Error in processing")
-	needUTF8 = mail.NewReply(553, 6, 7, "Address needs the SMTPUTF8 parameter")
-	tooBig   = mail.NewReply(552, 3, 4, "Message size exceeds the limit")
+	inError = mail.NewReply(451, 3, 0, "Error in processing")
+	tooBig  = mail.NewReply(552, 3, 4, "Message size exceeds the limit")
 )
 
 // receive reads the message to its end. An error means that the end was not

@@ -232,6 +232,17 @@ func TestGzipBomb(t *testing.T) {
 	}
 }
 
+// TestPDFBomb is a stream of 40 MB of empty blocks, deflated again: nothing
+// comes out of it, but it must be paid for.
+func TestPDFBomb(t *testing.T) {
+	t.Parallel()
+	inner := append([]byte("\x78\x9c"), bytes.Repeat([]byte("\x00\x00\x00\xff\xff"), 8<<20)...)
+	data := concat([]byte("%PDF-1.4\n2 0 obj\n<</Type/EmbeddedFile/Filter[/FlateDecode/FlateDecode]>>\nstream\n"), zlibOf(inner), []byte("\nendstream\nendobj\n"))
+	if got := lookAs(t, data, testBudget(len(data)), "pdf"); !got.overLimits {
+		t.Errorf("outcome %+v", got.outcome)
+	}
+}
+
 // TestCallerStops checks that an error of the caller comes back as it is
 // and that no member follows it.
 func TestCallerStops(t *testing.T) {

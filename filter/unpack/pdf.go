@@ -104,7 +104,7 @@ func (x *expander) pdfDecoder(filters []string, content, plain []byte) (io.Reade
 		case i == 0 && (f == "FlateDecode" || f == "Fl"):
 			r, err = x.inflate(content) // whatever the end mark says
 		case f == "FlateDecode" || f == "Fl":
-			r, err = zlib.NewReader(r)
+			r, err = zlib.NewReader(&paid{r, x.budget})
 		case i == 0 && (f == "ASCIIHexDecode" || f == "AHx"):
 			r = hex.NewDecoder(&pdfASCII{in: plain, end: '>'})
 		case i == 0 && (f == "ASCII85Decode" || f == "A85"):
@@ -117,6 +117,20 @@ func (x *expander) pdfDecoder(filters []string, content, plain []byte) (io.Reade
 		}
 	}
 	return r, nil
+}
+
+// paid is a stage between two decoders, which costs as much as a last one.
+type paid struct {
+	r      io.Reader
+	budget *Budget
+}
+
+func (p *paid) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	if terr := p.budget.Take(int64(n)); terr != nil {
+		err = terr
+	}
+	return n, err
 }
 
 // pdfASCII is text up to its end mark, without white space.

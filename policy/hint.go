@@ -1,0 +1,60 @@
+package policy
+
+// What was most likely meant by a value that is wrong, beyond the nearest
+// known word.
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"postern/filter/mail"
+)
+
+// manyHint says what to write where n has more than the one value of v.
+func manyHint(n *yaml.Node, v reflect.Value) string {
+	switch {
+	case n.Kind == yaml.MappingNode && len(n.Content) == 2 && n.Content[0].Value == "file":
+		return `write "file:PATH", without a blank`
+	case n.Kind == yaml.SequenceNode && v.Type() == reflect.TypeFor[mail.Address]():
+		return severalHint
+	}
+	return ""
+}
+
+// typographic quotes come from text processors and web pages. To YAML they are
+// letters like others.
+const (
+	typographic = "\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
+	quotesHint  = "quotes are straight, \" or '"
+)
+
+const severalHint = "for several people make an alias in Postfix"
+
+// addressHint says how to write what text was meant to be.
+func addressHint(text string) string {
+	_, inner, display := strings.Cut(text, "<")
+	inner, _, closed := strings.Cut(inner, ">")
+	_, problem := parseAddress(inner)
+	switch {
+	case strings.ContainsAny(text, typographic):
+		return quotesHint
+	case strings.Count(text, "@") > 1:
+		return severalHint
+	case display && closed && inner != "" && problem == "":
+		return "write " + inner
+	case display && closed && inner == "", slices.Contains(noWords, strings.ToLower(text)):
+		return `write ""`
+	case !strings.Contains(text, "@"):
+		return "with its domain, for example postmaster@example.org"
+	}
+	return ""
+}
+
+// What YAML and people call true and false besides these words.
+var (
+	yesWords = []string{"yes", "on", "y", "1", "true", "t"}
+	noWords  = []string{"no", "off", "n", "0", "false", "f", "none", "null", "undef"}
+)

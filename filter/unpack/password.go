@@ -57,12 +57,14 @@ var (
 
 // wordsOf returns the words of the texts below root that seem to be passwords.
 func wordsOf(root *mail.Part) (words []string) {
-	const maxText = 64 << 10
+	left := 256 << 10 // octets of text
 	for p := range root.All() {
 		if len(p.Types) == 0 || p.Types[0] != "asc" && p.Types[0] != "txt" && p.Types[0] != "html" {
 			continue
 		}
-		text := markupTags.ReplaceAll(p.Data[:min(len(p.Data), maxText)], []byte(" "))
+		text := p.Data[:min(len(p.Data), left, 64<<10)]
+		left -= len(text)
+		text = markupTags.ReplaceAll(text, []byte(" "))
 		for _, pattern := range passwordWords {
 			for _, m := range pattern.FindAllSubmatch(text, maxWords) {
 				quoted := string(bytes.Trim(m[1], "\"'`*_()[]\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb"))
@@ -78,8 +80,11 @@ func wordsOf(root *mail.Part) (words []string) {
 }
 
 // unlockAll opens the encrypted archives below root once more, with the words
-// of the message, if there are any.
+// of the message, if there are any and the limits were not met.
 func (w *walker) unlockAll(root *mail.Part) {
+	if w.budget.Spent() != "" {
+		return
+	}
 	for p := range root.All() {
 		if !isLocked(p) {
 			continue
@@ -106,10 +111,15 @@ func (w *walker) unlock(p *mail.Part) {
 		}
 		return
 	}
+	children, flags, note := p.Children, p.Flags, w.notes[p]
 	p.Children, p.Flags = nil, p.Flags&^(mail.PartEncrypted|mail.PartUndecipherable)
 	delete(w.notes, p)
 	// no less than they were on the way to it
 	w.depth = strings.Count(p.Place, "/")
 	w.nesting = max(w.depth-1, 0)
 	w.content(p)
+	if w.budget.Spent() != "" {
+		// what was found the first time stays
+		p.Children, p.Flags, w.notes[p] = children, flags, note
+	}
 }

@@ -320,3 +320,18 @@ func TestPasswordAnyOrder(t *testing.T) {
 		}
 	}
 }
+
+// TestPasswordOverLimits: when the budget ends while an archive is opened once
+// more, what was found the first time is not lost.
+func TestPasswordOverLimits(t *testing.T) {
+	t.Parallel()
+	files := []zipFile{lockedMember(zipFile{name: "a.bin", data: make([]byte, 40<<10), method: zipDeflate}, "s3cret"), {name: "evil.exe", data: payload, method: zipDeflate}}
+	msg := strings.Replace(attachedAs("a.zip", zipOf(files...)), "hello", "password: s3cret", 1)
+	limits := DefaultLimits
+	limits.Entries = 3 // two members, and one of them again
+	r := Parts(context.Background(), mail.NewMessage([]byte(msg)), limits)
+	over := slices.ContainsFunc(r.Findings, func(f mail.Finding) bool { return f.Minor == mail.OverLimits })
+	if !r.holds(payload) || !over {
+		t.Error(describeTree(r))
+	}
+}

@@ -117,6 +117,18 @@ func encodedDataTricks() []trick {
 		{"B39", "TNEF", found, withPart("Content-Type: application/ms-tnef; name=winmail.dat\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(tnef("evil.exe", payload)))},
 		{"B40", "TNEF in TNEF", found, withPart("Content-Type: application/ms-tnef; name=winmail.dat\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(tnef("winmail.dat", tnef("evil.exe", payload))))},
 		{"B41", "data: URI with download attribute", found, withPart("Content-Type: text/html\r\n\r\n<html><a download=\"evil.exe\" href=\"data:application/octet-stream;base64," + base64.StdEncoding.EncodeToString(payload) + "\">x</a></html>\r\n")},
+		{"B73", "data: URI in UTF-16 with a byte order mark", found, pagePart("text/html", "\xff\xfe"+string(wide(dataPage)))},
+		{"B74", "data: URI in UTF-16 without one", found, pagePart("text/html; charset=utf-16le", string(wide(dataPage)))},
+		{"B75", "data: URI in UTF-16 with another label", found, pagePart("text/html; charset=utf-8", string(wide(dataPage)))},
+		{"B76", "data: URI in UTF-7", found, pagePart("text/html; charset=utf-7", strings.NewReplacer("<", "+ADw-", ">", "+AD4-").Replace(dataPage))},
+		{"B77", "data: URI with character references", found, pagePart("text/html", strings.NewReplacer("data:", "&#100;ata&colon;", ";base64,", "&semi;base64&#x2c;").Replace(dataPage))},
+		{"B78", "data: URI with tabs and NUL", found, pagePart("text/html", strings.NewReplacer("data:", "da\tta:", "base64,", "ba\x00se64,").Replace(dataPage))},
+		{"B79", "data: URI with percent pairs", found, pagePart("text/html", strings.ReplaceAll(dataPage, "A", "%41"))},
+		{"B80", "data: URI without base64", found, pagePart("text/html", "<a download=evil.exe href=\"data:application/octet-stream,"+strings.NewReplacer("=\r\n", "", "=", "%").Replace(quotedPrintable(payload, "=%02X"))+"\">x</a>")},
+		{"B81", "data: URI in SVG", found, pagePart("image/svg+xml", "\xff\xfe"+string(wide("<svg xmlns=\"http://www.w3.org/2000/svg\">"+dataPage+"</svg>")))},
+		{"B82", "HTML smuggling in UTF-16", fact, pagePart("text/html", string(wide(blobPage)))},
+		{"B83", "HTML smuggling in UTF-7", fact, pagePart("text/html; charset=utf-7", "<meta charset=utf-7>"+strings.NewReplacer("<", "+ADw-", ">", "+AD4-", "Blob", "+AEIAbABvAGI-").Replace(blobPage))},
+		{"B84", "HTML smuggling with names taken apart", fact, pagePart("text/html", strings.NewReplacer("Blob(", "window['Bl'+'ob'](").Replace(blobPage))},
 		{"B42", "HTML smuggling", fact, withPart("Content-Type: text/html\r\n\r\n<html><script>var b=new Blob([x]);a.href=URL.createObjectURL(b);a.download='evil.exe'</script></html>\r\n")},
 	}
 }
@@ -141,6 +153,14 @@ func uuencode(name string) string {
 		out.WriteString("\r\n")
 	}
 	return out.String() + "`\r\nend\r\n"
+}
+
+const blobPage = "<html><script>var b=new Blob([x]);a.href=URL.createObjectURL(b);a.download='evil.exe'</script></html>\r\n"
+
+var dataPage = "<html><a download=\"evil.exe\" href=\"data:application/octet-stream;base64," + base64.StdEncoding.EncodeToString(payload) + "\">x</a></html>"
+
+func pagePart(media, page string) string {
+	return withPart("Content-Type: " + media + "\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64([]byte(page)))
 }
 
 // trimGraves cuts the graves, which stand for zeros, off the ends of lines.

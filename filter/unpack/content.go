@@ -189,6 +189,7 @@ const maxBinHex = 1 << 20
 // embedded looks for files that stand in a text.
 func (w *walker) embedded(p *mail.Part) {
 	var found []hidden
+	found = append(found, findApple(p.Data)...)
 	uu, yEnc, parts := armours(p.Data)
 	if uu && p.How != "uuencode" {
 		found = append(found, findUU(p.Data)...)

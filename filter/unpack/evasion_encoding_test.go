@@ -2,6 +2,7 @@ package unpack
 
 import (
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"strings"
 	"testing"
@@ -129,6 +130,9 @@ func encodedDataTricks() []trick {
 		{"B82", "HTML smuggling in UTF-16", fact, pagePart("text/html", string(wide(blobPage)))},
 		{"B83", "HTML smuggling in UTF-7", fact, pagePart("text/html; charset=utf-7", "<meta charset=utf-7>"+strings.NewReplacer("<", "+ADw-", ">", "+AD4-", "Blob", "+AEIAbABvAGI-").Replace(blobPage))},
 		{"B84", "HTML smuggling with names taken apart", fact, pagePart("text/html", strings.NewReplacer("Blob(", "window['Bl'+'ob'](").Replace(blobPage))},
+		{"B85", "AppleSingle", found, pagePart("application/applefile", apple(0x51600, "evil.exe", 1))},
+		{"B86", "resource fork of AppleDouble", found, pagePart("application/applefile", apple(0x51607, "evil.exe", 2))},
+		{"B87", "MacBinary", found, pagePart("application/x-macbinary", "\x00\x08evil.exe"+strings.Repeat("\x00", 55)+"APPLxxxx"+strings.Repeat("\x00", 10)+"\x00\x00\x01\x90"+strings.Repeat("\x00", 41)+string(payload)+strings.Repeat("\x00", 112))},
 		{"B42", "HTML smuggling", fact, withPart("Content-Type: text/html\r\n\r\n<html><script>var b=new Blob([x]);a.href=URL.createObjectURL(b);a.download='evil.exe'</script></html>\r\n")},
 	}
 }
@@ -159,6 +163,15 @@ const blobPage = "<html><script>var b=new Blob([x]);a.href=URL.createObjectURL(b
 
 var dataPage = "<html><a download=\"evil.exe\" href=\"data:application/octet-stream;base64," + base64.StdEncoding.EncodeToString(payload) + "\">x</a></html>"
 
+// apple is an AppleSingle or AppleDouble file with a name and one fork.
+func apple(magic uint32, name string, fork byte) string {
+	out := binary.BigEndian.AppendUint32(nil, magic)
+	out = append(append(out, 0, 2, 0, 0), make([]byte, 16)...)
+	out = append(out, 0, 2, 0, 0, 0, 3, 0, 0, 0, 50, 0, 0, 0, byte(len(name)), 0, 0, 0, fork, 0, 0, 0, byte(50+len(name)), 0, 0, 1, 0x90)
+	return string(append(append(out, name...), payload...))
+}
+
+// pagePart is an attachment without a name, such as a page.
 func pagePart(media, page string) string {
 	return withPart("Content-Type: " + media + "\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64([]byte(page)))
 }

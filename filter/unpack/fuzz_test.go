@@ -168,15 +168,17 @@ func FuzzArmour(f *testing.F) {
 	f.Add([]byte(uuencode("a")))
 	f.Add([]byte(yenc("a")))
 	f.Add([]byte(binhex("a")))
+	f.Add([]byte(apple(0x51600, "a", 1)))
+	f.Add([]byte(yencPart(1, payload[:50]) + yencPart(2, payload[50:])))
 	f.Add([]byte("begin-base64 644 a\nQ2F0\n====\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		binhex, _ := findBinHex(text, 1000)
-		for _, list := range [][]hidden{findUU(text), findYEnc(text), binhex} {
+		for _, list := range [][]hidden{findUU(text), findYEnc(text), findApple(text), binhex} {
 			total := 0
 			for _, h := range list {
 				total += len(h.data)
 			}
-			if total > len(text)+1000 {
+			if total > 2*len(text)+1000 {
 				t.Errorf("%d octets from %d", total, len(text))
 			}
 		}

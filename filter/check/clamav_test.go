@@ -365,7 +365,7 @@ func TestTwoServers(t *testing.T) {
 			t.Parallel()
 			bad := newFakeClamd(t, "tcp", always(first))
 			good := newFakeClamd(t, "tcp", always("stream: Eicar FOUND\x00"))
-			c := clamav(t, 100*time.Millisecond, bad.address, good.address)
+			c := clamav(t, 2*time.Second, bad.address, good.address)
 			for range 3 {
 				if got, err := c.Check(t.Context(), input("x")); err != nil || len(got) != 1 {
 					t.Errorf("%v, %v", got, err)
@@ -387,7 +387,7 @@ func TestTwoServers(t *testing.T) {
 	t.Run("the first hangs up to the deadline of the message", func(t *testing.T) {
 		t.Parallel()
 		bad, good := newFakeClamd(t, "tcp", always(hang)), newFakeClamd(t, "tcp", always("stream: OK\x00"))
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
 		defer cancel()
 		if _, err := clamav(t, time.Minute, bad.address, good.address).Check(ctx, input("x")); err != nil {
 			t.Error(err)

@@ -199,7 +199,7 @@ func TestClamdFaults(t *testing.T) {
 				t.Parallel()
 				timeout := time.Minute
 				if tt.answer == hang {
-					timeout = 50 * time.Millisecond
+					timeout = time.Second
 				}
 				f := newFakeClamd(t, network, always(tt.answer))
 				r := Run(t.Context(), []Named{{Name: "clamav", Check: clamav(t, timeout, f.address)}}, input("x\r\n"))[0]

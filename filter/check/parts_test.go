@@ -142,7 +142,7 @@ func TestClamdParts(t *testing.T) {
 			t.Parallel()
 			timeout := time.Minute
 			if tt.err != "" {
-				timeout = 200 * time.Millisecond // some answers leave us waiting for the rest
+				timeout = 2 * time.Second // some answers leave us waiting for the rest
 			}
 			f := newFakeClamd(t, "tcp", answersFor(tt.answers))
 			found, err := clamav(t, timeout, f.address).Check(t.Context(), threeParts())

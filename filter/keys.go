@@ -10,8 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 
 	"postern/policy"
 )
@@ -134,7 +136,10 @@ func loadKey(spec policy.DKIMKey) (*Key, error) {
 }
 
 func readKeyFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w (hint: postern dkim keygen makes one)", err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -142,6 +147,9 @@ func readKeyFile(path string) ([]byte, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: no regular file", path)
 	}
 	// the group may read: a key that belongs to root and the daemon's group
 	// cannot be changed by the daemon

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"unicode"
 	"unicode/utf8"
 )
@@ -190,7 +191,7 @@ func expandList(dir string, list []string) ([]listEntry, error) {
 		}
 		path = strings.TrimSpace(path)
 		if path == "" {
-			errs = append(errs, errors.New("want the path of a list after file:"))
+			errs = append(errs, errors.New("want the path of a list after file:, not nothing"))
 			continue
 		}
 		if !filepath.IsAbs(path) {
@@ -212,11 +213,15 @@ func expandList(dir string, list []string) ([]listEntry, error) {
 }
 
 func readListFile(path string) ([]listEntry, error) {
-	f, err := os.Open(path)
+	// a pipe must not hold up the reload until somebody writes
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: no regular file", path)
+	}
 	return readList(f, filepath.Base(path))
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -113,6 +114,14 @@ func TestNetworkFile(t *testing.T) {
 	write(t, dir, "bad.txt", "10.0.0.0/8\nten\n")
 	if _, err := ParseNetworks(dir, []string{"file:bad.txt"}); err == nil || !strings.HasPrefix(err.Error(), "bad.txt:2: ") {
 		t.Errorf("mistake in a file: %v", err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"pipe", "."} {
+		if _, err := ParseNetworks(dir, []string{"file:" + name}); err == nil || !strings.Contains(err.Error(), "no regular file") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -363,6 +363,7 @@ func (l *loader) limits() {
 		{"unpack.size", int64(m.Unpack.Size)}, {"unpack.ratio", int64(m.Unpack.Ratio)}, {"unpack.parts", int64(m.Unpack.Parts)},
 		{"unpack.depth", int64(m.Unpack.Depth)}, {"unpack.entries", int64(m.Unpack.Entries)},
 		{"unpack.nesting", int64(m.Unpack.Nesting)}, {"unpack.time", int64(m.Unpack.Time)},
+		{"unpack.memory", int64(m.Unpack.Memory)},
 	} {
 		if x.value <= 0 {
 			l.at("limits."+x.key, "must be above 0", "")

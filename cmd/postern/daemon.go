@@ -37,12 +37,8 @@ type daemon struct {
 	failed  chan error // a listener that ended by itself
 }
 
-// unpackMemory is for all messages that are taken apart at a time: enough for
-// a dozen of the costliest. Ordinary ones need it for less than a millisecond.
-const unpackMemory = 1 << 30
-
 func newDaemon(cfg *policy.Config, log *slog.Logger) (*daemon, error) {
-	d := &daemon{log: log, initial: cfg, room: unpack.NewRoom(unpackMemory), failed: make(chan error, 1)}
+	d := &daemon{log: log, initial: cfg, room: unpack.NewRoom(int64(cfg.Limits.Unpack.Memory)), failed: make(chan error, 1)}
 	d.relays = reinject.NewTransports(reinject.Options{Helo: cfg.Hostname, Log: log})
 	f, err := d.newFilter(cfg)
 	if err != nil {
@@ -162,8 +158,8 @@ func (d *daemon) reload(cfg *policy.Config) error {
 	return nil
 }
 
-// takenAtStart names what differs and is read only at the start, by the feeds
-// and the log.
+// takenAtStart names what differs and is read only at the start, by the feeds,
+// the log and the room for taking messages apart.
 func takenAtStart(start, cfg *policy.Config) []string {
 	a, b := start.Limits, cfg.Limits
 	var out []string
@@ -175,6 +171,7 @@ func takenAtStart(start, cfg *policy.Config) []string {
 		{"limits.message_size", a.MessageSize, b.MessageSize}, {"limits.recipients", a.Recipients, b.Recipients},
 		{"limits.sessions", a.Sessions, b.Sessions}, {"limits.sessions_per_client", a.SessionsPerClient, b.SessionsPerClient},
 		{"limits.idle", a.Idle, b.Idle}, {"limits.data_idle", a.DataIdle, b.DataIdle}, {"limits.deadline", a.Deadline, b.Deadline},
+		{"limits.unpack.memory", a.Unpack.Memory, b.Unpack.Memory},
 		{"spool", start.Spool, cfg.Spool}, {"bare_newline", start.BareNewline, cfg.BareNewline}, {"log", start.Log, cfg.Log},
 	} {
 		if x.before != x.now {

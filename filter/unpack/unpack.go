@@ -3,6 +3,7 @@ package unpack
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strconv"
 
@@ -94,9 +95,12 @@ func (w *walker) note(p *mail.Part, format string, args ...any) {
 	}
 }
 
-// guard runs f; a panic in it becomes a finding.
+// guard runs f; a panic in it becomes a finding. So does a fault in memory that
+// is mapped (see expander.grow): it would end the program, and again with the
+// same message.
 func (w *walker) guard(p *mail.Part, f func()) {
 	depth, nesting := w.depth, w.nesting
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if e := recover(); e != nil {
 			w.depth, w.nesting = depth, nesting

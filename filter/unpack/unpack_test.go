@@ -152,18 +152,30 @@ func TestRawName(t *testing.T) {
 	}
 }
 
-// TestGuard: a panic is a finding and does not take the rest along.
+// TestGuard: a panic is a finding and does not take the rest along, nor does
+// the use of a buffer that is gone.
 func TestGuard(t *testing.T) {
 	t.Parallel()
-	w := &walker{notes: map[*mail.Part]string{}, budget: NewBudget(context.Background(), DefaultLimits, 0), depth: 2}
-	p := &mail.Part{Place: "1"}
-	w.guard(p, func() {
-		w.depth++
-		panic("index out of range")
-	})
-	f := w.findings(p)
-	if len(f) != 1 || f[0].Category != mail.Unchecked || f[0].Minor != mail.CheckFailed || w.depth != 2 || !p.Flags.Is(mail.PartUndecipherable) {
-		t.Errorf("findings %+v, depth %d, flags %v", f, w.depth, p.Flags)
+	gone := func() {
+		x := &expander{budget: NewBudget(context.Background(), DefaultLimits, 0)}
+		data, err := x.decode(bytes.NewReader(make([]byte, 2*decodeLarge)), -1)
+		if err != nil {
+			t.Error(err)
+		}
+		x.free()
+		data[0]++
+	}
+	for name, f := range map[string]func(){"panic": func() { panic("index out of range") }, "fault": gone} {
+		w := &walker{notes: map[*mail.Part]string{}, budget: NewBudget(context.Background(), DefaultLimits, 0), depth: 2}
+		p := &mail.Part{Place: "1"}
+		w.guard(p, func() {
+			w.depth++
+			f()
+		})
+		found := w.findings(p)
+		if len(found) != 1 || found[0].Category != mail.Unchecked || found[0].Minor != mail.CheckFailed || w.depth != 2 || !p.Flags.Is(mail.PartUndecipherable) {
+			t.Errorf("%s: findings %+v, depth %d, flags %v", name, found, w.depth, p.Flags)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math/bits"
 	"slices"
 
 	"github.com/bodgit/sevenzip"
@@ -225,7 +226,7 @@ func (w *walk7z) decodeHeader(c coder7z, in []byte, size uint64) ([]byte, error)
 	return out, err
 }
 
-// header walks a plain header as far as the number of files.
+// header walks a plain header.
 func (w *walk7z) header() error {
 	if w.take(1); w.err != nil {
 		return w.err
@@ -236,8 +237,12 @@ func (w *walk7z) header() error {
 		w.streams()
 		id = w.byte()
 	}
-	if id == 0x05 && w.count() > maxFiles7z {
-		return ErrOverLimits
+	if id == 0x05 {
+		n := w.count()
+		if n > maxFiles7z {
+			return ErrOverLimits
+		}
+		w.files(n)
 	}
 	if id != 0x05 && id != 0 && w.err == nil {
 		return errUnsupported // archive properties, additional streams
@@ -246,6 +251,27 @@ func (w *walk7z) header() error {
 		return w.err
 	}
 	return nil
+}
+
+// files walks the properties of n files. The library takes it for granted that
+// there is a stream for each that is not empty.
+func (w *walk7z) files(n int) {
+	for _, f := range w.folders {
+		n -= int(f.streams)
+	}
+	empty := 0
+	for id := w.byte(); id != 0; id = w.byte() {
+		content := w.take(w.number())
+		if id == 0x0e { // a bit for each file
+			empty = 0
+			for _, b := range content {
+				empty += bits.OnesCount8(b)
+			}
+		}
+	}
+	if empty != n {
+		w.fail()
+	}
 }
 
 // window returns the memory that the decoders of a folder ask for.

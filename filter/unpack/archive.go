@@ -381,9 +381,9 @@ func textName(raw []byte) string {
 	}
 	s, err := charmap.CodePage437.NewDecoder().Bytes(raw)
 	if err != nil {
-		return strings.ToValidUTF8(string(raw), "\uFFFD")
+		return nameTail(strings.ToValidUTF8(string(raw), "\uFFFD"))
 	}
-	return string(s)
+	return nameTail(string(s)) // a character of that page is up to three octets
 }
 
 // addName appends a name that is not yet in the list, and for a name with a

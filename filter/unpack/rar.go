@@ -40,8 +40,9 @@ func readRar(x *expander, data []byte) error {
 	if err != nil {
 		return x.rarError(err)
 	}
+	models := rarModels(data)
 	solid := int64(0) // octets so far that later members may refer to
-	for {
+	for i := 0; ; i++ {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -53,10 +54,11 @@ func readRar(x *expander, data []byte) error {
 			solid = 0
 		}
 		solid += max(h.UnPackedSize, minRarWindow)
-		if err := x.needs(min(window, solid)); err != nil {
-			return err
+		need := min(window, solid)
+		if i < len(models) {
+			need += models[i]
 		}
-		if err := x.giveRar(r, h, opened); err != nil {
+		if err := x.giveRar(r, h, opened, x.needs(need)); err != nil {
 			return err
 		}
 	}
@@ -176,9 +178,9 @@ func (x *expander) rarError(err error) error {
 	return err
 }
 
-// giveRar gives the member that r stands at. opened says that the password is
-// known.
-func (x *expander) giveRar(r *rardecode.Reader, h *rardecode.FileHeader, opened bool) error {
+// giveRar gives the member that r stands at, without content if there is no
+// memory for decoding it. opened says that the password is known.
+func (x *expander) giveRar(r *rardecode.Reader, h *rardecode.FileHeader, opened bool, noMemory error) error {
 	m := member{names: addName(nil, textName([]byte(h.Name))), size: max(h.UnPackedSize, 0)}
 	locked := h.Encrypted || h.HeaderEncrypted
 	switch {
@@ -199,6 +201,9 @@ func (x *expander) giveRar(r *rardecode.Reader, h *rardecode.FileHeader, opened 
 	}
 	if err := x.budget.Entry(); err != nil {
 		return err
+	}
+	if noMemory != nil {
+		return x.handDecoded(m, "rar", noMemory)
 	}
 	var err error
 	m.data, err = x.decode(r, m.size)

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -332,8 +333,10 @@ func FuzzRPM(f *testing.F) { fuzzReader(f, "rpm", rpmOf(evil)) }
 func FuzzOLE(f *testing.F) {
 	fuzzReader(f, "cdf-ms", oleOf("\x01Ole10Native", append(appendLE(nil, 500, 4), packageOf("evil.exe", evil)...)), oleOf("PowerPoint Document", evil))
 }
-func FuzzRTF(f *testing.F)     { fuzzReader(f, "rtf", rtfOf(packageOf("evil.exe", evil))) }
-func FuzzPDF(f *testing.F)     { fuzzReader(f, "pdf", pdfOf("evil.exe", evil)) }
+func FuzzRTF(f *testing.F) { fuzzReader(f, "rtf", rtfOf(packageOf("evil.exe", evil))) }
+func FuzzPDF(f *testing.F) {
+	fuzzReader(f, "pdf", append(slices.Collect(maps.Values(openPDFs(f))), pdfOf("evil.exe", evil))...)
+}
 func FuzzOneNote(f *testing.F) { fuzzReader(f, "one", oneOf(evil)) }
 func FuzzCHM(f *testing.F)     { fuzzReader(f, "chm", chmOf("/evil.exe", evil)) }
 func FuzzProgram(f *testing.F) {

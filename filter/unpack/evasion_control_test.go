@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"testing"
 
 	"postern/filter/mail"
@@ -42,6 +43,7 @@ func controls() []trick {
 		as("odt", "document of LibreOffice", "letter.odt", odt),
 		as("pdf", "PDF", "letter.pdf", pdf("")),
 		as("pdf-invoice", "PDF with an invoice in XML", "invoice.pdf", pdf(fmt.Sprintf("4 0 obj\n<</Type/Filespec/F(factur-x.xml)/UF(factur-x.xml)/EF<</F 5 0 R>>>>\nendobj\n5 0 obj\n<</Type/EmbeddedFile/Subtype/text#2Fxml/Filter/FlateDecode/Length %d>>\nstream\n%s\nendstream\nendobj\n", len(invoice), invoice))),
+		as("pdf-locked", "PDF with restrictions, encrypted with the empty password", "statement.pdf", must(os.ReadFile("testdata/pdf/statement.pdf"))),
 		as("jpeg", "picture", "photo.jpg", picture),
 		as("zip", "zip", "files.zip", zipOf(zipFile{name: "a/", method: zipStore}, zipFile{name: "a/letter.txt", data: text, method: zipDeflate}, zipFile{name: "a/photo.jpg", data: picture, method: zipDeflate})),
 		as("tgz", "tar.gz", "files.tar.gz", gz(concat(tarBlockOf("letter.txt", '0', len(text)), padded(text, tarBlock), make([]byte, 1024)))),

@@ -29,6 +29,8 @@ import (
 //	7z a -pinfected content.7z ok.txt evil.exe    (ppmd.7z: -m0=ppmd, uncoded.7z: -mhc=off,
 //	                                               names.7z: -mhe=on,
 //	                                               plainheader.7z: -mhe=on -mhc=off -m0=copy)
+//
+// For the PDFs see openPDFs.
 func lockedFiles(t *testing.T) map[string][]byte {
 	t.Helper()
 	files := map[string][]byte{
@@ -210,6 +212,8 @@ func TestPasswordChanged(t *testing.T) {
 			at = 40
 		case strings.HasSuffix(name, ".rar"):
 			at = len(data) - 100
+		case strings.HasSuffix(name, ".pdf"):
+			at = bytes.Index(data, []byte("/EmbeddedFile ")) + 100
 		case strings.HasPrefix(name, "aes"):
 			at = 100
 		case at < 0:

@@ -14,10 +14,13 @@ import (
 // readPDF gives the embedded files of a PDF, and streams that are programs or
 // containers by their content. Its text and pictures are not given.
 func readPDF(x *expander, data []byte) error {
-	names := pdfNames(data)
-	if bytes.Contains(data, []byte("/Encrypt")) && (bytes.Contains(data, []byte("/EmbeddedFile")) || bytes.Contains(data, []byte("/ObjStm"))) {
+	key := x.pdfUnlock(data)
+	if key != nil && key.key != nil {
+		x.out.opened = true
+	} else if key != nil && (bytes.Contains(data, []byte("/EmbeddedFile")) || bytes.Contains(data, []byte("/ObjStm"))) {
 		x.out.encrypted = true // what may be attached is, too
 	}
+	names := pdfNames(data, key)
 	for pos, end := 0, 0; ; {
 		i := bytes.Index(data[pos:], []byte("stream"))
 		if i < 0 {
@@ -44,7 +47,7 @@ func readPDF(x *expander, data []byte) error {
 			pos = len(data)
 		}
 		end = pos
-		if err := x.pdfStream(head, content, plain, names); err != nil {
+		if err := x.pdfStream(head, content, plain, names, key); err != nil {
 			return err
 		}
 	}
@@ -52,17 +55,75 @@ func readPDF(x *expander, data []byte) error {
 
 // pdfStream gives one stream if it is a file. head ends with its dictionary;
 // plain is up to the end mark, content goes on behind it.
-func (x *expander) pdfStream(head, content, plain []byte, names map[int][]string) error {
+func (x *expander) pdfStream(head, content, plain []byte, names map[int][]string, key *pdfKey) error {
 	if err := x.budget.Check(); err != nil {
 		return err
 	}
 	dict := pdfUnescape(head)
 	embedded := bytes.Contains(dict, []byte("/EmbeddedFile"))
-	filters := pdfFilters(dict)
-	m := member{note: "embedded file"}
+	of := pdfRef{number: -1}
 	if i := bytes.LastIndex(head, []byte(" obj")); i >= 0 {
-		m.names = names[pdfObject(head[:i])]
+		of = pdfObject(head[:i])
 	}
+	m := member{note: "embedded file", names: names[of.number]}
+	if key != nil && key.key == nil && embedded && !x.pdfFits(dict, content, plain, true) {
+		return x.give(member{size: int64(len(plain)), encrypted: true, note: m.note})
+	}
+	method := key.method(embedded)
+	if method == "/Identity" {
+		return x.pdfGive(m, dict, content, plain, embedded)
+	}
+	// as it is, too: readers may disagree about what is encrypted
+	if err := x.pdfGive(m, dict, content, plain, false); err != nil {
+		return err
+	}
+	if n := len(plain); n > cap(key.buf) {
+		if err := x.needs(int64(n)); err != nil {
+			x.fail("pdf: encrypted stream", err)
+			return nil
+		}
+		key.buf = make([]byte, 0, n)
+	}
+	m.opened = true
+	open := key.decrypt(method, of, plain, key.buf)
+	short := open == nil && embedded && len(bytes.TrimSpace(plain)) > 0
+	if short || len(open) > 0 && !x.pdfFits(dict, open, open, embedded) {
+		x.damage("pdf: the key does not fit a stream")
+	}
+	return x.pdfGive(m, dict, open, open, embedded)
+}
+
+// pdfFits reports whether a stream can be what its dictionary says. If it is
+// not, it is encrypted, or was decrypted with a key that is not the one of
+// readers.
+func (x *expander) pdfFits(dict, content, plain []byte, embedded bool) bool {
+	filters := pdfFilters(dict)
+	switch {
+	case embedded && len(filters) == 0:
+		short, _ := fileTypes(plain, nil)
+		return short[len(short)-1] != "dat"
+	case !embedded && !bytes.Contains(dict, []byte("/ObjStm")):
+		return true
+	}
+	var r io.Reader = bytes.NewReader(plain)
+	if len(filters) > 0 {
+		var err error
+		if r, err = x.pdfDecoder(filters, content, plain); err != nil {
+			return false
+		}
+	}
+	var start [8]byte
+	n, err := io.ReadFull(r, start[:])
+	if embedded {
+		return err == nil || err == io.EOF || err == io.ErrUnexpectedEOF && n > 0
+	}
+	// it begins with the numbers of objects
+	return n > 0 && len(bytes.Trim(start[:n], "0123456789 \t\r\n\f\x00")) == 0
+}
+
+// pdfGive gives a stream if it is embedded or begins like a file.
+func (x *expander) pdfGive(m member, dict, content, plain []byte, embedded bool) error {
+	filters := pdfFilters(dict)
 	if len(filters) == 0 {
 		if !embedded && !startsFile(plain) {
 			return nil
@@ -195,22 +256,26 @@ func pdfUnescape(b []byte) []byte {
 	return out
 }
 
-// pdfObject returns the number in "12 0" at the end of b.
-func pdfObject(b []byte) int {
+// pdfRef is the number and generation of an object.
+type pdfRef struct{ number, generation int }
+
+// pdfObject returns the reference in "12 0" at the end of b.
+func pdfObject(b []byte) pdfRef {
 	fields := bytes.Fields(b[max(0, len(b)-24):])
 	if len(fields) < 2 {
-		return -1
+		return pdfRef{number: -1}
 	}
-	n, err := strconv.Atoi(string(fields[len(fields)-2]))
-	if err != nil {
-		return -1
+	n, err1 := strconv.Atoi(string(fields[len(fields)-2]))
+	generation, err2 := strconv.Atoi(string(fields[len(fields)-1]))
+	if err1 != nil || err2 != nil {
+		return pdfRef{number: -1}
 	}
-	return n
+	return pdfRef{n, generation}
 }
 
 // pdfNames maps the numbers of embedded file objects to the names in the file
 // specifications that refer to them.
-func pdfNames(data []byte) map[int][]string {
+func pdfNames(data []byte, key *pdfKey) map[int][]string {
 	names := make(map[int][]string)
 	const maxSpecs = 4096
 	for pos, specs := 0, 0; specs < maxSpecs; specs++ {
@@ -221,15 +286,17 @@ func pdfNames(data []byte) map[int][]string {
 		pos += i + 3
 		spec := data[max(0, pos-1024):min(len(data), pos+1024)]
 		at := pos - max(0, pos-1024)
+		of := pdfRef{number: -1}
 		if i := bytes.LastIndex(spec[:at], []byte(" obj")); i >= 0 {
+			of = pdfObject(spec[:i])
 			spec, at = spec[i:], at-i
 		}
 		if i := bytes.Index(spec[at:], []byte("endobj")); i >= 0 {
 			spec = spec[:at+i]
 		}
 		var found []string
-		for _, key := range []string{"/UF", "/F"} {
-			found = append(found, pdfStrings(spec, key)...)
+		for _, name := range []string{"/UF", "/F"} {
+			found = append(found, pdfStrings(spec, name, of, key)...)
 		}
 		fields := bytes.FieldsFunc(spec[at:], func(r rune) bool { return r == ' ' || r == '\r' || r == '\n' || r == '<' || r == '>' || r == '/' })
 		for i := 0; i+2 < len(fields); i++ {
@@ -243,25 +310,24 @@ func pdfNames(data []byte) map[int][]string {
 	return names
 }
 
-// pdfStrings returns the strings "(...)" that follow key.
-func pdfStrings(b []byte, key string) (out []string) {
+// pdfStrings returns the strings that follow name in an object.
+func pdfStrings(b []byte, name string, of pdfRef, key *pdfKey) (out []string) {
 	for {
-		i := bytes.Index(b, []byte(key))
+		i := bytes.Index(b, []byte(name))
 		if i < 0 {
 			return out
 		}
-		b = bytes.TrimLeft(b[i+len(key):], " \r\n")
-		if !bytes.HasPrefix(b, []byte("(")) {
+		b = b[i+len(name):]
+		s, _ := pdfString(pdfSpace(b))
+		if s == nil {
 			continue
 		}
-		end := bytes.IndexByte(b, ')')
-		if end < 0 {
-			return out
+		if key != nil && key.key != nil {
+			s = key.decrypt(key.words, of, s, nil)
 		}
-		s := b[1:end]
 		if bytes.HasPrefix(s, []byte("\xfe\xff")) {
 			s = narrow(s, 2)
 		}
-		out = append(out, textName(bytes.ReplaceAll(s, []byte("\\"), nil)))
+		out = append(out, textName(s))
 	}
 }

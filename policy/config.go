@@ -84,9 +84,10 @@ type Config struct {
 	Engines map[string]any `yaml:"engines"`
 
 	// Passwords to try on encrypted zip, 7-Zip and RAR archives and PDFs,
-	// beside those that the text of a message gives ("Password: ..."), and for
-	// PDFs the empty one. What opens is looked into as any other archive; what
-	// does not is UNCHECKED. Rules find both as is: [encrypted].
+	// beside those that the text of a message gives ("Password: ..."). What
+	// opens is looked into as any other archive; what does not is UNCHECKED.
+	// Rules find both as is: [encrypted], but not PDFs that readers open
+	// without asking.
 	//
 	//	archive_passwords: [infected, "2026"]
 	ArchivePasswords []string `yaml:"archive_passwords"`

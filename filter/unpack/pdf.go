@@ -16,7 +16,7 @@ import (
 func readPDF(x *expander, data []byte) error {
 	key := x.pdfUnlock(data)
 	if key != nil && key.key != nil {
-		x.out.opened = true
+		x.out.opened = key.secret
 	} else if key != nil && (bytes.Contains(data, []byte("/EmbeddedFile")) || bytes.Contains(data, []byte("/ObjStm"))) {
 		x.out.encrypted = true // what may be attached is, too
 	}
@@ -84,7 +84,7 @@ func (x *expander) pdfStream(head, content, plain []byte, names map[int][]string
 		}
 		key.buf = make([]byte, 0, n)
 	}
-	m.opened = true
+	m.opened = key.secret
 	open := key.decrypt(method, of, plain, key.buf)
 	short := open == nil && embedded && len(bytes.TrimSpace(plain)) > 0
 	if short || len(open) > 0 && !x.pdfFits(dict, open, open, embedded) {

@@ -30,6 +30,7 @@ const (
 // pdfKey decrypts the streams and strings of a PDF.
 type pdfKey struct {
 	key                 []byte // nil if no password was right
+	secret              bool   // the password is not the empty one
 	stream, file, words string // methods (CFM) for streams, embedded files and strings
 	buf                 []byte // for the stream in work
 }
@@ -62,6 +63,7 @@ func (x *expander) pdfUnlock(data []byte) *pdfKey {
 	}
 	for word := range x.budget.tries(pdfRounds) {
 		if k.key = pdfMakeKey(dict, ids, word); k.key != nil {
+			k.secret = true
 			x.budget.opened(word)
 			break
 		}

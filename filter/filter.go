@@ -166,6 +166,7 @@ func (f *Filter) Select(ctx context.Context, tx *mail.Transaction) (*policy.Sele
 	if err != nil {
 		return nil, fmt.Errorf("selecting the policy: %w", err)
 	}
+	sel.Unanswerable = notify.Unanswerable(tx)
 	return sel, nil
 }
 
@@ -232,13 +233,6 @@ func (j *job) settle() {
 		case policy.Discard:
 			r.receipt = mail.Receipt{Disposal: mail.Discarded, Reply: j.policyReply(v)}
 		case policy.Bounce:
-			if v.Blocking.Category == mail.BadHeader && notify.Unanswerable(j.tx) {
-				// as with Amavis: a fault of form is no reason to lose
-				// mail whose sender nobody may tell
-				v.Destiny, v.Blocking = policy.Pass, policy.ContentCategory{}
-				v.Reasons = append(v.Reasons, "BAD-HEADER passes: reports, mail of lists and of programs are not answered")
-				continue
-			}
 			j.settleBounce(i)
 		case policy.Reject:
 			j.settleReject(i)

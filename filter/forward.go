@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"postern/filter/mail"
-	"postern/notify"
 )
 
 // bundle is what recipients must share to travel in one transaction: equal
@@ -142,7 +141,7 @@ func (j *job) send(ctx context.Context, b bundle, rcpts []int) (refusal *mail.Re
 // would hide it, and we may not write to the sender ourselves. Nobody is to be
 // told about mail of lists and programs.
 func (j *job) mustRefuse(i int) bool {
-	if !j.tx.Input.OneReply() || !j.tx.Input.AfterQueue() || notify.Unanswerable(j.tx) ||
+	if !j.tx.Input.OneReply() || !j.tx.Input.AfterQueue() || j.ex.Selection.Unanswerable ||
 		j.any(mail.Relayed, mail.Bounced, mail.Discarded) { // too late
 		return false
 	}

@@ -20,19 +20,22 @@ var (
 // all; UNCHECKED is no check, so it cannot be bypassed. A check that failed
 // is answered by on_error before lover and destiny of UNCHECKED are asked:
 // with tempfail the message stays with the feeding MTA unless a higher
-// category decides. A finding with [mail.AllRcpts] counts for every
-// recipient, so a check that only some recipients want must name them.
+// category decides. A faulty header that is to bounce passes if nobody waits
+// for an answer: a fault of form is no reason to lose mail.
+//
+// A finding with [mail.AllRcpts] counts for every recipient, so a check that
+// only some recipients want must name them.
 //
 // The slices of the verdicts are shared and must not be written to.
 func Decide(sel *Selection, findings []mail.Finding) []Verdict {
 	out := make([]Verdict, len(sel.Rcpts))
 	for i := range out {
-		out[i] = decideRcpt(sel.Rcpts[i].Settings, i, findings)
+		out[i] = decideRcpt(sel.Rcpts[i].Settings, i, findings, sel.Unanswerable)
 	}
 	return out
 }
 
-func decideRcpt(s *Settings, rcpt int, findings []mail.Finding) Verdict {
+func decideRcpt(s *Settings, rcpt int, findings []mail.Finding, unanswerable bool) Verdict {
 	v := Verdict{Categories: onlyClean, Destiny: Pass, Reasons: cleanReasons}
 	var bypassed []ContentCategory
 	for _, f := range findings {
@@ -54,7 +57,7 @@ func decideRcpt(s *Settings, rcpt int, findings []mail.Finding) Verdict {
 		v.Reasons = append(v.Reasons, c.Category.String()+" not counted: recipient bypasses the check, "+
 			s.source(c.Category, "bypass"))
 	}
-	v.walk(s)
+	v.walk(s, unanswerable)
 	first := v.Main().Category
 	if v.Destiny != Pass {
 		first = v.Blocking.Category
@@ -70,7 +73,7 @@ func decideRcpt(s *Settings, rcpt int, findings []mail.Finding) Verdict {
 }
 
 // walk sets Destiny and Blocking, and gives the reasons.
-func (v *Verdict) walk(s *Settings) {
+func (v *Verdict) walk(s *Settings, unanswerable bool) {
 	last := mail.CatchAll
 	for _, c := range v.Categories {
 		if c.Category == mail.Unchecked && s.OnError != OnErrorPass && v.has(mail.Unchecked, mail.CheckFailed) {
@@ -91,6 +94,8 @@ func (v *Verdict) walk(s *Settings) {
 			v.because(c.Category.String() + ": destiny pass, " + s.source(c.Category, "destiny"))
 		case set.Lover:
 			v.because(c.Category.String() + " skipped: recipient is a lover, " + s.source(c.Category, "lover"))
+		case set.excused(c.Category, unanswerable):
+			v.because("BAD-HEADER passes in spite of destiny bounce, " + s.source(c.Category, "destiny") + ": nobody waits for an answer to a report, or to mail of a list or a program")
 		default:
 			// settings that were not loaded may have no destiny
 			v.Blocking, v.Destiny = c, cmp.Or(set.Destiny, Tempfail)
@@ -98,6 +103,12 @@ func (v *Verdict) walk(s *Settings) {
 			return
 		}
 	}
+}
+
+// excused reports whether mail of that category passes because the sender is
+// not to be told.
+func (s CategorySettings) excused(c mail.Category, unanswerable bool) bool {
+	return c == mail.BadHeader && s.Destiny == Bounce && unanswerable
 }
 
 func (v *Verdict) because(reason string) { v.Reasons = append(v.Reasons, reason) }

@@ -164,6 +164,42 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+// TestUnanswerable: only a faulty header that is to bounce is excused, and
+// nothing below it.
+func TestUnanswerable(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		bad, spam Destiny
+		found     []mail.Finding
+		want      Destiny
+	}{
+		{Bounce, Reject, []mail.Finding{found(mail.BadHeader, 8)}, Pass},
+		{Reject, Reject, []mail.Finding{found(mail.BadHeader, 8)}, Reject},
+		{Discard, Reject, []mail.Finding{found(mail.BadHeader, 8)}, Discard},
+		{Bounce, Bounce, []mail.Finding{found(mail.BadHeader, 8), found(mail.Spam, 0)}, Bounce},
+		{Bounce, Pass, []mail.Finding{found(mail.BadHeader, 8), found(mail.Spam, 0)}, Pass},
+	} {
+		s := Default().Settings
+		s.BadHeader.Destiny, s.Spam.Destiny = tt.bad, tt.spam
+		sel := selectionOf(&s)
+		sel.Unanswerable = true
+		if v := Decide(sel, tt.found)[0]; v.Destiny != tt.want || (tt.want == Pass) != (v.Blocking == ContentCategory{}) {
+			t.Errorf("%+v: got %s %v", tt, v.Destiny, v.Blocking)
+		}
+		sel.Unanswerable = false
+		if v := Decide(sel, tt.found[:1])[0]; v.Destiny != tt.bad {
+			t.Errorf("%+v, answerable: got %s", tt, v.Destiny)
+		}
+	}
+	s := Default().Settings
+	s.BadHeader.Destiny = Bounce
+	sel := selectionOf(&s)
+	sel.Unanswerable = true
+	if got := Flip(sel, 0, []mail.Finding{found(mail.BadHeader, 8)}); len(got) != 1 || got[0].Value != string(Reject) {
+		t.Errorf("flip: %v", got)
+	}
+}
+
 func TestDecideByRecipient(t *testing.T) {
 	t.Parallel()
 	normal, lover, bypass := Default().Settings, Default().Settings, Default().Settings

@@ -46,6 +46,10 @@ type Selection struct {
 	Reason      string // of Originating: which bank or network, and file:line
 	SenderLocal bool   // the envelope sender's domain is in local_domains
 	Rcpts       []RcptSelection
+
+	// Unanswerable says that nobody waits for an answer to the message: it is
+	// a report, or a list or a program sent it. Who has the message sets it.
+	Unanswerable bool
 }
 
 // RcptSelection is the part of a Selection that belongs to one recipient.

@@ -29,9 +29,9 @@ func CategoryKey(c mail.Category) string { return keyOf[c] }
 // for a message in which nothing was found.
 func Flip(sel *Selection, i int, findings []mail.Finding) []Change {
 	s := sel.Rcpts[i].Settings.clone()
-	v := decideRcpt(s, i, findings)
+	v := decideRcpt(s, i, findings, sel.Unanswerable)
 	if v.Destiny == Pass {
-		return flipToReject(sel.Rcpts[i].Settings, &v)
+		return flipToReject(sel.Rcpts[i].Settings, &v, sel.Unanswerable)
 	}
 	var out []Change
 	for v.Destiny != Pass {
@@ -50,13 +50,13 @@ func Flip(sel *Selection, i int, findings []mail.Finding) []Change {
 		} else {
 			s.setDestiny(c.Category, Pass)
 		}
-		v = decideRcpt(s, i, findings)
+		v = decideRcpt(s, i, findings, sel.Unanswerable)
 	}
 	return out
 }
 
 // flipToReject says what would block: the highest category that was let pass.
-func flipToReject(s *Settings, v *Verdict) []Change {
+func flipToReject(s *Settings, v *Verdict, unanswerable bool) []Change {
 	for _, c := range v.Categories {
 		key := keyOf[c.Category]
 		if key == "" {
@@ -64,7 +64,7 @@ func flipToReject(s *Settings, v *Verdict) []Change {
 		}
 		var out []Change
 		set := s.Category(c.Category)
-		if set.Destiny == Pass {
+		if set.Destiny == Pass || set.excused(c.Category, unanswerable) {
 			out = append(out, Change{key + ".destiny", string(Reject), s.Origin(key + ".destiny")})
 		}
 		if set.Lover {

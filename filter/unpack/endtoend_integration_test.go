@@ -11,6 +11,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -96,7 +97,7 @@ func TestEvasionWithClamAV(t *testing.T) {
 		}
 		v := verdict(t, f, tr.Message)
 		ok := v.Main().Category == mail.Infected || tr.MayBeUnchecked && v.Main().Category == mail.Unchecked
-		if tr.ID == "clean" {
+		if strings.HasPrefix(tr.ID, "clean") {
 			ok = v.Main().Category == mail.Clean
 		}
 		if !ok {

@@ -171,3 +171,37 @@ func TestExamineWaits(t *testing.T) {
 		t.Errorf("memory is not given back: %v", err)
 	}
 }
+
+// claimant is a check that asks for the memory of another message.
+type claimant struct{ room *unpack.Room }
+
+// Check fails when the memory is not free.
+func (c claimant) Check(ctx context.Context, _ *check.Input) ([]mail.Finding, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	claim, err := c.room.Claim(ctx, 0)
+	claim.Keep(0)
+	return nil, err
+}
+
+// TestChecksHoldNoRoom: while the checks look at a message, others may be
+// taken apart.
+func TestChecksHoldNoRoom(t *testing.T) {
+	t.Parallel()
+	cfg, err := policy.Parse("postern.yaml", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	room := unpack.NewRoom(65 << 20) // for one message, and what little another holds
+	f := &Filter{
+		Policy: cfg, Log: slog.New(slog.DiscardHandler), Room: room,
+		Checks: []check.Named{{Name: "claimant", Check: claimant{room}}},
+	}
+	ex, err := f.Examine(t.Context(), &mail.Transaction{
+		Listener: "127.0.0.1:10024", From: "a@example.net", Rcpts: []mail.Recipient{{Address: "a@example.org"}},
+		Message: mail.NewMessage([]byte("Subject: x\r\n\r\nhello\r\n")),
+	})
+	if err != nil || len(ex.Findings) > 0 {
+		t.Errorf("%v, %+v", err, ex)
+	}
+}

@@ -25,9 +25,9 @@ func newServeCommand() *cobra.Command {
 		Long: `Run the filter in the foreground, for a service manager.
 
 SIGHUP opens the log file again and reads the configuration again; a mistake
-in it leaves the old one in force. SIGTERM and SIGINT refuse new mail and give messages in work up to 60
-seconds; a second SIGINT ends at once. Mail that was not answered stays in the
-queue of Postfix.`,
+in it leaves the old one in force. SIGTERM and SIGINT refuse new mail and give
+messages in work up to 60 seconds; a second SIGINT ends at once. Mail that was
+not answered stays in the queue of Postfix.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return serve(config) },
 	}

@@ -14,8 +14,6 @@ import (
 	"os"
 	"strings"
 	"syscall"
-
-	"postern/policy"
 )
 
 // Key is a private key with the place of its public half in the DNS.
@@ -97,15 +95,22 @@ func NewKeys(keys ...*Key) (*Keys, error) {
 	return k, nil
 }
 
+// KeyFile names a file with a private key, and what the key is for.
+type KeyFile struct {
+	Domain, Selector string // as [NewKey] takes them
+	Path             string
+	Where            string // the place in the configuration, "postern.yaml:12"
+}
+
 // LoadKeys reads all keys. The error names every file that is missing, not a
 // key, or open to others, and where it is configured.
-func LoadKeys(specs []policy.DKIMKey) (*Keys, error) {
+func LoadKeys(files []KeyFile) (*Keys, error) {
 	var keys []*Key
 	var errs []error
-	for _, spec := range specs {
-		key, err := loadKey(spec)
+	for _, f := range files {
+		key, err := loadKey(f)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: DKIM key for %s: %w", spec.Origin, spec.Domain, err))
+			errs = append(errs, fmt.Errorf("%s: DKIM key for %s: %w", f.Where, f.Domain, err))
 			continue
 		}
 		keys = append(keys, key)
@@ -119,18 +124,18 @@ func LoadKeys(specs []policy.DKIMKey) (*Keys, error) {
 // maxKeyFile bounds what is read of a key file: 16384 bits of RSA are 13 kB.
 const maxKeyFile = 64 << 10
 
-func loadKey(spec policy.DKIMKey) (*Key, error) {
-	data, err := readKeyFile(spec.Key)
+func loadKey(f KeyFile) (*Key, error) {
+	data, err := readKeyFile(f.Path)
 	if err != nil {
 		return nil, err
 	}
 	signer, err := ParsePrivateKey(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", spec.Key, err)
+		return nil, fmt.Errorf("%s: %w", f.Path, err)
 	}
-	key, err := NewKey(spec.Domain, spec.Selector, signer)
+	key, err := NewKey(f.Domain, f.Selector, signer)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", spec.Key, err)
+		return nil, fmt.Errorf("%s: %w", f.Path, err)
 	}
 	return key, nil
 }

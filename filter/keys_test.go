@@ -12,8 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"postern/policy"
 )
 
 func pemOf(t *testing.T, kind string, der []byte, err error) []byte {
@@ -82,7 +80,7 @@ func TestLoadKeys(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			path := writeKey(t, tt.data, tt.mode)
-			keys, err := LoadKeys([]policy.DKIMKey{{Domain: tt.domain, Selector: tt.selector, Key: path}})
+			keys, err := LoadKeys([]KeyFile{{Domain: tt.domain, Selector: tt.selector, Path: path}})
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) || !strings.Contains(err.Error(), path) {
 					t.Errorf("error %v, want the path and %q", err, tt.err)
@@ -108,9 +106,9 @@ func TestLoadKeys(t *testing.T) {
 
 func TestLoadKeysNamesAllMistakes(t *testing.T) {
 	t.Parallel()
-	_, err := LoadKeys([]policy.DKIMKey{
-		{Domain: "a.test", Selector: "s", Key: "/nowhere/a.pem"},
-		{Domain: "b.test", Selector: "s", Key: writeKey(t, []byte("x"), 0o600)},
+	_, err := LoadKeys([]KeyFile{
+		{Domain: "a.test", Selector: "s", Path: "/nowhere/a.pem"},
+		{Domain: "b.test", Selector: "s", Path: writeKey(t, []byte("x"), 0o600)},
 	})
 	if err == nil || !strings.Contains(err.Error(), "DKIM key for a.test: open /nowhere/a.pem: no such file") || !strings.Contains(err.Error(), "DKIM key for b.test") {
 		t.Errorf("got %v, want both keys named", err)

@@ -239,5 +239,9 @@ func loadKeys(cfg *policy.Config) (*filter.Keys, error) {
 	if len(cfg.DKIMKeys) == 0 {
 		return nil, nil
 	}
-	return filter.LoadKeys(cfg.DKIMKeys)
+	files := make([]filter.KeyFile, len(cfg.DKIMKeys))
+	for i, k := range cfg.DKIMKeys {
+		files[i] = filter.KeyFile{Domain: k.Domain, Selector: k.Selector, Path: k.Key, Where: k.Origin.String()}
+	}
+	return filter.LoadKeys(files)
 }

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"time"
 
+	"postern/filter/auth"
 	"postern/filter/check"
 	"postern/filter/mail"
 	"postern/filter/unpack"
@@ -28,7 +29,7 @@ import (
 type Filter struct {
 	Policy *policy.Config
 	Checks []check.Named
-	Keys   *Keys // DKIM signing keys, nil for none
+	Keys   *auth.Keys // DKIM signing keys, nil for none
 	// Relay returns the transport to a next hop.
 	Relay func(mail.NextHop) mail.Transport
 	// Room is the memory for taking messages apart, shared with the filters
@@ -59,7 +60,7 @@ type job struct {
 	ex     *Examination
 	gate   *notify.Gate
 	rcpts  []rcptState
-	signed []Signature
+	signed []auth.Signature
 }
 
 // rcptState is what Process knows about one recipient besides its verdict.

@@ -22,6 +22,7 @@ import (
 	"github.com/emersion/go-smtp"
 	"golang.org/x/tools/txtar"
 
+	"postern/filter/auth"
 	"postern/filter/check"
 	"postern/filter/mail"
 	"postern/policy"
@@ -176,21 +177,21 @@ func (c *flowCase) run() string {
 }
 
 // flowKeys makes a key for every dkim_keys entry of the case.
-func flowKeys(t *testing.T, cfg *policy.Config) *Keys {
+func flowKeys(t *testing.T, cfg *policy.Config) *auth.Keys {
 	t.Helper()
-	var keys []*Key
+	var keys []*auth.Key
 	for _, k := range cfg.DKIMKeys {
 		_, private, err := ed25519.GenerateKey(rand.Reader)
 		if err != nil {
 			t.Fatal(err)
 		}
-		key, err := NewKey(k.Domain, k.Selector, private)
+		key, err := auth.NewKey(k.Domain, k.Selector, private)
 		if err != nil {
 			t.Fatal(err)
 		}
 		keys = append(keys, key)
 	}
-	out, err := NewKeys(keys...)
+	out, err := auth.NewKeys(keys...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"postern/filter/auth"
 	"postern/filter/mail"
 )
 
@@ -192,7 +193,7 @@ func (j *job) relay(ctx context.Context, hop string, o *mail.Outgoing) []mail.Re
 	return receipts
 }
 
-func (j *job) addSigned(signed []Signature) {
+func (j *job) addSigned(signed []auth.Signature) {
 	for _, s := range signed {
 		if !slices.Contains(j.signed, s) {
 			j.signed = append(j.signed, s)

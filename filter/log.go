@@ -10,6 +10,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"postern/filter/auth"
 	"postern/filter/mail"
 	"postern/policy"
 )
@@ -36,7 +37,7 @@ type Event struct {
 	Size        int64            `json:"size"`
 	Actions     []string         `json:"action"`
 	Checks      []CheckEvent     `json:"checks,omitempty"`
-	Signed      []Signature      `json:"dkim_new_sig,omitempty"`
+	Signed      []auth.Signature `json:"dkim_new_sig,omitempty"`
 	Elapsed     time.Duration    `json:"-"`
 }
 
@@ -297,7 +298,7 @@ func firstID(h mail.Header, name string) string {
 	for i := 0; i < len(v); i++ {
 		switch {
 		case v[i] == '(' && comments:
-			n := closing(v[i:])
+			n := mail.EndOfQuoted(v[i:])
 			i, comments = i+n, n > 0
 		case v[i] == '<':
 			if n := strings.IndexByte(v[i:], '>'); n > 0 {

@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 
 	"postern/filter"
+	"postern/filter/auth"
 	"postern/filter/check"
 	"postern/filter/listen"
 	"postern/filter/mail"
@@ -235,13 +236,13 @@ func engines() map[string]func() any {
 	return out
 }
 
-func loadKeys(cfg *policy.Config) (*filter.Keys, error) {
+func loadKeys(cfg *policy.Config) (*auth.Keys, error) {
 	if len(cfg.DKIMKeys) == 0 {
 		return nil, nil
 	}
-	files := make([]filter.KeyFile, len(cfg.DKIMKeys))
+	files := make([]auth.KeyFile, len(cfg.DKIMKeys))
 	for i, k := range cfg.DKIMKeys {
-		files[i] = filter.KeyFile{Domain: k.Domain, Selector: k.Selector, Path: k.Key, Where: k.Origin.String()}
+		files[i] = auth.KeyFile{Domain: k.Domain, Selector: k.Selector, Path: k.Key, Where: k.Origin.String()}
 	}
-	return filter.LoadKeys(files)
+	return auth.LoadKeys(files)
 }

@@ -23,7 +23,7 @@ import (
 	"github.com/emersion/go-msgauth/dkim"
 	"github.com/spf13/cobra"
 
-	"postern/filter"
+	"postern/filter/auth"
 	"postern/filter/mail"
 	"postern/policy"
 )
@@ -64,7 +64,7 @@ one beside an RSA key, under another selector, and mail is signed with both.`,
 			if err != nil {
 				return exit(exitUsage, err)
 			}
-			key, err := filter.NewKey(domain, selector, signer)
+			key, err := auth.NewKey(domain, selector, signer)
 			if err != nil {
 				return exit(exitUsage, err)
 			}
@@ -159,7 +159,7 @@ func newShowCommand() *cobra.Command {
 }
 
 // configuredKeys reads the keys of a configuration that has at least one.
-func configuredKeys(config string) (*filter.Keys, error) {
+func configuredKeys(config string) (*auth.Keys, error) {
 	cfg, err := policy.Load(config, engines())
 	if err != nil {
 		return nil, err
@@ -181,7 +181,7 @@ type keyRow struct {
 	Warning  string `json:"warning,omitempty"`
 }
 
-func newKeyRow(k *filter.Key) keyRow {
+func newKeyRow(k *auth.Key) keyRow {
 	return keyRow{Domain: k.Domain, Selector: k.Selector, Name: k.RecordName(), Record: k.Record()}
 }
 
@@ -194,7 +194,7 @@ func writeJSON(w io.Writer, v any) error {
 
 // zoneLine returns the record as a line of a zone file (RFC 1035 section 5.1).
 // One string of a TXT record holds 255 octets.
-func zoneLine(k *filter.Key) string {
+func zoneLine(k *auth.Key) string {
 	var b strings.Builder
 	b.WriteString(k.RecordName() + ". IN TXT (")
 	for part := range slices.Chunk([]byte(k.Record()), 255) {
@@ -237,7 +237,7 @@ message with it. The exit code is 0 if all fit, 75 if the DNS gave no answer,
 }
 
 // testKeys checks all keys before it says which are wrong.
-func testKeys(ctx context.Context, w io.Writer, keys *filter.Keys, lookup lookupTXT, asJSON bool) error {
+func testKeys(ctx context.Context, w io.Writer, keys *auth.Keys, lookup lookupTXT, asJSON bool) error {
 	if ctx == nil {
 		ctx = context.Background()
 	}
@@ -285,7 +285,7 @@ func unanswered(err error) bool {
 
 // testKey returns what is wrong with the published half of k, or what a
 // postmaster should know although it is not.
-func testKey(ctx context.Context, k *filter.Key, lookup lookupTXT) (warning string, err error) {
+func testKey(ctx context.Context, k *auth.Key, lookup lookupTXT) (warning string, err error) {
 	records, err := lookup(ctx, k.RecordName())
 	switch {
 	case unanswered(err):
@@ -323,8 +323,8 @@ func testKey(ctx context.Context, k *filter.Key, lookup lookupTXT) (warning stri
 
 // verifyProbe signs a message with k and verifies it as a receiver would that
 // finds record.
-func verifyProbe(k *filter.Key, record string) error {
-	keys, err := filter.NewKeys(k)
+func verifyProbe(k *auth.Key, record string) error {
+	keys, err := auth.NewKeys(k)
 	if err != nil {
 		return err
 	}

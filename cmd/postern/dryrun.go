@@ -16,6 +16,7 @@ import (
 	"unicode"
 
 	"postern/filter"
+	"postern/filter/auth"
 	"postern/filter/mail"
 	"postern/policy"
 )
@@ -37,17 +38,17 @@ type drySent struct {
 // private ones, which whoever asks may not be able to read: which domain signs
 // is all that matters here.
 func newDryRun(cfg *policy.Config) (*dryRun, error) {
-	keys := make([]*filter.Key, len(cfg.DKIMKeys))
+	keys := make([]*auth.Key, len(cfg.DKIMKeys))
 	for i, k := range cfg.DKIMKeys {
 		_, private, err := ed25519.GenerateKey(nil)
 		if err == nil {
-			keys[i], err = filter.NewKey(k.Domain, k.Selector, private)
+			keys[i], err = auth.NewKey(k.Domain, k.Selector, private)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", k.Origin, err)
 		}
 	}
-	all, err := filter.NewKeys(keys...)
+	all, err := auth.NewKeys(keys...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", cfg.Origin("dkim_keys"), err)
 	}

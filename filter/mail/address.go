@@ -58,3 +58,27 @@ func (a Address) ASCII() bool {
 	}
 	return true
 }
+
+// EndOfQuoted returns the index of the end of the quoted string or of the
+// comment, which may nest, at the start of s, or 0 if it has none (RFC 5322
+// sections 3.2.2 and 3.2.4).
+func EndOfQuoted(s string) int {
+	depth := 0
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '\\':
+			i++
+		case s[0] == '"':
+			if c == '"' && i > 0 {
+				return i
+			}
+		case c == '(':
+			depth++
+		case c == ')':
+			if depth--; depth == 0 {
+				return i
+			}
+		}
+	}
+	return 0
+}

@@ -1,4 +1,9 @@
-package filter
+// Package auth is about who answers for a message: it signs with DKIM (RFC
+// 6376), reads the keys and finds the domain that is to sign. Whether a message
+// is to be signed at all is for the caller to say.
+//
+// Start with [Keys] and its method Sign.
+package auth
 
 import (
 	"bytes"

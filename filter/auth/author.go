@@ -1,4 +1,4 @@
-package filter
+package auth
 
 import (
 	"strings"
@@ -110,7 +110,7 @@ func splitAddresses(list string) []string {
 	for i := 0; i < len(list); i++ {
 		c := list[i]
 		if (c == '"' || c == '(') && !lone[c] {
-			if n := closing(list[i:]); n > 0 {
+			if n := mail.EndOfQuoted(list[i:]); n > 0 {
 				i += n
 				if c == '(' {
 					continue
@@ -138,29 +138,6 @@ func splitAddresses(list string) []string {
 	}
 	end()
 	return out
-}
-
-// closing returns the index of the end of the quoted string or of the comment,
-// which may nest, at the start of s, or 0 if it has none.
-func closing(s string) int {
-	depth := 0
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '\\':
-			i++
-		case s[0] == '"':
-			if c == '"' && i > 0 {
-				return i
-			}
-		case c == '(':
-			depth++
-		case c == ')':
-			if depth--; depth == 0 {
-				return i
-			}
-		}
-	}
-	return 0
 }
 
 // lookupDomain maps as a resolver would (UTS 46), without the rule against
@@ -199,4 +176,8 @@ func isName(s string) bool {
 		}
 	}
 	return true
+}
+
+func alnum(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }

@@ -1,6 +1,6 @@
 //go:build integration
 
-package filter
+package auth
 
 import (
 	"bytes"

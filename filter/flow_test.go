@@ -302,7 +302,7 @@ func (c *flowCase) xforward(cl *mail.Client, kv string) {
 }
 
 // Check is the scripted scanner.
-func (c *flowCase) Check(context.Context, *check.Input) ([]mail.Finding, error) {
+func (c *flowCase) Check(context.Context, *check.Input) (check.Answer, error) {
 	var out []mail.Finding
 	for _, l := range strings.Split(strings.TrimSpace(c.sections["scanner"]), "\n") {
 		verb, rest, _ := strings.Cut(l, " ")
@@ -312,10 +312,10 @@ func (c *flowCase) Check(context.Context, *check.Input) ([]mail.Finding, error) 
 		case "UNCHECKED":
 			out = append(out, mail.Finding{Category: mail.Unchecked, Minor: mail.OverLimits, Check: "scanner", Name: rest, Rcpt: mail.AllRcpts})
 		case "ERROR":
-			return nil, fmt.Errorf("%s", rest)
+			return check.Answer{}, fmt.Errorf("%s", rest)
 		}
 	}
-	return out, nil
+	return check.Answer{Findings: out}, nil
 }
 
 // Scanner says that the check is a virus scanner.

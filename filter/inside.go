@@ -51,12 +51,12 @@ func (u *unpacking) leave() {
 }
 
 // Check reports what cannot be read, and what can be read in more than one way.
-func (u *unpacking) Check(ctx context.Context, in *check.Input) ([]mail.Finding, error) {
+func (u *unpacking) Check(ctx context.Context, in *check.Input) (check.Answer, error) {
 	defer u.leave()
 	r := unpack.Parts(ctx, in.Tx.Message, u.limits, u.passwords...)
 	u.claim.Keep(r.Held)
 	u.done <- r.Root
-	return r.Findings, nil
+	return check.Answer{Findings: r.Findings}, nil
 }
 
 // root returns the message taken apart, or nil if that did not come to an end.
@@ -73,9 +73,9 @@ func (u *unpacking) root() *mail.Part {
 type bannedFiles struct{ sel *policy.Selection }
 
 // Check reports the files that the rules block.
-func (b bannedFiles) Check(_ context.Context, in *check.Input) ([]mail.Finding, error) {
+func (b bannedFiles) Check(_ context.Context, in *check.Input) (check.Answer, error) {
 	if in.Parts == nil {
-		return nil, errors.New("the message was not taken apart")
+		return check.Answer{}, errors.New("the message was not taken apart")
 	}
-	return policy.BannedFindings(b.sel, in.Parts), nil
+	return check.Answer{Findings: policy.BannedFindings(b.sel, in.Parts)}, nil
 }

@@ -19,9 +19,9 @@ import (
 // partsCheck is a scanner that keeps what it was given.
 type partsCheck struct{ got *mail.Part }
 
-func (c *partsCheck) Check(_ context.Context, in *check.Input) ([]mail.Finding, error) {
+func (c *partsCheck) Check(_ context.Context, in *check.Input) (check.Answer, error) {
 	c.got = in.Parts
-	return nil, nil
+	return check.Answer{}, nil
 }
 
 // examine runs Examine over message for recipients with these local parts.
@@ -176,12 +176,12 @@ func TestExamineWaits(t *testing.T) {
 type claimant struct{ room *unpack.Room }
 
 // Check fails when the memory is not free.
-func (c claimant) Check(ctx context.Context, _ *check.Input) ([]mail.Finding, error) {
+func (c claimant) Check(ctx context.Context, _ *check.Input) (check.Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	claim, err := c.room.Claim(ctx, 0)
 	claim.Keep(0)
-	return nil, err
+	return check.Answer{}, err
 }
 
 // TestChecksHoldNoRoom: while the checks look at a message, others may be

@@ -140,8 +140,8 @@ func TestSignedAsSent(t *testing.T) {
 // foreignVirus finds a virus of that name.
 type foreignVirus string
 
-func (v foreignVirus) Check(context.Context, *check.Input) ([]mail.Finding, error) {
-	return []mail.Finding{{Category: mail.Infected, Name: string(v), Rcpt: mail.AllRcpts}}, nil
+func (v foreignVirus) Check(context.Context, *check.Input) (check.Answer, error) {
+	return check.Answer{Findings: []mail.Finding{{Category: mail.Infected, Name: string(v), Rcpt: mail.AllRcpts}}}, nil
 }
 
 // Foreign text stays on its line, wherever it comes from: in the log, in the

@@ -47,7 +47,7 @@ var testStrings = []testString{
 // Check looks at the message as it is, at everything that could be
 // quoted-printable, at everything after an empty line that could be base64,
 // and into all parts.
-func (builtin) Check(ctx context.Context, in *Input) ([]mail.Finding, error) {
+func (builtin) Check(ctx context.Context, in *Input) (Answer, error) {
 	data := in.Tx.Message.Bytes()
 	s := &seeker{ctx: ctx}
 	s.look(data)
@@ -58,7 +58,7 @@ func (builtin) Check(ctx context.Context, in *Input) ([]mail.Finding, error) {
 			s.look(p.Data)
 		}
 	}
-	return s.findings, s.err
+	return Answer{Findings: s.findings}, s.err
 }
 
 // seeker looks for the test strings in a stream of decoded octets.

@@ -83,7 +83,7 @@ func TestBuiltin(t *testing.T) {
 				t.Fatal(err)
 			}
 			var names []string
-			for _, f := range got {
+			for _, f := range got.Findings {
 				names = append(names, f.Name)
 				if f.Rcpt != mail.AllRcpts || f.Check != "builtin" || f.Category != map[string]mail.Category{"Eicar-Signature": mail.Infected, "GTUBE": mail.Spam}[f.Name] {
 					t.Errorf("%+v", f)
@@ -105,7 +105,7 @@ func TestBuiltinBoundaries(t *testing.T) {
 			"base64": encode64(strings.Repeat("x", n)+eicar, 76, "\r\n"),
 			"quoted": strings.Repeat("x", n) + everyOctetQP(eicar),
 		} {
-			if got, err := (builtin{}).Check(t.Context(), input("\r\n"+body)); err != nil || len(got) != 1 {
+			if got, err := (builtin{}).Check(t.Context(), input("\r\n"+body)); err != nil || len(got.Findings) != 1 {
 				t.Errorf("%s after %d octets: %v, %v", name, n, got, err)
 			}
 		}
@@ -129,7 +129,7 @@ func FuzzBuiltin(f *testing.F) {
 		}
 		at = max(0, min(at, len(data)))
 		with := string(data[:at]) + eicar + string(data[at:])
-		if got, err := (builtin{}).Check(t.Context(), input(with)); err != nil || len(got) == 0 {
+		if got, err := (builtin{}).Check(t.Context(), input(with)); err != nil || len(got.Findings) == 0 {
 			t.Fatalf("%v, %v", got, err)
 		}
 	})

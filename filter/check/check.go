@@ -19,13 +19,24 @@ import (
 )
 
 // Check examines one message. An error means that the answer is not complete;
-// the findings until then count all the same. A Finding that concerns all
-// recipients says so (mail.AllRcpts).
+// what it has found until then counts all the same, but for the score: half of
+// one is none.
 //
 // A check should end when ctx does. If it does not, Run goes on without it, and
 // the check may go on reading in until it ends.
 type Check interface {
-	Check(ctx context.Context, in *Input) ([]mail.Finding, error)
+	Check(ctx context.Context, in *Input) (Answer, error)
+}
+
+// Answer is what a check says about a message.
+type Answer struct {
+	// Findings that concern all recipients say so (mail.AllRcpts).
+	Findings []mail.Finding
+	// Score is nil for a check that is no spam engine, and for a message
+	// that the engine did not score.
+	Score *mail.Score
+	// Fields are header fields that the engine would like to see added.
+	Fields []mail.Edit
 }
 
 // Scanner is implemented by checks that look for viruses with a real scanner:
@@ -58,11 +69,11 @@ type Named struct {
 
 // Result is what became of one check.
 type Result struct {
-	Check    string
-	Findings []mail.Finding // with an Unchecked one if there is an error
-	Err      error
-	Took     time.Duration
-	Scanned  bool // a virus scanner gave its complete answer
+	Check   string
+	Answer  // with a finding Unchecked, and without a score, if there is an error
+	Err     error
+	Took    time.Duration
+	Scanned bool // a virus scanner gave its complete answer
 }
 
 type kind struct {
@@ -161,7 +172,7 @@ func runOne(ctx context.Context, c Named, in *Input, start time.Time, done func(
 		r.Took = time.Since(start)
 		done(finish(r, c))
 	}()
-	r.Findings, r.Err = c.Check.Check(ctx, in)
+	r.Answer, r.Err = c.Check.Check(ctx, in)
 }
 
 // finish makes an error a finding and says whether mail was scanned.
@@ -179,6 +190,7 @@ func finish(r Result, c Named) Result {
 		}
 	}
 	if r.Err != nil {
+		r.Score, r.Fields = nil, nil
 		r.Findings = append(r.Findings, mail.Finding{
 			Category: mail.Unchecked, Minor: mail.CheckFailed, Check: c.Name, Detail: r.Err.Error(), Rcpt: mail.AllRcpts,
 		})

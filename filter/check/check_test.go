@@ -19,8 +19,11 @@ func input(data string) *Input {
 // checkFunc is a check made of a function; it counts as a virus scanner.
 type checkFunc func(ctx context.Context, in *Input) ([]mail.Finding, error)
 
-func (f checkFunc) Check(ctx context.Context, in *Input) ([]mail.Finding, error) { return f(ctx, in) }
-func (checkFunc) Scanner() bool                                                  { return true }
+func (f checkFunc) Check(ctx context.Context, in *Input) (Answer, error) {
+	findings, err := f(ctx, in)
+	return Answer{Findings: findings}, err
+}
+func (checkFunc) Scanner() bool { return true }
 
 func named(name string, f checkFunc) Named { return Named{Name: name, Check: f} }
 

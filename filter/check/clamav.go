@@ -94,7 +94,7 @@ func (*clamAV) Scanner() bool { return true }
 
 // Check asks the servers until one gives a complete answer. Each gets its share
 // of the time that is left, so that one that hangs leaves some to the next.
-func (c *clamAV) Check(ctx context.Context, in *Input) ([]mail.Finding, error) {
+func (c *clamAV) Check(ctx context.Context, in *Input) (Answer, error) {
 	var failed []string
 	parts, missing := handed(in.Parts)
 	servers := c.order()
@@ -108,7 +108,7 @@ func (c *clamAV) Check(ctx context.Context, in *Input) ([]mail.Finding, error) {
 			if missing != "" {
 				findings = append(findings, overLimits(missing)...)
 			}
-			return findings, err
+			return Answer{Findings: findings}, err
 		}
 		failed = append(failed, err.Error())
 		if ctx.Err() != nil {
@@ -116,7 +116,7 @@ func (c *clamAV) Check(ctx context.Context, in *Input) ([]mail.Finding, error) {
 		}
 		s.failed.Store(time.Now().UnixNano())
 	}
-	return nil, errors.New(strings.Join(failed, "; "))
+	return Answer{}, errors.New(strings.Join(failed, "; "))
 }
 
 // restAfterFailure is how long a server that failed is asked after the others.

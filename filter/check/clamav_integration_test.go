@@ -183,7 +183,8 @@ func TestRealClamdParts(t *testing.T) {
 		}
 		in := input("Subject: x\r\n\r\nhello\r\n")
 		in.Parts = root
-		found, err := clamav(t, time.Minute, address).Check(t.Context(), in)
+		answer, err := clamav(t, time.Minute, address).Check(t.Context(), in)
+		found := answer.Findings
 		if err != nil || len(found) != 2 || found[0].Minor != mail.OverLimits || found[0].Part != "1/2 x.bin" ||
 			found[1].Category != mail.Infected || found[1].Part != "1/4 x.bin" {
 			t.Errorf("%s: %+v, %v", address, found, err)

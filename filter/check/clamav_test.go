@@ -249,10 +249,10 @@ func TestClamdFindings(t *testing.T) {
 			t.Parallel()
 			f := newFakeClamd(t, "unix", always(tt.answer))
 			got, err := clamav(t, time.Minute, f.address).Check(t.Context(), input("x"))
-			if err != nil || len(got) != 1 {
+			if err != nil || len(got.Findings) != 1 {
 				t.Fatalf("%+v, %v", got, err)
 			}
-			if g := got[0]; g.Category != tt.category || g.Minor != tt.minor || g.Name != tt.found || g.Rcpt != mail.AllRcpts {
+			if g := got.Findings[0]; g.Category != tt.category || g.Minor != tt.minor || g.Name != tt.found || g.Rcpt != mail.AllRcpts {
 				t.Errorf("%+v", g)
 			}
 			if f.asked.Load() != 1 {
@@ -268,7 +268,7 @@ func TestClamdVirusAndTrouble(t *testing.T) {
 	t.Parallel()
 	f := newFakeClamd(t, "tcp", always("stream: Eicar FOUND\x00stream: read ERROR\x00"))
 	got, err := clamav(t, time.Minute, f.address).Check(t.Context(), input("x"))
-	if len(got) != 1 || got[0].Name != "Eicar" || err == nil {
+	if len(got.Findings) != 1 || got.Findings[0].Name != "Eicar" || err == nil {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
@@ -300,7 +300,7 @@ func TestClamdGetsTheMessage(t *testing.T) {
 				})
 				c := clamav(t, time.Minute, f.address)
 				for range 2 {
-					if got, err := c.Check(t.Context(), &Input{Tx: &mail.Transaction{Message: m}}); err != nil || len(got) != 0 {
+					if got, err := c.Check(t.Context(), &Input{Tx: &mail.Transaction{Message: m}}); err != nil || len(got.Findings) != 0 {
 						t.Errorf("%v, %v", got, err)
 					}
 				}
@@ -322,7 +322,7 @@ func TestClamdRefusesDescriptors(t *testing.T) {
 		})
 		c := clamav(t, time.Minute, f.address)
 		for range 2 {
-			if got, err := c.Check(t.Context(), input("x")); err != nil || len(got) != 0 {
+			if got, err := c.Check(t.Context(), input("x")); err != nil || len(got.Findings) != 0 {
 				t.Errorf("%s: %v, %v", name, got, err)
 			}
 		}
@@ -351,7 +351,7 @@ func TestClamdClosesWhileWeSend(t *testing.T) {
 		conn.Close()
 	}()
 	got, err := clamav(t, time.Minute, "tcp:"+l.Addr().String()).Check(t.Context(), input(strings.Repeat("x", 32<<20)))
-	if err != nil || len(got) != 1 || got[0].Minor != mail.OverLimits {
+	if err != nil || len(got.Findings) != 1 || got.Findings[0].Minor != mail.OverLimits {
 		t.Errorf("%v, %v", got, err)
 	}
 	l.Close()
@@ -367,7 +367,7 @@ func TestTwoServers(t *testing.T) {
 			good := newFakeClamd(t, "tcp", always("stream: Eicar FOUND\x00"))
 			c := clamav(t, 2*time.Second, bad.address, good.address)
 			for range 3 {
-				if got, err := c.Check(t.Context(), input("x")); err != nil || len(got) != 1 {
+				if got, err := c.Check(t.Context(), input("x")); err != nil || len(got.Findings) != 1 {
 					t.Errorf("%v, %v", got, err)
 				}
 			}

@@ -23,7 +23,7 @@ func Header() Named {
 type headerCheck struct{}
 
 // Check reports the first complaint of each minor, in the order of the header.
-func (headerCheck) Check(_ context.Context, in *Input) ([]mail.Finding, error) {
+func (headerCheck) Check(_ context.Context, in *Input) (Answer, error) {
 	var s headerScan
 	for _, f := range in.Tx.Message.Header() {
 		s.field(f)
@@ -35,7 +35,7 @@ func (headerCheck) Check(_ context.Context, in *Input) ([]mail.Finding, error) {
 	}
 	s.contentType()
 	s.encoding()
-	return s.findings, nil
+	return Answer{Findings: s.findings}, nil
 }
 
 // requiredFields are those without which there is no message (RFC 5322 section

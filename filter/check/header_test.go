@@ -22,7 +22,7 @@ func complaints(t testing.TB, in *Input) []string {
 	}
 	var out []string
 	seen := map[int]bool{}
-	for _, f := range got {
+	for _, f := range got.Findings {
 		if f.Category != mail.BadHeader || f.Rcpt != mail.AllRcpts || f.Check != "header" || seen[f.Minor] {
 			t.Errorf("%+v", f)
 		}
@@ -260,7 +260,7 @@ func BenchmarkHeader(b *testing.B) {
 		in := input(message)
 		b.ReportAllocs()
 		for b.Loop() {
-			if got, err := (headerCheck{}).Check(b.Context(), in); err != nil || len(got) > 0 {
+			if got, err := (headerCheck{}).Check(b.Context(), in); err != nil || len(got.Findings) > 0 {
 				b.Fatal(got, err)
 			}
 		}
@@ -268,7 +268,7 @@ func BenchmarkHeader(b *testing.B) {
 	b.Run("split and check", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if got, err := (headerCheck{}).Check(b.Context(), input(message)); err != nil || len(got) > 0 {
+			if got, err := (headerCheck{}).Check(b.Context(), input(message)); err != nil || len(got.Findings) > 0 {
 				b.Fatal(got, err)
 			}
 		}

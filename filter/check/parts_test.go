@@ -145,9 +145,9 @@ func TestClamdParts(t *testing.T) {
 				timeout = 2 * time.Second // some answers leave us waiting for the rest
 			}
 			f := newFakeClamd(t, "tcp", answersFor(tt.answers))
-			found, err := clamav(t, timeout, f.address).Check(t.Context(), threeParts())
+			answer, err := clamav(t, timeout, f.address).Check(t.Context(), threeParts())
 			var got []string
-			for _, x := range found {
+			for _, x := range answer.Findings {
 				got = append(got, fmt.Sprintf("%s %s %s", x.Category, x.Name, x.Part))
 			}
 			if s := strings.Join(got, "; "); s != tt.want {
@@ -166,7 +166,7 @@ func TestClamdPlainMessage(t *testing.T) {
 	f := newFakeClamd(t, "unix", answersFor(nil))
 	in := input("message\r\n")
 	in.Parts = place(node("asc", "", 0), "1")
-	if found, err := clamav(t, time.Minute, f.address).Check(t.Context(), in); err != nil || len(found) > 0 {
+	if found, err := clamav(t, time.Minute, f.address).Check(t.Context(), in); err != nil || len(found.Findings) > 0 {
 		t.Errorf("%v, %v", found, err)
 	}
 	if n := f.asked.Load(); n != 1 {
@@ -180,7 +180,7 @@ func TestBuiltinParts(t *testing.T) {
 	in := threeParts()
 	in.Parts.Children[1].Data = testStrings[0].text
 	found, err := builtin{}.Check(t.Context(), in)
-	if err != nil || !slices.ContainsFunc(found, func(f mail.Finding) bool { return f.Category == mail.Infected }) {
+	if err != nil || !slices.ContainsFunc(found.Findings, func(f mail.Finding) bool { return f.Category == mail.Infected }) {
 		t.Errorf("%v, %v", found, err)
 	}
 }

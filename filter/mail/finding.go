@@ -67,5 +67,25 @@ type Finding struct {
 	Rcpt int
 }
 
+// Score is what a spam engine thinks of a message: the higher, the worse.
+type Score struct {
+	Value float64
+	Tests []ScoreTest // what it is made of, in the order of the engine
+}
+
+// ScoreTest is one rule or symbol of a spam engine that matched.
+type ScoreTest struct {
+	Name  string // foreign text
+	Score float64
+}
+
+// Authentication is what is known of who answers for a message. It holds facts:
+// what they mean is for the policy to say.
+type Authentication struct {
+	// Signers are the domains of the valid DKIM signatures that belong to an
+	// author of the message (RFC 6376), in lower case.
+	Signers []string
+}
+
 // AllRcpts in Finding.Rcpt says that a finding concerns every recipient.
 const AllRcpts = -1

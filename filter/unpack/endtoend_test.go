@@ -25,15 +25,15 @@ var eicar = []byte(strings.Join([]string{`X5O!P%@AP[4\PZX54(P^)7CC)7}`, `EICAR-S
 
 func (eicarScanner) Scanner() bool { return true }
 
-func (eicarScanner) Check(_ context.Context, in *check.Input) ([]mail.Finding, error) {
+func (eicarScanner) Check(_ context.Context, in *check.Input) (check.Answer, error) {
 	found := bytes.Contains(in.Tx.Message.Bytes(), eicar)
 	for p := range in.Parts.All() {
 		found = found || bytes.Contains(p.Data, eicar)
 	}
 	if found {
-		return []mail.Finding{{Category: mail.Infected, Name: "EICAR", Rcpt: mail.AllRcpts}}, nil
+		return check.Answer{Findings: []mail.Finding{{Category: mail.Infected, Name: "EICAR", Rcpt: mail.AllRcpts}}}, nil
 	}
-	return nil, nil
+	return check.Answer{}, nil
 }
 
 // filterOf is the whole filter with these settings.

@@ -63,13 +63,13 @@ type job struct {
 	signed []auth.Signature
 }
 
-// rcptState is what Process knows about one recipient besides its verdict.
+// rcptState is what Enact knows about one recipient besides its verdict: what
+// is to be done, and the proof of what was done.
 type rcptState struct {
-	receipt  mail.Receipt
-	toReport bool   // blocked, and the sender is to get a non-delivery report
-	noReport string // why there is none although the policy asked for one
-	byMTA    bool   // the next hop refused
-	tagged   bool   // delivered with an alert or a subject tag
+	plan    plan
+	receipt mail.Receipt
+	byMTA   bool // the next hop said so
+	tagged  bool // the copy has an alert or a subject tag
 }
 
 // Process takes one message from input to reply: one reply per recipient, in
@@ -99,21 +99,20 @@ func (f *Filter) Process(ctx context.Context, tx *mail.Transaction) []mail.Reply
 }
 
 // Enact does what the verdicts say, in the order in which failing is still
-// harmless, and returns the replies and what there is to log.
+// harmless, and returns the replies and what there is to log. What was handed
+// on cannot be taken back, so a report goes out only after it: a next hop that
+// delays the message, which then comes again, must not get the sender the same
+// report with each try.
 func (f *Filter) Enact(ctx context.Context, tx *mail.Transaction, ex *Examination) ([]mail.Reply, *Event) {
 	tx.MailID = newMailID()
 	j := &job{Filter: f, tx: tx, ex: ex, gate: notify.NewGate(tx, ex.Selection), rcpts: make([]rcptState, len(tx.Rcpts))}
-	j.settle()
-	if tx.Input.OneReply() {
-		// A single reply cannot say that some recipients are done: the
-		// report goes out while nothing else has, and one failure stops all.
-		j.report(ctx)
-		if j.deferred() {
-			j.deferRest()
-		}
+	for i, p := range plans(tx, ex.Verdicts, j.gate) {
+		j.rcpts[i].plan = p
 	}
 	j.forward(ctx)
 	j.report(ctx)
+	j.settle()
+	j.warnAgain()
 	j.reportRelayed(ctx)
 	j.notifyAdmins(ctx)
 	return j.replies(), j.event()
@@ -222,89 +221,24 @@ func bypassed(s *policy.Settings, categories []mail.Category) bool {
 	return len(categories) > 0
 }
 
-// settle deals with all that the policy alone decides: refusals, discards and
-// delays. What is left is to be forwarded or reported.
+// settle gives those a receipt for whom there was nothing to do but to answer.
 func (j *job) settle() {
 	for i := range j.rcpts {
-		v, r := &j.ex.Verdicts[i], &j.rcpts[i]
-		switch v.Destiny {
-		case policy.Pass:
-		case policy.Tempfail:
-			r.receipt = mail.Receipt{Disposal: mail.Deferred, Reply: j.policyReply(v)}
-		case policy.Discard:
-			r.receipt = mail.Receipt{Disposal: mail.Discarded, Reply: j.policyReply(v)}
-		case policy.Bounce:
-			j.settleBounce(i)
-		case policy.Reject:
-			j.settleReject(i)
-		default:
-			r.receipt = mail.Receipt{Disposal: mail.Deferred, Reply: mail.NewReply(451, 3, 0, "Error in processing, id=%s", j.tx.ID)}
+		r := &j.rcpts[i]
+		switch open := r.receipt.Disposal == mail.NotHandled; {
+		case r.plan.action == drop: // of what a next hop refused, too
+			r.receipt.Disposal, r.receipt.Reply = mail.Discarded, r.plan.reply
+		case open && r.plan.action == delay:
+			r.receipt = mail.Receipt{Disposal: mail.Deferred, Reply: r.plan.reply}
+		case open && r.plan.action == refuse:
+			r.receipt = mail.Receipt{Disposal: mail.Refused, Reply: r.plan.reply}
 		}
 	}
-	if j.tx.Input.OneReply() && j.deferred() {
-		j.deferRest()
-	}
 }
-
-// settleBounce marks recipient i for a report, or discards with the reason
-// why there must be none.
-func (j *job) settleBounce(i int) {
-	if why := j.gate.Failure(i, &j.ex.Verdicts[i], 0); !why.Open() {
-		j.suppress(i, why)
-		return
-	}
-	j.rcpts[i].toReport = true
-}
-
-// settleReject refuses recipient i, unless the refusal would make the feeding
-// queue tell a stranger, or cannot be said because the one reply must be
-// another for the other recipients.
-func (j *job) settleReject(i int) {
-	if j.tx.Input.OneReply() && j.tx.Input.AfterQueue() && !j.allRefusable() {
-		j.settleBounce(i)
-		return
-	}
-	v := &j.ex.Verdicts[i]
-	if why := j.gate.Refusal(i, v, 0); !why.Open() {
-		j.suppress(i, why)
-		return
-	}
-	j.rcpts[i].receipt = mail.Receipt{Disposal: mail.Refused, Reply: j.policyReply(v)}
-}
-
-// suppress discards for recipient i what would else be told to a stranger.
-func (j *job) suppress(i int, why notify.Reason) {
-	r := &j.rcpts[i]
-	r.noReport = why.Word
-	r.receipt.Disposal, r.receipt.Reply = mail.Discarded, j.reportReply(i, "DSN suppressed")
-}
-
-// allRefusable reports whether one 5xx can be the reply for every recipient.
-func (j *job) allRefusable() bool {
-	for i := range j.rcpts {
-		v := &j.ex.Verdicts[i]
-		if v.Destiny != policy.Reject || !j.gate.Refusal(i, v, 0).Open() {
-			return false
-		}
-	}
-	return true
-}
-
-// deferred reports whether some recipient got a temporary refusal.
-func (j *job) deferred() bool { return j.any(mail.Deferred) }
 
 // any reports whether one of these became of some recipient.
 func (j *job) any(disposals ...mail.Disposal) bool {
 	return slices.ContainsFunc(j.rcpts, func(r rcptState) bool { return slices.Contains(disposals, r.receipt.Disposal) })
-}
-
-// deferRest makes the whole message wait: nothing has been sent yet.
-func (j *job) deferRest() {
-	for i := range j.rcpts {
-		if r := &j.rcpts[i]; r.receipt.Disposal != mail.Deferred {
-			*r = rcptState{receipt: mail.Receipt{Disposal: mail.Deferred, Reply: mail.NewReply(451, 5, 0, "id=%s - waits for another recipient of the message", j.tx.ID)}}
-		}
-	}
 }
 
 func (f *Filter) now() time.Time {

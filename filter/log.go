@@ -108,7 +108,7 @@ func (j *job) event() *Event {
 func (j *job) recipientEvent(i int) RecipientEvent {
 	v, r, sel := &j.ex.Verdicts[i], &j.rcpts[i], &j.ex.Selection.Rcpts[i]
 	out := RecipientEvent{
-		Address: sel.Address, Direction: sel.Direction, Destiny: v.Destiny, NoReport: r.noReport,
+		Address: sel.Address, Direction: sel.Direction, Destiny: v.Destiny, NoReport: r.plan.noReport,
 		Reply: finalReply(r.receipt).String(), QueuedAs: r.receipt.QueuedAs,
 		Action: j.statusWord(i) + string(sel.Direction), rank: v.Main(),
 	}
@@ -143,7 +143,7 @@ func (j *job) statusWord(i int) string {
 	case mail.Bounced:
 		return "Bounced"
 	case mail.Discarded, mail.Quarantined:
-		if r.noReport != "" {
+		if r.plan.noReport != "" {
 			return "NoBounce"
 		}
 		return "Discarded"

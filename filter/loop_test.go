@@ -41,8 +41,8 @@ func TestLoop(t *testing.T) {
 		}
 	}
 	// what we write ourselves is what we count
-	j := &job{Filter: f, tx: &mail.Transaction{Helo: "a", Protocol: "LMTP", MailID: "x"}}
-	field := mail.Outgoing{Message: mail.NewMessage(nil), Edits: []mail.Edit{{Name: "Received", Value: j.receivedValue()}}}
+	ours := receivedValue(&mail.Transaction{Helo: "a", Protocol: "LMTP", MailID: "x"}, "mail.example.org")
+	field := mail.Outgoing{Message: mail.NewMessage(nil), Edits: []mail.Edit{{Name: "Received", Value: ours}}}
 	var b strings.Builder
 	if _, err := field.WriteTo(&b); err != nil {
 		t.Fatal(err)

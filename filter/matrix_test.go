@@ -92,8 +92,9 @@ func (c *matrixCase) excused(i int) (dropped, twice bool) {
 			dropped = dropped || c.delivered[k]
 			twice = twice || c.codes[k] == 450
 		}
-		// the report about a refusal fails after others have the message
-		twice = twice || c.mayReport() && c.report != 250 && c.codes[k] == 550
+		// the report fails after others have the message
+		toReport := c.kinds[k] == "reject" || c.kinds[k] == "bounce" || c.passes(k) && c.codes[k] == 550
+		twice = twice || c.mayReport() && c.report != 250 && toReport
 	}
 	return dropped && !c.mayReport() && c.codes[i] == 550, twice
 }
@@ -108,6 +109,8 @@ func (c *matrixCase) broken(i int, r mail.Reply) string {
 		return "what is to be discarded is reported"
 	case c.reported[i] && c.delivered[i]:
 		return "what was delivered is reported"
+	case c.reported[i] && r.Class() == 4:
+		return "4xx and reported: the sender is told again with each try"
 	case r.Class() == 2 && c.passes(i) && !c.delivered[i] && !c.reported[i] && !dropped:
 		return "lost"
 	case r.Class() == 2 && c.kinds[i] == "tempfail":

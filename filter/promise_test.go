@@ -87,7 +87,7 @@ func TestDoubtDefers(t *testing.T) {
 	}
 
 	tx.From = "" // nobody to write to
-	j := &job{Filter: f, tx: tx, ex: ex, gate: notify.NewGate(tx, ex.Selection), rcpts: []rcptState{{toReport: true}, {toReport: true}}}
+	j := &job{Filter: f, tx: tx, ex: ex, gate: notify.NewGate(tx, ex.Selection), rcpts: []rcptState{{plan: plan{action: report}}, {plan: plan{action: report}}}}
 	j.report(t.Context())
 	if replies := j.replies(); replies[0].Class() != 4 || replies[1].Class() != 4 || sent.Len() != 0 {
 		t.Errorf("no report: answered %v, sent %q", replies, sent.String())

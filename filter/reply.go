@@ -101,12 +101,14 @@ func first(old *mail.Reply, r mail.Reply) *mail.Reply {
 }
 
 // policyReply is the reply for a blocked recipient: Amavis' codes and words.
-func (j *job) policyReply(v *policy.Verdict) mail.Reply { return j.blockedReply(v, v.Destiny) }
+func policyReply(tx *mail.Transaction, v *policy.Verdict) mail.Reply {
+	return blockedReply(tx, v, v.Destiny)
+}
 
 // blockedReply is that reply with another destiny than that of the policy.
-func (j *job) blockedReply(v *policy.Verdict, destiny policy.Destiny) mail.Reply {
+func blockedReply(tx *mail.Transaction, v *policy.Verdict, destiny policy.Destiny) mail.Reply {
 	code, subject, detail := blockingCode(v.Blocking)
-	reason := "id=" + j.tx.ID + " - " + reasonText(v)
+	reason := "id=" + tx.ID + " - " + reasonText(v)
 	switch destiny {
 	case policy.Discard:
 		return mail.NewReply(250, subject, detail, "Ok, discarded, %s", reason)
@@ -134,13 +136,9 @@ func blockingCode(c policy.ContentCategory) (code, subject, detail int) {
 }
 
 // reportReply tells the feeding MTA that recipient i is done with, and whether
-// the sender was told: "Ok <r>, DSN was sent (554 5.7.0 ...)".
-func (j *job) reportReply(i int, what string) mail.Reply {
-	inner := j.policyReply(&j.ex.Verdicts[i])
-	if r := &j.rcpts[i]; r.byMTA {
-		inner = r.receipt.Reply
-	}
-	return mail.NewReply(250, 5, 0, "Ok %s, %s (%s)", j.tx.Rcpts[i].Address, what, inner)
+// the sender was told of inner: "Ok <r>, DSN was sent (554 5.7.0 ...)".
+func reportReply(tx *mail.Transaction, i int, what string, inner mail.Reply) mail.Reply {
+	return mail.NewReply(250, 5, 0, "Ok %s, %s (%s)", tx.Rcpts[i].Address, what, inner)
 }
 
 // reasonText says in one phrase why a recipient is blocked.

@@ -4,6 +4,7 @@ package filter
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"postern/filter/mail"
@@ -25,34 +26,37 @@ func (j *job) reportOn() *notify.Report {
 	for i := range j.rcpts {
 		o := notify.Outcome{Verdict: &j.ex.Verdicts[i], Receipt: j.rcpts[i].receipt}
 		if o.Receipt.Disposal == mail.NotHandled {
-			o.Receipt.Reply = j.policyReply(o.Verdict)
+			o.Receipt.Reply = policyReply(j.tx, o.Verdict)
 		}
 		r.Outcomes[i] = o
 	}
 	return r
 }
 
-// report sends one non-delivery report about all recipients that wait for it.
+// report sends one non-delivery report about all recipients whose plan says so.
 // What cannot be reported is given back to the feeding MTA.
 func (j *job) report(ctx context.Context) {
-	var waiting []int
+	var due []int
 	for i := range j.rcpts {
-		if j.rcpts[i].toReport {
-			waiting = append(waiting, i)
+		if j.rcpts[i].plan.action == report {
+			due = append(due, i)
 		}
 	}
-	if len(waiting) == 0 {
+	if len(due) == 0 {
 		return
 	}
 	// not handed on for a reason that may pass, unless the receipt says more
 	result := mail.Receipt{Disposal: mail.Deferred}
-	if o, err := j.reportOn().NDR(waiting); err != nil {
+	if o, err := j.reportOn().NDR(due); err != nil {
 		j.Log.Error("no report to the sender", "id", j.tx.ID, "err", err)
 	} else {
 		result = j.sendOwn(ctx, o)[0]
 	}
-	for _, i := range waiting {
-		j.reported(i, result, len(waiting) == len(j.rcpts))
+	for _, i := range due {
+		j.reported(i, result, len(due) == len(j.rcpts))
+	}
+	if j.tx.Input.OneReply() && j.any(mail.Deferred) {
+		j.delayRest()
 	}
 }
 
@@ -61,19 +65,49 @@ func (j *job) report(ctx context.Context) {
 // of ours; alone says that nothing else depends on the reply.
 func (j *job) reported(i int, result mail.Receipt, alone bool) {
 	r := &j.rcpts[i]
-	r.toReport = false
+	inner := policyReply(j.tx, &j.ex.Verdicts[i])
+	if r.byMTA {
+		inner = r.receipt.Reply
+	}
 	switch {
 	case result.Disposal == mail.Relayed:
-		r.receipt = mail.Receipt{Disposal: mail.Bounced, Reply: j.reportReply(i, "DSN was sent")}
+		r.receipt = mail.Receipt{Disposal: mail.Bounced, Reply: reportReply(j.tx, i, "DSN was sent", inner)}
 	case result.Disposal == mail.Refused && (alone || !j.tx.Input.OneReply()):
 		j.Log.Warn("the report to the sender was refused, the feeding MTA has to tell", "id", j.tx.ID, "reply", result.Reply.Text)
 		if !r.byMTA {
-			r.receipt.Reply = j.blockedReply(&j.ex.Verdicts[i], policy.Reject)
+			r.receipt.Reply = blockedReply(j.tx, &j.ex.Verdicts[i], policy.Reject)
 		}
 		r.receipt.Disposal = mail.Refused
 	default:
 		r.receipt = mail.Receipt{Disposal: mail.Deferred, Reply: mail.NewReply(451, 4, 0, "id=%s - the report to the sender cannot be handed on now", j.tx.ID)}
 	}
+}
+
+// warnAgain names who has the message and gets it again, because the one reply
+// for all has to be a delay.
+func (j *job) warnAgain() {
+	if !j.comesAgain() {
+		return
+	}
+	var again []string
+	for i := range j.rcpts {
+		if j.rcpts[i].receipt.Disposal == mail.Relayed {
+			again = append(again, j.tx.Rcpts[i].Address.String())
+		}
+	}
+	if len(again) > 0 {
+		j.Log.Warn("the message was handed on and comes again, since one reply must do for all recipients", "id", j.tx.ID, "recipients", again)
+	}
+}
+
+// comesAgain reports whether the message waits in the feeding queue for all
+// recipients, whatever became of some.
+func (j *job) comesAgain() bool {
+	waits := func(r rcptState) bool { return r.receipt.Disposal == mail.Deferred }
+	if j.tx.Input.OneReply() {
+		return slices.ContainsFunc(j.rcpts, waits)
+	}
+	return !slices.ContainsFunc(j.rcpts, func(r rcptState) bool { return !waits(r) })
 }
 
 // reportRelayed tells senders who asked for it that a message went to a next
@@ -86,7 +120,7 @@ func (j *job) reportRelayed(ctx context.Context) {
 			due = append(due, i)
 		}
 	}
-	if len(due) == 0 {
+	if len(due) == 0 || j.comesAgain() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, noticeTime)
@@ -104,11 +138,7 @@ func (j *job) reportRelayed(ctx context.Context) {
 // something was found for. A message that waits in the feeding queue comes
 // again, so it is not worth a notice yet.
 func (j *job) notifyAdmins(ctx context.Context) {
-	settled := false
-	for i := range j.rcpts {
-		settled = settled || j.rcpts[i].receipt.Disposal != mail.Deferred
-	}
-	if !settled {
+	if j.comesAgain() {
 		return
 	}
 	report := j.reportOn()

@@ -35,9 +35,9 @@ func TestStatusWord(t *testing.T) {
 		{"handed on with a tag", mail.InputSMTP, rcptState{receipt: relayed, tagged: true}, "RelayedTagged"},
 		{"discard", mail.InputLMTP, rcptState{receipt: done(mail.Discarded)}, "Discarded"},
 		{"bounce, sender told", mail.InputLMTP, rcptState{receipt: done(mail.Bounced)}, "Bounced"},
-		{"bounce, sender not told", mail.InputLMTP, rcptState{receipt: done(mail.Discarded), noReport: "notify"}, "NoBounce"},
+		{"bounce, sender not told", mail.InputLMTP, rcptState{receipt: done(mail.Discarded), plan: plan{noReport: "notify"}}, "NoBounce"},
 		{"bounce before the queue", mail.InputMilter, rcptState{receipt: done(mail.Bounced)}, "Bounced"},
-		{"quarantined in place of a report", mail.InputLMTP, rcptState{receipt: done(mail.Quarantined), noReport: "not-originating"}, "NoBounce"},
+		{"quarantined in place of a report", mail.InputLMTP, rcptState{receipt: done(mail.Quarantined), plan: plan{noReport: "not-originating"}}, "NoBounce"},
 		{"quarantined", mail.InputLMTP, rcptState{receipt: done(mail.Quarantined)}, "Discarded"},
 		// Amavis writes Unknown; here nothing was done, and the answer is 451
 		{"nobody dealt with it", mail.InputLMTP, rcptState{}, "TempFailed"},

@@ -220,8 +220,8 @@ func (r *Report) host() string {
 // outgoing wraps a mail of ours. No NOTIFY is asked for: a mail with the null
 // sender causes no report, and when a notice cannot be delivered its sender,
 // who is a postmaster, should learn of it.
-func outgoing(from mail.Address, to []mail.Address, m *mail.Message, utf8 bool) *mail.Outgoing {
-	o := &mail.Outgoing{From: from, Message: m}
+func outgoing(kind mail.Kind, from mail.Address, to []mail.Address, m *mail.Message, utf8 bool) *mail.Outgoing {
+	o := &mail.Outgoing{Kind: kind, From: from, Message: m}
 	o.FromOpts.Body = smtp.Body7Bit
 	if utf8 {
 		o.FromOpts.Body, o.FromOpts.UTF8 = smtp.Body8BitMIME, true

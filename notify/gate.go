@@ -53,8 +53,8 @@ func messageReason(tx *mail.Transaction, sel *policy.Selection) Reason {
 }
 
 // Failure says whether a non-delivery report about recipient i may arise. v is
-// the verdict for that recipient and score its spam score.
-func (g *Gate) Failure(i int, v *policy.Verdict, score float64) Reason {
+// the verdict for that recipient.
+func (g *Gate) Failure(i int, v *policy.Verdict) Reason {
 	if !g.message.Open() {
 		return g.message
 	}
@@ -67,7 +67,7 @@ func (g *Gate) Failure(i int, v *policy.Verdict, score float64) Reason {
 			return Reason{"fakes-sender", "virus " + printable(name, maxName) + " forges senders (fakes_sender " + p + ")"}
 		}
 	}
-	if cutoff := s.Spam.DSNCutoffLevel; cutoff != 0 && score >= cutoff {
+	if cutoff := s.Spam.DSNCutoffLevel; cutoff != 0 && v.Score != nil && v.Score.Value >= cutoff {
 		return Reason{"score", "the spam score reaches dsn_cutoff_level"}
 	}
 	return Reason{}
@@ -77,11 +77,11 @@ func (g *Gate) Failure(i int, v *policy.Verdict, score float64) Reason {
 // comes from a queue the feeding MTA would write the non-delivery report, so
 // either one may arise or the MTA must be bound not to write it. Before the
 // queue a refusal tells only the client that is there.
-func (g *Gate) Refusal(i int, v *policy.Verdict, score float64) Reason {
+func (g *Gate) Refusal(i int, v *policy.Verdict) Reason {
 	if !g.tx.Input.AfterQueue() || !g.WouldTell(i) {
 		return Reason{}
 	}
-	return g.Failure(i, v, score)
+	return g.Failure(i, v)
 }
 
 // WouldTell reports whether a 5xx for recipient i makes the feeding MTA write

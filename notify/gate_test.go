@@ -13,10 +13,9 @@ import (
 // gateCase starts as a message whose sender may be told; each test changes
 // one thing.
 type gateCase struct {
-	tx    *mail.Transaction
-	sel   *policy.Selection
-	v     *policy.Verdict
-	score float64
+	tx  *mail.Transaction
+	sel *policy.Selection
+	v   *policy.Verdict
 }
 
 func openCase() *gateCase {
@@ -100,16 +99,16 @@ func TestGate(t *testing.T) {
 			c.v.Findings = append(c.v.Findings, mail.Finding{Category: mail.Infected, Name: "B"})
 		}, "fakes-sender"},
 
-		{"score at the cutoff", func(c *gateCase) { c.settings().Spam.DSNCutoffLevel, c.score = 10, 10 }, "score"},
-		{"score below the cutoff", func(c *gateCase) { c.settings().Spam.DSNCutoffLevel, c.score = 10, 9.9 }, ""},
-		{"no cutoff", func(c *gateCase) { c.score = 1000 }, ""},
+		{"score at the cutoff", func(c *gateCase) { c.settings().Spam.DSNCutoffLevel, c.v.Score = 10, &mail.Score{Value: 10} }, "score"},
+		{"score below the cutoff", func(c *gateCase) { c.settings().Spam.DSNCutoffLevel, c.v.Score = 10, &mail.Score{Value: 9.9} }, ""},
+		{"no cutoff", func(c *gateCase) { c.v.Score = &mail.Score{Value: 1000} }, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			c := openCase()
 			tt.change(c)
-			got := NewGate(c.tx, c.sel).Failure(0, c.v, c.score)
+			got := NewGate(c.tx, c.sel).Failure(0, c.v)
 			if got.Word != tt.want {
 				t.Errorf("Failure: %+v, want %q", got, tt.want)
 			}
@@ -145,7 +144,7 @@ func TestRefusal(t *testing.T) {
 			c := openCase()
 			tt.change(c)
 			g := NewGate(c.tx, c.sel)
-			if got := g.Refusal(0, c.v, 0); got.Word != tt.want {
+			if got := g.Refusal(0, c.v); got.Word != tt.want {
 				t.Errorf("Refusal: %+v, want %q", got, tt.want)
 			}
 			if got := g.WouldTell(0); got != tt.tells {
@@ -186,7 +185,7 @@ func TestGateReasonIsOneLine(t *testing.T) {
 	c := openCase()
 	c.settings().Virus.FakesSender = []string{"*"}
 	c.v.Findings[0].Name = "evil\r\nname\x1b[2J" + strings.Repeat("x", 5000)
-	got := NewGate(c.tx, c.sel).Failure(0, c.v, 0).Text
+	got := NewGate(c.tx, c.sel).Failure(0, c.v).Text
 	if strings.ContainsAny(got, "\r\n\x1b") || len(got) > 400 {
 		t.Errorf("%q", got)
 	}
@@ -196,6 +195,6 @@ func BenchmarkGate(b *testing.B) {
 	c := openCase()
 	b.ReportAllocs()
 	for b.Loop() {
-		NewGate(c.tx, c.sel).Failure(0, c.v, 0)
+		NewGate(c.tx, c.sel).Failure(0, c.v)
 	}
 }

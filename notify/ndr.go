@@ -52,7 +52,7 @@ func (r *Report) NDR(rcpts []int) (*mail.Outgoing, error) {
 	if err != nil {
 		return nil, fmt.Errorf("report to the sender: %w", err)
 	}
-	return outgoing("", to, m, top.utf8), nil
+	return outgoing(mail.KindReport, "", to, m, top.utf8), nil
 }
 
 // wellFormedID is a msg-id (RFC 5322 section 3.6.4) in its strict form.

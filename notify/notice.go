@@ -48,7 +48,7 @@ func (r *Report) Notice(admins []mail.Address) (*mail.Outgoing, error) {
 	if err != nil {
 		return nil, fmt.Errorf("notice: %w", err)
 	}
-	return outgoing(r.From, admins, m, top.utf8), nil
+	return outgoing(mail.KindNotice, r.From, admins, m, top.utf8), nil
 }
 
 // client is the client with the blank after it: "LOCAL [192.0.2.1]:4711 ".

@@ -6,6 +6,7 @@ package policy
 
 import (
 	"net/netip"
+	"slices"
 
 	"postern/filter/mail"
 )
@@ -73,11 +74,17 @@ type Verdict struct {
 	Blocking   ContentCategory   // the category that decided; zero when the message passes
 	Destiny    Destiny           // Pass when nothing blocks
 	Findings   []mail.Finding    // of this recipient, those of the deciding category first
+	Score      *mail.Score       // nil if no spam engine scored the message
 	Reasons    []string          // one sentence for each step of the decision, for people
 }
 
 // Main returns the highest category.
 func (v *Verdict) Main() ContentCategory { return v.Categories[0] }
+
+// Is reports whether one of these categories applies.
+func (v *Verdict) Is(categories ...mail.Category) bool {
+	return slices.ContainsFunc(v.Categories, func(c ContentCategory) bool { return slices.Contains(categories, c.Category) })
+}
 
 // Names returns the distinct names of the findings of category c: virus
 // names, banned files, header complaints.

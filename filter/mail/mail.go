@@ -14,6 +14,7 @@ package mail
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -39,6 +40,10 @@ func (in Input) OneReply() bool { return in != InputLMTP }
 // the sender that the message was accepted, and turns a 5xx of ours into a
 // non-delivery report of its own.
 func (in Input) AfterQueue() bool { return in == InputLMTP || in == InputSMTP }
+
+// HidesRefusals reports whether a queue takes one reply for all recipients: a
+// refusal of one of them cannot be said beside the delivery to another.
+func (in Input) HidesRefusals() bool { return in.OneReply() && in.AfterQueue() }
 
 // Client is the SMTP client that brought the message to our mail system, as
 // told by XFORWARD, the milter, AM.PDP or the PROXY protocol. It is never the
@@ -79,10 +84,41 @@ type Transaction struct {
 	FromOpts smtp.MailOptions
 	Rcpts    []Recipient
 	Message  *Message
+
+	// Back is the way back to a client that still has the message (milter,
+	// AM.PDP): it takes what passes as edits of the message in its hands. It
+	// can carry one [Copy]. Nil: what passes goes to a next hop.
+	Back Transport
 }
+
+// Copy is what recipients must share to travel in one transaction. Its message
+// need not be the one that came in.
+type Copy struct {
+	NextHop string // as configured, see [ParseNextHop]
+	Message *Message
+	Edits   []Edit
+	Sign    bool // sign it, over the edits, if there is a key for its author
+}
+
+// Equal reports whether c and d are the same mail to the same next hop.
+func (c *Copy) Equal(d *Copy) bool {
+	return c.NextHop == d.NextHop && c.Message == d.Message && c.Sign == d.Sign && slices.Equal(c.Edits, d.Edits)
+}
+
+// Kind says what an [Outgoing] is.
+type Kind uint8
+
+// The kinds.
+const (
+	KindMessage Kind = iota // a copy of the message
+	KindReport              // a report to its sender (NDR, or "relayed")
+	KindNotice              // a notice to administrators
+	KindRelease             // a message from the quarantine
+)
 
 // Outgoing is one transaction for a next hop.
 type Outgoing struct {
+	Kind     Kind
 	Client   Client // handed on by XFORWARD; zero for mail of our own
 	From     Address
 	FromOpts smtp.MailOptions

@@ -1,0 +1,132 @@
+package filter
+
+// What is to be done for each recipient. A plan proves nothing: replies are
+// made of receipts (reply.go).
+
+import (
+	"postern/filter/mail"
+	"postern/notify"
+	"postern/policy"
+)
+
+// action is what is to be done for one recipient.
+type action uint8
+
+const (
+	delay  action = iota // answer 4xx: the client keeps the message
+	pass                 // hand the message on
+	report               // do not hand it on, and tell the sender by a report of ours
+	refuse               // answer 5xx
+	drop                 // answer 2xx, and nobody gets it
+)
+
+// plan is what is to be done for one recipient. The zero plan delays.
+type plan struct {
+	action   action
+	reply    mail.Reply // of delay, refuse and drop
+	noReport string     // why a sender who was to be told is not
+}
+
+// plans gives each recipient his plan, from the verdict, the gate and the way
+// by which the message came in. It does nothing and knows of nothing that was
+// done. Where one reply must do for all, it is another plan that changes:
+//
+//   - one delay delays all;
+//   - a queue gets a refusal only if it holds for everybody; else who sends us
+//     such mail is told by a report;
+//   - before the queue one refusal refuses all.
+func plans(tx *mail.Transaction, verdicts []policy.Verdict, gate *notify.Gate) []plan {
+	out := make([]plan, len(verdicts))
+	for i := range out {
+		out[i] = planFor(tx, i, &verdicts[i], gate)
+	}
+	if !tx.Input.OneReply() {
+		return out
+	}
+	if firstWith(out, delay) >= 0 {
+		for i := range out {
+			if out[i].action != delay {
+				out[i] = waiting(tx)
+			}
+		}
+		return out
+	}
+	refused := firstWith(out, refuse)
+	switch {
+	case refused < 0:
+	case !tx.Input.AfterQueue():
+		for i := range out {
+			out[i] = out[refused]
+		}
+	case !all(out, refuse):
+		for i := range out {
+			if out[i].action == refuse {
+				out[i] = planReport(tx, i, &verdicts[i], gate)
+			}
+		}
+	}
+	return out
+}
+
+// planFor is the plan of recipient i if nobody else were there.
+func planFor(tx *mail.Transaction, i int, v *policy.Verdict, gate *notify.Gate) plan {
+	switch v.Destiny {
+	case policy.Pass:
+		return plan{action: pass}
+	case policy.Tempfail:
+		return plan{action: delay, reply: policyReply(tx, v)}
+	case policy.Discard:
+		return plan{action: drop, reply: policyReply(tx, v)}
+	case policy.Bounce:
+		return planReport(tx, i, v, gate)
+	case policy.Reject:
+		if why := gate.Refusal(i, v); !why.Open() {
+			return planUntold(tx, i, v, why)
+		}
+		return plan{action: refuse, reply: policyReply(tx, v)}
+	}
+	return plan{action: delay, reply: mail.NewReply(451, 3, 0, "Error in processing, id=%s", tx.ID)}
+}
+
+// planReport tells the sender by a report. Where none may be written, a client
+// that is still there gets a refusal.
+func planReport(tx *mail.Transaction, i int, v *policy.Verdict, gate *notify.Gate) plan {
+	why := gate.Failure(i, v)
+	switch {
+	case why.Open():
+		return plan{action: report}
+	case !tx.Input.AfterQueue():
+		return plan{action: refuse, reply: blockedReply(tx, v, policy.Reject), noReport: why.Word}
+	}
+	return planUntold(tx, i, v, why)
+}
+
+// planUntold drops what would else be told to a stranger.
+func planUntold(tx *mail.Transaction, i int, v *policy.Verdict, why notify.Reason) plan {
+	return plan{action: drop, noReport: why.Word, reply: reportReply(tx, i, "DSN suppressed", policyReply(tx, v))}
+}
+
+// waiting is the plan for those whose message comes again because of another
+// recipient.
+func waiting(tx *mail.Transaction) plan {
+	return plan{action: delay, reply: mail.NewReply(451, 5, 0, "id=%s - waits for another recipient of the message", tx.ID)}
+}
+
+// firstWith returns the index of the first plan with that action, or -1.
+func firstWith(plans []plan, a action) int {
+	for i := range plans {
+		if plans[i].action == a {
+			return i
+		}
+	}
+	return -1
+}
+
+func all(plans []plan, a action) bool {
+	for i := range plans {
+		if plans[i].action != a {
+			return false
+		}
+	}
+	return true
+}

@@ -18,6 +18,7 @@ var mayImport = map[string][]string{
 	"postern/filter/auth":    {"postern/filter/mail"},
 	"postern/filter/listen":  {"postern/filter/mail"},
 	"postern/filter/check":   {"postern/filter/mail"},
+	"postern/filter/observe": {"postern/policy", "postern/filter/mail"},
 	"postern/filter/unpack":  {"postern/filter/mail"},
 	"postern/policy":         {"postern/filter/mail"},
 	"postern/reinject":       {"postern/filter/mail"},

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/filter/observe"
 	"postern/policy"
 )
 
@@ -37,7 +38,7 @@ type reloadLog struct {
 	ended chan string
 }
 
-func (l *reloadLog) write(level slog.Level, at time.Time, line string) error {
+func (l *reloadLog) Write(level slog.Level, at time.Time, line string) error {
 	if strings.Contains(line, "configuration") {
 		l.ended <- line
 	}
@@ -103,7 +104,7 @@ func startReloaded(t *testing.T) *reloaded {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.daemon, err = newDaemon(cfg, slog.New(newHandler(&r.log, policy.Log{}))); err != nil {
+	if r.daemon, err = newDaemon(cfg, slog.New(observe.NewHandler(&r.log, policy.Log{}))); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.daemon.start(func(policy.Listener) (net.Listener, error) { return r.listen, nil }); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"postern/filter/observe"
 	"postern/policy"
 )
 
@@ -44,7 +45,7 @@ func serve(config string) error {
 	if err != nil {
 		return exit(exitConfig, err)
 	}
-	log, sink, err := newLogger(cfg.Log)
+	log, sink, err := observe.Open(cfg.Log)
 	if err != nil {
 		return exit(exitConfig, fmt.Errorf("%s: log: %w", cfg.Origin("log.to"), err))
 	}
@@ -71,7 +72,7 @@ func serve(config string) error {
 
 // run serves until a signal or the failure of a listener ends the program. At
 // SIGHUP the log is opened again and the configuration read again.
-func (d *daemon) run(config string, signals <-chan os.Signal, log sink) error {
+func (d *daemon) run(config string, signals <-chan os.Signal, log observe.Sink) error {
 	for {
 		select {
 		case err := <-d.failed:
@@ -86,8 +87,8 @@ func (d *daemon) run(config string, signals <-chan os.Signal, log sink) error {
 				}
 				return d.drain(signals, interrupts)
 			}
-			if f, ok := log.(*fileSink); ok {
-				if err := f.reopen(); err != nil {
+			if f, ok := log.(interface{ Reopen() error }); ok {
+				if err := f.Reopen(); err != nil {
 					d.log.Error("the log cannot be opened again, the old file is used", "err", err)
 				}
 			}

@@ -1,7 +1,10 @@
-package main
-
-// The log: one line per record, to stderr, a file or the system log, as text
-// in the form that Amavis' log has, or as JSON.
+// Package observe is what takes the events of messages and tells of them. Today
+// that is the log: one line per record, to stderr, a file or the system log, as
+// text in the form that Amavis' log has, or as JSON.
+//
+// Start with [Log], which takes events, and [Open], which opens the place where
+// the lines go.
+package observe
 
 import (
 	"context"
@@ -18,15 +21,16 @@ import (
 	"postern/policy"
 )
 
-// sink takes finished lines.
-type sink interface {
-	write(level slog.Level, at time.Time, line string) error
+// Sink takes finished lines. A zero time in at says that the line has its own.
+type Sink interface {
+	Write(level slog.Level, at time.Time, line string) error
 	io.Closer
 }
 
-// newLogger opens the log that the configuration names.
-func newLogger(c policy.Log) (*slog.Logger, sink, error) {
-	var s sink
+// Open opens the log that the configuration names. A Sink that can also
+// Reopen() error goes on in a new file after a rotation.
+func Open(c policy.Log) (*slog.Logger, Sink, error) {
+	var s Sink
 	switch c.To {
 	case "", "stderr":
 		s = &fileSink{f: os.Stderr, ident: c.Ident, journal: os.Getenv("JOURNAL_STREAM") != ""}
@@ -39,14 +43,15 @@ func newLogger(c policy.Log) (*slog.Logger, sink, error) {
 		}
 		s = &fileSink{f: f, ident: c.Ident}
 	}
-	return slog.New(newHandler(s, c)), s, nil
+	return slog.New(NewHandler(s, c)), s, nil
 }
 
 func openLog(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
 }
 
-func newHandler(s sink, c policy.Log) slog.Handler {
+// NewHandler turns records into lines for s.
+func NewHandler(s Sink, c policy.Log) slog.Handler {
 	h := &handler{sink: s, level: logLevel(c.Level)}
 	if c.Format == policy.LogJSON {
 		h.json = &jsonBuffer{}
@@ -69,7 +74,7 @@ func logLevel(s policy.LogLevel) slog.Level {
 
 // handler turns records into lines.
 type handler struct {
-	sink  sink
+	sink  Sink
 	level slog.Level
 	attrs []slog.Attr
 
@@ -94,9 +99,9 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 		if err := h.inner.Handle(ctx, r); err != nil {
 			return err
 		}
-		return h.sink.write(r.Level, time.Time{}, strings.TrimSuffix(h.json.String(), "\n"))
+		return h.sink.Write(r.Level, time.Time{}, strings.TrimSuffix(h.json.String(), "\n"))
 	}
-	return h.sink.write(r.Level, r.Time, textLine(r, h.attrs))
+	return h.sink.Write(r.Level, r.Time, textLine(r, h.attrs))
 }
 
 // textLine is the message alone for the line of a message, and "(id) (!)text,
@@ -164,7 +169,8 @@ type fileSink struct {
 	journal bool // the journal adds time and name itself and wants <priority>
 }
 
-func (s *fileSink) write(l slog.Level, at time.Time, line string) error {
+// Write implements Sink.
+func (s *fileSink) Write(l slog.Level, at time.Time, line string) error {
 	var head string
 	switch {
 	case s.journal:
@@ -178,9 +184,9 @@ func (s *fileSink) write(l slog.Level, at time.Time, line string) error {
 	return err
 }
 
-// reopen goes on in a new file where the old one was moved away. When that
+// Reopen goes on in a new file where the old one was moved away. When that
 // cannot be had the lines go on to the old one.
-func (s *fileSink) reopen() error {
+func (s *fileSink) Reopen() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.f == os.Stderr {
@@ -222,7 +228,8 @@ type syslogSink struct {
 	conn  net.Conn
 }
 
-func (s *syslogSink) write(l slog.Level, at time.Time, line string) error {
+// Write implements Sink.
+func (s *syslogSink) Write(l slog.Level, at time.Time, line string) error {
 	if at.IsZero() {
 		at = time.Now()
 	}

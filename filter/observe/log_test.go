@@ -1,4 +1,4 @@
-package main
+package observe
 
 import (
 	"encoding/json"
@@ -17,7 +17,7 @@ import (
 
 type memorySink struct{ lines []string }
 
-func (m *memorySink) write(_ slog.Level, _ time.Time, line string) error {
+func (m *memorySink) Write(_ slog.Level, _ time.Time, line string) error {
 	m.lines = append(m.lines, line)
 	return nil
 }
@@ -26,7 +26,7 @@ func (m *memorySink) Close() error { return nil }
 func TestTextLog(t *testing.T) {
 	t.Parallel()
 	var m memorySink
-	l := slog.New(newHandler(&m, policy.Log{}))
+	l := slog.New(NewHandler(&m, policy.Log{}))
 	l.Info("(1-1) Passed CLEAN", "event", struct{}{})
 	l.Warn("mail\r\nloop", "id", "1-1", "reply", "a\nb")
 	l.Debug("not shown")
@@ -39,7 +39,7 @@ func TestTextLog(t *testing.T) {
 func TestJSONLog(t *testing.T) {
 	t.Parallel()
 	var m memorySink
-	l := slog.New(newHandler(&m, policy.Log{Format: policy.LogJSON}))
+	l := slog.New(NewHandler(&m, policy.Log{Format: policy.LogJSON}))
 	l.With("a", 1).Info("x\ny", "event", map[string]int{"size": 3})
 	var got struct {
 		Msg   string
@@ -60,7 +60,7 @@ func TestRotate(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	path, old := filepath.Join(dir, "log"), filepath.Join(dir, "log.1")
-	l, s, err := newLogger(policy.Log{To: path})
+	l, s, err := Open(policy.Log{To: path})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestRotate(t *testing.T) {
 	}
 	l.Info("one")
 	rotate(old)
-	if err := s.(*fileSink).reopen(); err != nil {
+	if err := s.(*fileSink).Reopen(); err != nil {
 		t.Fatal(err)
 	}
 	l.Info("two")
@@ -80,7 +80,7 @@ func TestRotate(t *testing.T) {
 	if err := os.Mkdir(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.(*fileSink).reopen(); err == nil {
+	if err := s.(*fileSink).Reopen(); err == nil {
 		t.Error("a folder was opened for writing")
 	}
 	l.Info("three")
@@ -120,7 +120,7 @@ func TestSyslog(t *testing.T) {
 	s := &syslogSink{path: path, ident: "amavis"}
 	defer s.Close()
 	at := time.Date(2026, 11, 2, 3, 4, 5, 0, time.UTC)
-	if err := s.write(slog.LevelInfo, at, "(1-1) Passed"); err != nil {
+	if err := s.Write(slog.LevelInfo, at, "(1-1) Passed"); err != nil {
 		t.Fatal(err)
 	}
 	if got := read(srv); !strings.HasPrefix(got, "<22>Nov  2 03:04:05 amavis[") || !strings.HasSuffix(got, "]: (1-1) Passed") {
@@ -133,7 +133,7 @@ func TestSyslog(t *testing.T) {
 	}
 	srv = open()
 	defer srv.Close()
-	if err := s.write(slog.LevelError, at, "again"); err != nil {
+	if err := s.Write(slog.LevelError, at, "again"); err != nil {
 		t.Fatal(err)
 	}
 	if got := read(srv); !strings.HasPrefix(got, "<19>") || !strings.HasSuffix(got, "again") {

@@ -13,6 +13,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -36,8 +37,12 @@ type Filter struct {
 	// before this one; nil for no bound. A message that waits for it in vain
 	// gets 451.
 	Room *unpack.Room
-	// Log gets one record per message with an *Event under the key "event",
-	// and warnings.
+	// Authenticate finds out who answers for a message; nil: nobody asks. It
+	// should end when ctx does.
+	Authenticate func(ctx context.Context, tx *mail.Transaction) *mail.Authentication
+	// Observers get the event of every message.
+	Observers []mail.Observer
+	// Log gets warnings.
 	Log *slog.Logger
 	// Now is the clock, time.Now if nil.
 	Now func() time.Time
@@ -46,11 +51,13 @@ type Filter struct {
 // Examination is all that is known about a message before anything is done
 // with it.
 type Examination struct {
-	Selection *policy.Selection
-	Results   []check.Result
-	Findings  []mail.Finding
-	Verdicts  []policy.Verdict // one per recipient
-	Scanned   bool             // a virus scanner gave a complete answer
+	Authentication *mail.Authentication // nil if nobody has asked
+	Selection      *policy.Selection
+	Results        []check.Result
+	Findings       []mail.Finding
+	Verdicts       []policy.Verdict // one per recipient
+	Score          *mail.Score      // of all spam engines together, nil if none scored
+	Scanned        bool             // a virus scanner gave a complete answer
 }
 
 // job is one message in Process.
@@ -60,7 +67,7 @@ type job struct {
 	ex     *Examination
 	gate   *notify.Gate
 	rcpts  []rcptState
-	signed []auth.Signature
+	signed []mail.Signature
 }
 
 // rcptState is what Enact knows about one recipient besides its verdict: what
@@ -75,16 +82,21 @@ type rcptState struct {
 // Process takes one message from input to reply: one reply per recipient, in
 // the order of tx.Rcpts, or a single one where the input takes no more.
 // A reply of 2xx is always backed by a receipt.
-func (f *Filter) Process(ctx context.Context, tx *mail.Transaction) []mail.Reply {
+func (f *Filter) Process(ctx context.Context, tx *mail.Transaction) (replies []mail.Reply) {
+	defer func() {
+		if p := recover(); p != nil {
+			f.Log.Error("panic", "id", tx.ID, "panic", p, "stack", string(debug.Stack()))
+			replies = f.dismiss(tx, nil, mail.NewReply(451, 3, 0, "Error in processing, id=%s", tx.ID))
+		}
+	}()
 	if reply, loops := f.loop(tx); loops {
 		f.Log.Warn("mail loop", "id", tx.ID, "queue_id", tx.Client.Ident, "from", tx.From, "reply", reply.Text, "hint", "is content_filter= empty on the service that takes mail back?")
-		return f.answerAll(tx, mail.Receipt{Disposal: mail.Refused, Reply: reply})
+		return f.Refuse(ctx, tx, reply)
 	}
 	ex, err := f.Examine(ctx, tx)
 	if err != nil {
 		f.Log.Error("message deferred", "id", tx.ID, "queue_id", tx.Client.Ident, "err", err)
-		reply := mail.NewReply(451, 3, 0, "Error in processing, id=%s", tx.ID)
-		return f.answerAll(tx, mail.Receipt{Disposal: mail.Deferred, Reply: reply})
+		return f.dismiss(tx, ex.Selection, mail.NewReply(451, 3, 0, "Error in processing, id=%s", tx.ID))
 	}
 	for _, r := range ex.Results {
 		if r.Err != nil {
@@ -92,10 +104,59 @@ func (f *Filter) Process(ctx context.Context, tx *mail.Transaction) []mail.Reply
 		}
 	}
 	replies, event := f.Enact(ctx, tx, ex)
-	for _, line := range event.Lines() {
-		f.Log.Info(line, "event", event)
-	}
+	f.observe(event)
 	return replies
+}
+
+// Refuse answers a message that nobody looks into, because a listener cannot
+// take it, or because it goes in circles. refusal is what there is to say; a 5xx
+// is said only where no stranger hears of it.
+func (f *Filter) Refuse(ctx context.Context, tx *mail.Transaction, refusal mail.Reply) []mail.Reply {
+	sel, err := f.Select(ctx, tx, nil)
+	if err != nil {
+		f.Log.Error("message deferred", "id", tx.ID, "queue_id", tx.Client.Ident, "err", err)
+		sel, refusal = nil, mail.NewReply(451, 3, 0, "Error in processing, id=%s", tx.ID)
+	}
+	return f.dismiss(tx, sel, refusal)
+}
+
+// dismiss gives all recipients of a message that was not examined the same
+// answer. sel is nil if it is not known.
+func (f *Filter) dismiss(tx *mail.Transaction, sel *policy.Selection, reply mail.Reply) []mail.Reply {
+	if sel == nil {
+		sel = &policy.Selection{}
+		for _, r := range tx.Rcpts {
+			sel.Rcpts = append(sel.Rcpts, policy.RcptSelection{Address: r.Address})
+		}
+	}
+	if tx.MailID == "" {
+		tx.MailID = newMailID()
+	}
+	v := policy.Verdict{Destiny: policy.Reject}
+	if reply.Enhanced[1] == 3 && reply.Enhanced[2] == 4 { // RFC 3463: message too big
+		v.Blocking.Category = mail.Oversized
+	}
+	v.Categories = []policy.ContentCategory{v.Blocking}
+	j := &job{
+		Filter: f, tx: tx, gate: notify.NewGate(tx, sel), rcpts: make([]rcptState, len(tx.Rcpts)),
+		ex: &Examination{Selection: sel, Verdicts: slices.Repeat([]policy.Verdict{v}, len(tx.Rcpts))},
+	}
+	for i, p := range dismissals(tx, reply, &v, j.gate) {
+		j.rcpts[i].plan = p
+		if p.unsaid != "" && i == 0 {
+			f.Log.Error("a message cannot be taken, and its sender must not be told: it waits in the queue until that gives up",
+				"id", tx.ID, "queue_id", tx.Client.Ident, "from", tx.From, "refusal", p.unsaid, "reason", p.noReport)
+		}
+	}
+	j.settle()
+	f.observe(j.event())
+	return j.replies()
+}
+
+func (f *Filter) observe(e *mail.Event) {
+	for _, o := range f.Observers {
+		o.Observe(e)
+	}
 }
 
 // Enact does what the verdicts say, in the order in which failing is still
@@ -103,7 +164,7 @@ func (f *Filter) Process(ctx context.Context, tx *mail.Transaction) []mail.Reply
 // on cannot be taken back, so a report goes out only after it: a next hop that
 // delays the message, which then comes again, must not get the sender the same
 // report with each try.
-func (f *Filter) Enact(ctx context.Context, tx *mail.Transaction, ex *Examination) ([]mail.Reply, *Event) {
+func (f *Filter) Enact(ctx context.Context, tx *mail.Transaction, ex *Examination) ([]mail.Reply, *mail.Event) {
 	tx.MailID = newMailID()
 	j := &job{Filter: f, tx: tx, ex: ex, gate: notify.NewGate(tx, ex.Selection), rcpts: make([]rcptState, len(tx.Rcpts))}
 	for i, p := range plans(tx, ex.Verdicts, j.gate) {
@@ -118,24 +179,25 @@ func (f *Filter) Enact(ctx context.Context, tx *mail.Transaction, ex *Examinatio
 	return j.replies(), j.event()
 }
 
-// answerAll gives every recipient the same receipt.
-func (f *Filter) answerAll(tx *mail.Transaction, r mail.Receipt) []mail.Reply {
-	j := &job{Filter: f, tx: tx, rcpts: make([]rcptState, len(tx.Rcpts))}
-	for i := range j.rcpts {
-		j.rcpts[i].receipt = r
-	}
-	return j.replies()
-}
-
-// Examine selects the settings, takes the message apart, runs the checks and
-// decides. It has no side effects; an error means that no verdict could be
-// reached.
+// Examine finds out who answers for the message, selects the settings, takes
+// the message apart, runs the checks and decides. It has no side effects; an
+// error means that no verdict could be reached, and then the examination holds
+// what is known.
 func (f *Filter) Examine(ctx context.Context, tx *mail.Transaction) (*Examination, error) {
-	sel, err := f.Select(ctx, tx)
+	ex := &Examination{}
+	// Two steps: whether signatures are verified is itself a setting, of the
+	// banks that the envelope selects; who has signed may then select more.
+	sel, err := f.Select(ctx, tx, nil)
 	if err != nil {
-		return nil, err
+		return ex, err
 	}
-	ex := &Examination{Selection: sel}
+	if f.Authenticate != nil && sel.Settings.DKIM.Verify {
+		ex.Authentication = f.Authenticate(ctx, tx)
+		if sel, err = f.Select(ctx, tx, ex.Authentication); err != nil {
+			return ex, err
+		}
+	}
+	ex.Selection = sel
 	// what is left of the deadline is for handing the message on
 	checkCtx, cancel := context.WithTimeout(ctx, f.Policy.Limits.CheckDeadline)
 	defer cancel()
@@ -144,7 +206,7 @@ func (f *Filter) Examine(ctx context.Context, tx *mail.Transaction) (*Examinatio
 	looked := check.Named{Name: "unpack", Check: apart, Categories: []mail.Category{mail.Infected, mail.Banned}}
 	if ex.needs(looked) {
 		if err := apart.enter(checkCtx, f.Room, tx.Message.Size()); err != nil {
-			return nil, fmt.Errorf("waiting for memory to take the message apart: %w", err)
+			return ex, fmt.Errorf("waiting for memory to take the message apart: %w", err)
 		}
 		defer apart.leave()
 		ex.run(checkCtx, in, []check.Named{looked})
@@ -153,12 +215,19 @@ func (f *Filter) Examine(ctx context.Context, tx *mail.Transaction) (*Examinatio
 	banned := check.Named{Name: "banned", Check: bannedFiles{sel}, Categories: []mail.Category{mail.Banned}}
 	ex.run(checkCtx, in, append(slices.Clone(f.Checks), banned))
 	ex.Verdicts = policy.Decide(sel, ex.Findings)
+	for i := range ex.Verdicts {
+		ex.Verdicts[i].Score = ex.Score
+	}
 	return ex, nil
 }
 
-// Select finds the settings of the envelope.
-func (f *Filter) Select(ctx context.Context, tx *mail.Transaction) (*policy.Selection, error) {
+// Select finds the settings of the envelope, and of those who have signed the
+// message if auth is not nil.
+func (f *Filter) Select(ctx context.Context, tx *mail.Transaction, auth *mail.Authentication) (*policy.Selection, error) {
 	req := policy.Request{Listener: tx.Listener, Client: tx.Client.Addr, From: tx.From, Banks: tx.Banks}
+	if auth != nil {
+		req.Signers = auth.Signers
+	}
 	for _, r := range tx.Rcpts {
 		req.Rcpts = append(req.Rcpts, r.Address)
 	}
@@ -177,7 +246,19 @@ func (ex *Examination) run(ctx context.Context, in *check.Input, checks []check.
 		ex.Results = append(ex.Results, r)
 		ex.Findings = append(ex.Findings, ex.addressed(checks[i], r)...)
 		ex.Scanned = ex.Scanned || r.Scanned
+		if r.Score != nil {
+			ex.addScore(r.Score)
+		}
 	}
+}
+
+// addScore adds what one more engine says.
+func (ex *Examination) addScore(s *mail.Score) {
+	if ex.Score == nil {
+		ex.Score = &mail.Score{}
+	}
+	ex.Score.Value += s.Value
+	ex.Score.Tests = append(ex.Score.Tests, s.Tests...)
 }
 
 // needs reports whether some recipient needs c.

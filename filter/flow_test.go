@@ -25,6 +25,7 @@ import (
 	"postern/filter/auth"
 	"postern/filter/check"
 	"postern/filter/mail"
+	"postern/filter/observe"
 	"postern/policy"
 )
 
@@ -161,7 +162,9 @@ func (c *flowCase) run() string {
 		Keys:   flowKeys(c.t, cfg),
 		Relay:  func(h mail.NextHop) mail.Transport { return &flowHop{c: c, hop: h} },
 		Log:    slog.New(&lineHandler{c: c}),
-		Now:    func() time.Time { return now },
+
+		Observers: []mail.Observer{observe.Log{Logger: slog.New(&lineHandler{c: c})}},
+		Now:       func() time.Time { return now },
 	}
 	tx := c.transaction(now)
 	replies := f.Process(context.Background(), tx)

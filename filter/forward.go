@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"slices"
 
-	"postern/filter/auth"
 	"postern/filter/mail"
 )
 
@@ -224,7 +223,7 @@ func (j *job) relay(ctx context.Context, hop string, o *mail.Outgoing) []mail.Re
 	return receipts
 }
 
-func (j *job) addSigned(signed []auth.Signature) {
+func (j *job) addSigned(signed []mail.Signature) {
 	for _, s := range signed {
 		if !slices.Contains(j.signed, s) {
 			j.signed = append(j.signed, s)

@@ -189,7 +189,7 @@ func (c *matrixCase) run(t *testing.T, cfg *policy.Config) []mail.Reply {
 		tx.Rcpts = append(tx.Rcpts, r)
 	}
 	f := &Filter{Policy: cfg, Relay: func(mail.NextHop) mail.Transport { return c }, Log: slog.New(slog.DiscardHandler)}
-	sel, err := f.Select(t.Context(), tx)
+	sel, err := f.Select(t.Context(), tx, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

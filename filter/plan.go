@@ -25,6 +25,7 @@ type plan struct {
 	action   action
 	reply    mail.Reply // of delay, refuse and drop
 	noReport string     // why a sender who was to be told is not
+	unsaid   string     // the refusal that reply stands for, for the event
 }
 
 // plans gives each recipient his plan, from the verdict, the gate and the way
@@ -104,6 +105,39 @@ func planReport(tx *mail.Transaction, i int, v *policy.Verdict, gate *notify.Gat
 // planUntold drops what would else be told to a stranger.
 func planUntold(tx *mail.Transaction, i int, v *policy.Verdict, why notify.Reason) plan {
 	return plan{action: drop, noReport: why.Word, reply: reportReply(tx, i, "DSN suppressed", policyReply(tx, v))}
+}
+
+// dismissals gives each recipient the same answer, which nothing in the message
+// is the reason of. A refusal that the feeding queue would turn into a report to
+// a stranger is not said: the message is put off. So it is for all where one
+// reply must do for all.
+func dismissals(tx *mail.Transaction, reply mail.Reply, v *policy.Verdict, gate *notify.Gate) []plan {
+	out := make([]plan, len(tx.Rcpts))
+	closed := notify.Reason{}
+	for i := range out {
+		switch why := gate.Refusal(i, v); {
+		case reply.Class() != 5:
+			out[i] = plan{action: delay, reply: reply}
+		case why.Open():
+			out[i] = plan{action: refuse, reply: reply}
+		default:
+			out[i], closed = unsaid(tx, reply, why), why
+		}
+	}
+	if !closed.Open() && tx.Input.OneReply() {
+		for i := range out {
+			out[i] = unsaid(tx, reply, closed)
+		}
+	}
+	return out
+}
+
+// unsaid puts off what cannot be refused.
+func unsaid(tx *mail.Transaction, refusal mail.Reply, why notify.Reason) plan {
+	return plan{
+		action: delay, noReport: why.Word, unsaid: refusal.String(),
+		reply: mail.NewReply(451, refusal.Enhanced[1], refusal.Enhanced[2], "id=%s - put off: %s", tx.ID, refusal.Text),
+	}
 }
 
 // waiting is the plan for those whose message comes again because of another

@@ -15,6 +15,7 @@ import (
 	"postern/filter/auth"
 	"postern/filter/check"
 	"postern/filter/mail"
+	"postern/filter/observe"
 	"postern/notify"
 	"postern/policy"
 )
@@ -161,7 +162,7 @@ func TestForeignText(t *testing.T) {
 	}
 	replies, event := f.Enact(t.Context(), tx, ex)
 	added, _, _ := strings.Cut(sent.String(), "From: a@example.org")
-	out := append(event.Lines(), replies[0].String())
+	out := append(observe.Lines(event), replies[0].String())
 	for _, field := range strings.Split(strings.TrimSuffix(added, "\r\n"), "\r\n") {
 		if !strings.HasPrefix(field, " ") {
 			field, _, _ = strings.Cut(field, ":")
@@ -175,7 +176,7 @@ func TestForeignText(t *testing.T) {
 			t.Errorf("control character in %q", line)
 		}
 	}
-	for _, line := range event.Lines() {
+	for _, line := range observe.Lines(event) {
 		if i := strings.IndexFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
 			t.Errorf("not printable: %q", line)
 		}

@@ -21,6 +21,7 @@ import (
 	"postern/filter/check"
 	"postern/filter/listen"
 	"postern/filter/mail"
+	"postern/filter/observe"
 	"postern/filter/unpack"
 	"postern/policy"
 	"postern/reinject"
@@ -59,7 +60,7 @@ func (d *daemon) newFilter(cfg *policy.Config) (*filter.Filter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &filter.Filter{Policy: cfg, Checks: checks, Keys: keys, Relay: d.relays.For, Room: d.room, Log: d.log}, nil
+	return &filter.Filter{Policy: cfg, Checks: checks, Keys: keys, Relay: d.relays.For, Room: d.room, Observers: []mail.Observer{observe.Log{Logger: d.log}}, Log: d.log}, nil
 }
 
 // newChecks makes a check of each engine, in the order of their names, and the
@@ -79,6 +80,11 @@ func newChecks(cfg *policy.Config) ([]check.Named, error) {
 // Process hands a message to the filter of the moment.
 func (d *daemon) Process(ctx context.Context, tx *mail.Transaction) []mail.Reply {
 	return d.filter.Load().Process(ctx, tx)
+}
+
+// Refuse hands what a listener cannot take to the filter of the moment.
+func (d *daemon) Refuse(ctx context.Context, tx *mail.Transaction, refusal mail.Reply) []mail.Reply {
+	return d.filter.Load().Refuse(ctx, tx, refusal)
 }
 
 // start opens all listeners, then serves them. If one cannot be opened none is.

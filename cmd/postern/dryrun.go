@@ -64,7 +64,7 @@ func newDryRun(cfg *policy.Config) (*dryRun, error) {
 type dryResult struct {
 	tx      *mail.Transaction
 	replies []mail.Reply
-	event   *filter.Event
+	event   *mail.Event
 	sent    []drySent
 }
 

@@ -114,10 +114,10 @@ type explainedChange struct {
 }
 
 type explainedMessage struct {
-	Checks  []filter.CheckEvent `json:"checks"`
-	Replies []string            `json:"smtp_response"`
-	Sent    []string            `json:"sent"`
-	Log     []string            `json:"log"`
+	Checks  []mail.CheckEvent `json:"checks"`
+	Replies []string          `json:"smtp_response"`
+	Sent    []string          `json:"sent"`
+	Log     []string          `json:"log"`
 }
 
 func explain(ctx context.Context, stdin io.Reader, out io.Writer, o explainOptions, file string) error {
@@ -181,7 +181,7 @@ func (o *explainOptions) transaction(cfg *policy.Config) (*mail.Transaction, err
 
 // explainEnvelope selects, and then tries every category on the real filter.
 func explainEnvelope(ctx context.Context, run *dryRun, tx *mail.Transaction) (*explanation, error) {
-	sel, err := run.filter.Select(ctx, tx)
+	sel, err := run.filter.Select(ctx, tx, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -293,7 +293,7 @@ func explainMessage(ctx context.Context, run *dryRun, tx *mail.Transaction, stdi
 		}
 	}
 	result := run.enact(ctx, tx, ex)
-	e.Message = &explainedMessage{Checks: result.event.Checks, Sent: result.describe(-1), Log: result.event.Lines()}
+	e.Message = &explainedMessage{Checks: result.event.Checks, Sent: result.describe(-1), Log: observe.Lines(result.event)}
 	for _, r := range result.replies {
 		e.Message.Replies = append(e.Message.Replies, r.String())
 	}

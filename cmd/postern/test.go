@@ -146,7 +146,7 @@ func runTest(ctx context.Context, run *dryRun, t *policy.Test) (testResult, erro
 	}
 	tx := dryTransaction(l, t.ClientAddr(), t.From, t.To)
 	tx.Banks = t.Banks
-	sel, err := run.filter.Select(ctx, tx)
+	sel, err := run.filter.Select(ctx, tx, nil)
 	if err != nil {
 		return result, exit(exitSoftware, fmt.Errorf("%s: %w", t.Origin, err))
 	}

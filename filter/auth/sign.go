@@ -21,15 +21,6 @@ import (
 // Signing with go-msgauth: relaxed/relaxed canonicalization and SHA-256 (RFC
 // 6376, RFC 8301), RSA or Ed25519 (RFC 8463).
 
-// Signature names a DKIM signature that was added.
-type Signature struct {
-	Domain   string // d=
-	Selector string // s=
-}
-
-// String returns the form of the log line: "selector:domain".
-func (s Signature) String() string { return s.Selector + ":" + s.Domain }
-
 // oversigned names stand in h= once more than the message has them, so that a
 // field added later, which a mail reader might show instead, breaks the
 // signature (RFC 6376 section 8.15).
@@ -57,7 +48,7 @@ const maxSigned = 900
 // o.WriteTo writes, so nothing may be edited afterwards. Without a fitting key
 // it does nothing. After an error, o is as it was: the message can go out
 // unsigned.
-func (k *Keys) Sign(o *mail.Outgoing) ([]Signature, error) {
+func (k *Keys) Sign(o *mail.Outgoing) ([]mail.Signature, error) {
 	if k == nil {
 		return nil, nil
 	}
@@ -82,9 +73,9 @@ func (k *Keys) Sign(o *mail.Outgoing) ([]Signature, error) {
 		return nil, fmt.Errorf("signing for %s: %w", keys[0].Domain, err)
 	}
 	o.Edits = append(edits, o.Edits...)
-	signatures := make([]Signature, len(keys))
+	signatures := make([]mail.Signature, len(keys))
 	for i, key := range keys {
-		signatures[i] = Signature{Domain: key.Domain, Selector: key.Selector}
+		signatures[i] = mail.Signature{Domain: key.Domain, Selector: key.Selector}
 	}
 	return signatures, nil
 }

@@ -89,19 +89,35 @@ type incoming struct {
 	spool mail.Spool
 	size  int64
 	limit int64
+	head  []byte // of a message over the limit
 	err   error
 }
+
+// maxHead is what is kept of a message over the limit: its header says whether
+// anybody waits for an answer to it.
+const maxHead = 64 << 10
 
 func (m *incoming) Write(p []byte) (int, error) {
 	m.size += int64(len(p))
 	switch {
-	case m.err != nil || len(p) == 0:
+	case m.err != nil || len(p) == 0 || m.head != nil:
 	case m.size > m.limit:
-		m.spool.Discard()
+		m.head = m.beginning(p)
 	default:
 		_, m.err = m.spool.Write(p)
 	}
 	return len(p), nil
+}
+
+// beginning ends the spool and returns the first octets of what it held, and of
+// p after that.
+func (m *incoming) beginning(p []byte) []byte {
+	head := make([]byte, 0, maxHead)
+	if msg, err := m.spool.Message(); err == nil {
+		head = append(head, msg.Bytes()[:min(msg.Size(), maxHead)]...)
+		msg.Close()
+	}
+	return append(head, p[:min(len(p), maxHead-len(head))]...)
 }
 
 func (m *incoming) over() bool { return m.size > m.limit }

@@ -18,8 +18,8 @@ import (
 
 // Limits bound what one feed accepts. A zero field means its default.
 type Limits struct {
-	// Size is the number of octets of a message as RFC 1870 counts them; a
-	// larger one gets 552 5.3.4. Default 100 MiB, more than the feeding
+	// Size is the number of octets of a message as RFC 1870 counts them; for
+	// a larger one 552 5.3.4 is what there is to say. Default 100 MiB, more than the feeding
 	// Postfix usually lets through (message_size_limit).
 	Size int64
 	// Recipients of one message; the next gets 452 4.5.3, and Postfix sends
@@ -130,8 +130,8 @@ func NewFeed(h Handler, o FeedOptions) *Feed {
 		return feedSession{sc.Conn().(*feedConn)}, nil
 	}))
 	f.server.Domain = f.opts.Hostname
-	f.server.MaxMessageBytes = f.limits.Size
-	f.server.MaxLineLength = 0 // the conn bounds command lines, and go-smtp sees no data
+	f.server.MaxMessageBytes = 0 // announced, it has the feeding MTA tell the sender of a larger one
+	f.server.MaxLineLength = 0   // the conn bounds command lines, and go-smtp sees no data
 	f.server.EnableSMTPUTF8 = true
 	f.server.EnableDSN = true
 	f.server.ErrorLog = slog.NewLogLogger(f.log.Handler(), slog.LevelError)

@@ -27,6 +27,9 @@ type recorder struct {
 	mu  sync.Mutex
 	txs []*mail.Transaction
 	raw []string
+
+	refused []*mail.Transaction // what the listener could not take
+
 	hop func(context.Context, *mail.Transaction) // called before answering, may be nil
 }
 
@@ -65,6 +68,17 @@ func (h *recorder) Process(ctx context.Context, tx *mail.Transaction) []mail.Rep
 		replies = replies[:1]
 	}
 	return replies
+}
+
+// Refuse says what the listener would say.
+func (h *recorder) Refuse(_ context.Context, tx *mail.Transaction, refusal mail.Reply) []mail.Reply {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refused = append(h.refused, tx)
+	if tx.Input.OneReply() {
+		return []mail.Reply{refusal}
+	}
+	return repeat(refusal, len(tx.Rcpts))
 }
 
 func (h *recorder) transactions() []*mail.Transaction {

@@ -27,7 +27,7 @@ func TestSizeLimit(t *testing.T) {
 	p.send(strings.Repeat("x", limit-2), ".")
 	p.want("250 ...", "250 ...")
 	p.mail("a@y.test", "b@y.test")
-	p.send(strings.Repeat("x", limit-1), "MAIL FROM:<evil@x.test>", ".")
+	p.send("Subject: large", "", strings.Repeat("x", limit-1), "MAIL FROM:<evil@x.test>", ".")
 	p.want("552 5.3.4 ...", "552 5.3.4 ...")
 	// stuffing is not counted
 	p.mail("a@y.test")
@@ -37,6 +37,10 @@ func TestSizeLimit(t *testing.T) {
 	p.want("221 ...")
 	if got := h.messages(); len(got) != 2 || len(got[0]) != limit || len(got[1]) != limit {
 		t.Errorf("%d messages", len(got))
+	}
+	// who decides about the refusal sees the header and the whole size
+	if len(h.refused) != 1 || h.refused[0].Message.Header().Count("Subject") != 1 || h.refused[0].Size <= limit {
+		t.Errorf("%+v", h.refused)
 	}
 }
 

@@ -30,6 +30,11 @@ type Handler interface {
 	// exactly one if tx.Input.OneReply(). It should return when ctx ends.
 	// tx.Message is valid until Process returns.
 	Process(ctx context.Context, tx *mail.Transaction) []mail.Reply
+	// Refuse answers a message that came to its end and cannot be taken, in
+	// the form of Process. refusal is what the listener would say; what may be
+	// said to whom is for the handler to know. tx.Message may be no more than
+	// the beginning, tx.Size is then what came.
+	Refuse(ctx context.Context, tx *mail.Transaction, refusal mail.Reply) []mail.Reply
 }
 
 // Listen opens a listening socket: "127.0.0.1:10023", "[::1]:10023" or

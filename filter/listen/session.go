@@ -3,6 +3,7 @@ package listen
 import (
 	"context"
 	"io"
+	"math"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -29,11 +30,10 @@ func (s feedSession) Logout() error { return nil }
 // SMTPUTF8 or without: Postfix takes such mail (strict_smtputf8 is "no"), and a
 // refusal here would bounce it.
 func (s feedSession) Mail(_ string, opts *smtp.MailOptions) error {
-	switch {
-	case s.tx != nil:
+	// A SIZE over the limit is no reason to refuse here: who may hear of it
+	// depends on the header.
+	if s.tx != nil {
 		return mail.NewReply(503, 5, 1, "Nested MAIL command").SMTP()
-	case s.size > uint64(s.f.limits.Size):
-		return tooBig.SMTP()
 	}
 	s.tx = &mail.Transaction{
 		Received:  time.Now(),
@@ -50,7 +50,7 @@ func (s feedSession) Mail(_ string, opts *smtp.MailOptions) error {
 	if s.hello == "LHLO" {
 		s.tx.Input = mail.InputLMTP
 	}
-	s.tx.FromOpts.Size = int64(s.size)
+	s.tx.FromOpts.Size = int64(min(s.size, math.MaxInt64))
 	return nil
 }
 
@@ -95,13 +95,8 @@ func (s feedSession) Data(io.Reader) error {
 	if !s.tx.Input.OneReply() {
 		want = len(s.tx.Rcpts)
 	}
-	if refusal.IsZero() {
-		s.tx.Message = msg
-		s.finals = s.process(s.tx, want)
-	} else {
-		msg.Close()
-		s.finals = repeat(refusal, want)
-	}
+	s.tx.Message = msg
+	s.finals = s.process(s.tx, want, refusal)
 	s.line = []byte(".\r\n")
 	return s.finals[0].SMTP()
 }
@@ -112,7 +107,8 @@ var (
 )
 
 // receive reads the message to its end. An error means that the end was not
-// seen; a refusal is for a message that was read and will not be processed.
+// seen; a refusal is for a message that was read and cannot be taken: then msg
+// is what there is of it.
 func (s feedSession) receive() (msg *mail.Message, refusal mail.Reply, err error) {
 	o := &s.f.opts
 	m := incoming{spool: mail.Spool{Dir: o.SpoolDir, Memory: o.SpoolMemory}, limit: s.f.limits.Size}
@@ -128,29 +124,32 @@ func (s feedSession) receive() (msg *mail.Message, refusal mail.Reply, err error
 		n, end = d.decode(&m, b)
 		s.in.Discard(n)
 	}
+	s.tx.Size = m.size
 	switch {
-	case m.over():
-		return nil, tooBig, nil
-	case d.bareLF && o.RefuseBareLF:
-		return nil, mail.NewReply(550, 6, 11, "Bare <LF> in the message"), nil
-	case m.err == nil:
+	case m.err == nil && !m.over():
 		msg, m.err = m.spool.Message()
+	case m.over():
+		return mail.NewMessage(m.head), tooBig, nil
 	}
-	if m.err != nil {
+	switch {
+	case m.err != nil:
 		s.f.log.Error("message not stored", "session", s.id, "error", m.err)
-		return nil, mail.NewReply(452, 3, 1, "Insufficient system storage"), nil
+		return mail.NewMessage(nil), mail.NewReply(452, 3, 1, "Insufficient system storage"), nil
+	case d.bareLF && o.RefuseBareLF:
+		return msg, mail.NewReply(550, 6, 11, "Bare <LF> in the message"), nil
 	}
 	return msg, mail.Reply{}, nil
 }
 
-// process runs the handler under its deadline and returns want replies.
+// process runs the handler under its deadline and returns want replies; refusal
+// is zero for a message that can be taken.
 //
 // A handler that overruns cannot be stopped, and it may be about to relay the
 // message. Then the peer gets 451 and keeps the message: it may come twice,
 // but is not lost, and the late result is only logged. The session ends, but
 // keeps its slot until the handler returns, so that hanging handlers do not
 // pile up.
-func (s feedSession) process(tx *mail.Transaction, want int) []mail.Reply {
+func (s feedSession) process(tx *mail.Transaction, want int, refusal mail.Reply) []mail.Reply {
 	s.flush()
 	f, id := s.f, tx.ID
 	ctx, cancel := context.WithTimeout(f.base, f.limits.Process)
@@ -161,7 +160,7 @@ func (s feedSession) process(tx *mail.Transaction, want int) []mail.Reply {
 		defer s.release()
 		defer cancel()
 		defer tx.Message.Close()
-		replies := f.handle(ctx, tx, want)
+		replies := f.handle(ctx, tx, want, refusal)
 		done <- replies
 		if late.Load() {
 			f.log.Error("handler finished after its time, the message may come twice", "id", id, "reply", replies[0].String())
@@ -182,14 +181,18 @@ func (s feedSession) process(tx *mail.Transaction, want int) []mail.Reply {
 }
 
 // handle calls the handler. What it answers wrongly becomes 451.
-func (f *Feed) handle(ctx context.Context, tx *mail.Transaction, want int) (replies []mail.Reply) {
+func (f *Feed) handle(ctx context.Context, tx *mail.Transaction, want int, refusal mail.Reply) (replies []mail.Reply) {
 	defer func() {
 		if p := recover(); p != nil {
 			f.log.Error("panic in handler", "id", tx.ID, "panic", p, "stack", string(debug.Stack()))
 			replies = repeat(inError, want)
 		}
 	}()
-	replies = f.handler.Process(ctx, tx)
+	if refusal.IsZero() {
+		replies = f.handler.Process(ctx, tx)
+	} else {
+		replies = f.handler.Refuse(ctx, tx, refusal)
+	}
 	if len(replies) != want {
 		f.log.Error("handler gave a wrong number of replies", "id", tx.ID, "want", want, "got", len(replies))
 		return repeat(inError, want)

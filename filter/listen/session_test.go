@@ -142,6 +142,10 @@ func FuzzSession(f *testing.F) {
 // accept is a handler that says yes.
 type accept struct{}
 
+func (a accept) Refuse(ctx context.Context, tx *mail.Transaction, _ mail.Reply) []mail.Reply {
+	return a.Process(ctx, tx)
+}
+
 func (accept) Process(_ context.Context, tx *mail.Transaction) []mail.Reply {
 	if tx.Input.OneReply() {
 		return []mail.Reply{mail.NewReply(250, 0, 0, "Ok")}

@@ -84,6 +84,7 @@ type Transaction struct {
 	FromOpts smtp.MailOptions
 	Rcpts    []Recipient
 	Message  *Message
+	Size     int64 // octets that came; Message has fewer if it could not be taken
 
 	// Back is the way back to a client that still has the message (milter,
 	// AM.PDP): it takes what passes as edits of the message in its hands. It

@@ -23,6 +23,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"postern/filter/observe"
 	"postern/policy"
 )
 
@@ -104,7 +105,7 @@ type demoLog struct {
 	lines []string
 }
 
-func (l *demoLog) write(_ slog.Level, _ time.Time, line string) error {
+func (l *demoLog) Write(_ slog.Level, _ time.Time, line string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines = append(l.lines, line)
@@ -174,7 +175,7 @@ func writeDemoKey(path string) error {
 
 func demo(out io.Writer) error {
 	r, err := startDemo("127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "", func(r *demoRun) *slog.Logger {
-		return slog.New(newHandler(&r.log, policy.Log{}))
+		return slog.New(observe.NewHandler(&r.log, policy.Log{}))
 	})
 	if err != nil {
 		return err
@@ -332,9 +333,12 @@ func demoListen(out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	r, err := startDemo("127.0.0.1:10023", "127.0.0.1:10024", "127.0.0.1:10025", mails, func(*demoRun) *slog.Logger {
-		return slog.New(newHandler(&fileSink{f: os.Stderr, ident: "postern"}, policy.Log{}))
-	})
+	log, sink, err := observe.Open(policy.Log{Ident: "postern"})
+	if err != nil {
+		return err
+	}
+	defer sink.Close()
+	r, err := startDemo("127.0.0.1:10023", "127.0.0.1:10024", "127.0.0.1:10025", mails, func(*demoRun) *slog.Logger { return log })
 	if err != nil {
 		return err
 	}

@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"postern/filter"
 	"postern/filter/mail"
+	"postern/filter/observe"
 	"postern/policy"
 )
 

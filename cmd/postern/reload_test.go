@@ -42,7 +42,7 @@ func (l *reloadLog) Write(level slog.Level, at time.Time, line string) error {
 	if strings.Contains(line, "configuration") {
 		l.ended <- line
 	}
-	return l.demoLog.write(level, at, line)
+	return l.demoLog.Write(level, at, line)
 }
 
 // config writes the configuration of that letter: the bank, its subject tag,

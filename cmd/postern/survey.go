@@ -272,7 +272,7 @@ func (s *survey) tryAll(ctx context.Context, at situation, visit func(situation,
 		l := run.filter.Policy.Listener(at.listener.Address)
 		txs[i] = dryTransaction(l, at.client.value, at.sender.value, []mail.Address{at.recipient.value})
 		var err error
-		if selections[i], err = run.filter.Select(ctx, txs[i]); err != nil {
+		if selections[i], err = run.filter.Select(ctx, txs[i], nil); err != nil {
 			return err
 		}
 	}

@@ -13,9 +13,6 @@ import (
 	"postern/policy"
 )
 
-// exitUnavailable says that what the filter needs does not answer.
-const exitUnavailable = 69
-
 // checkOptions are the flags of check.
 type checkOptions struct {
 	config                            string
@@ -172,7 +169,7 @@ func count(n int, what string) string {
 func (j *judgement) exit(strict bool) error {
 	code := 0
 	if strict && len(j.Warnings) > 0 {
-		code = exitFailed
+		code = exitFound
 	}
 	for _, p := range j.Probes {
 		if p.Error != "" {
@@ -185,5 +182,5 @@ func (j *judgement) exit(strict bool) error {
 	if code == 0 {
 		return nil
 	}
-	return exit(code, errors.New(""))
+	return exit(code, errSaid)
 }

@@ -8,7 +8,6 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -26,11 +25,6 @@ import (
 	"postern/filter/auth"
 	"postern/filter/mail"
 	"postern/policy"
-)
-
-const (
-	exitCantCreate = 73
-	exitTempFail   = 75
 )
 
 func newDKIMCommand() *cobra.Command {
@@ -145,7 +139,7 @@ func newShowCommand() *cobra.Command {
 				for _, k := range keys.All() {
 					rows = append(rows, newKeyRow(k))
 				}
-				return writeJSON(w, rows)
+				return printJSON(w, rows)
 			}
 			for _, k := range keys.All() {
 				fmt.Fprintln(w, zoneLine(k))
@@ -183,13 +177,6 @@ type keyRow struct {
 
 func newKeyRow(k *auth.Key) keyRow {
 	return keyRow{Domain: k.Domain, Selector: k.Selector, Name: k.RecordName(), Record: k.Record()}
-}
-
-func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
 }
 
 // zoneLine returns the record as a line of a zone file (RFC 1035 section 5.1).
@@ -266,7 +253,7 @@ func testKeys(ctx context.Context, w io.Writer, keys *auth.Keys, lookup lookupTX
 		}
 	}
 	if asJSON {
-		if err := writeJSON(w, rows); err != nil {
+		if err := printJSON(w, rows); err != nil {
 			return err
 		}
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,12 +17,6 @@ import (
 	"postern/filter/unpack"
 	"postern/policy"
 )
-
-// exitFound says that inspect found something.
-const exitFound = 1
-
-// errFound ends inspect without a text: all is said already.
-var errFound = errors.New("")
 
 func newInspectCommand() *cobra.Command {
 	var config string
@@ -128,7 +121,7 @@ func inspect(ctx context.Context, stdin io.Reader, out io.Writer, files []string
 		}
 	}
 	if found {
-		return exit(exitFound, errFound)
+		return exit(exitFound, errSaid)
 	}
 	return nil
 }

@@ -7,21 +7,31 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
 )
 
-// Exit codes of sysexits.h.
+// Exit codes: those of sysexits.h, and 1 where a command did what it was asked
+// to and the answer is not good.
 const (
-	exitUsage    = 64
-	exitSoftware = 70
-	exitOSErr    = 71
-	exitConfig   = 78
+	exitFound       = 1 // a finding, a warning that counts, a test that failed
+	exitUsage       = 64
+	exitUnavailable = 69 // what the filter needs does not answer
+	exitSoftware    = 70
+	exitOSErr       = 71
+	exitCantCreate  = 73
+	exitTempFail    = 75
+	exitConfig      = 78
 )
+
+// errSaid ends a command without a text: its output has said all.
+var errSaid = errors.New("")
 
 // exitError is an error with the exit code it deserves.
 type exitError struct {
@@ -70,6 +80,14 @@ func newRoot() *cobra.Command {
 	}
 	root.AddCommand(newServeCommand(), newCheckCommand(), newExplainCommand(), newInspectCommand(), newTestCommand(), newDemoCommand(), newDKIMCommand(), newPostfixCommand(), newVersionCommand())
 	return root
+}
+
+// printJSON writes a fact for programs.
+func printJSON(out io.Writer, v any) error {
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
 }
 
 func newVersionCommand() *cobra.Command {

@@ -4,11 +4,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -17,9 +14,6 @@ import (
 	"postern/filter/mail"
 	"postern/policy"
 )
-
-// exitFindings is the exit code of a check that found something.
-const exitFindings = 1
 
 func newPostfixCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -128,15 +122,12 @@ func checkPostfix(ctx context.Context, out io.Writer, config string, source post
 		report.Findings = append(report.Findings, pf)
 	}
 	if asJSON {
-		enc := json.NewEncoder(out)
-		enc.SetIndent("", "  ")
-		enc.SetEscapeHTML(false)
-		err = enc.Encode(report)
+		err = printJSON(out, report)
 	} else {
 		err = report.print(out)
 	}
 	if err == nil && len(report.Findings) > 0 {
-		err = exit(exitFindings, errors.New(""))
+		err = exit(exitFound, errSaid)
 	}
 	return err
 }
@@ -187,20 +178,7 @@ func loadFacts(config string) (*postfix.Postern, error) {
 			Protocol: string(l.Protocol), Address: l.Address, Bank: l.Bank, Originating: settings.Originating, Unserved: !isServed(l),
 		})
 	}
-	hops := []string{cfg.Settings.ForwardTo, cfg.Settings.NotifyTo}
-	overlays := make([]*policy.Overlay, 0, len(cfg.Banks))
-	for _, o := range cfg.Banks {
-		overlays = append(overlays, o)
-	}
-	for _, rule := range slices.Concat(cfg.Recipients, cfg.Senders) {
-		overlays = append(overlays, rule.Settings)
-	}
-	for _, o := range overlays {
-		s := o.Over(&cfg.Settings)
-		hops = append(hops, s.ForwardTo, s.NotifyTo)
-	}
-	slices.Sort(hops)
-	for _, hop := range slices.Compact(hops) {
+	for _, hop := range nextHops(cfg) {
 		h, err := mail.ParseNextHop(hop)
 		if err != nil {
 			return nil, exit(exitConfig, err)

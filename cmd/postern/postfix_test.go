@@ -152,7 +152,7 @@ func TestPostfixCheck(t *testing.T) {
 func checkExit(t *testing.T, err error, found bool) {
 	t.Helper()
 	var e *exitError
-	if found != (errors.As(err, &e) && e.code == exitFindings && e.Error() == "") || !found && err != nil {
+	if found != (errors.As(err, &e) && e.code == exitFound && e.Error() == "") || !found && err != nil {
 		t.Errorf("error %v, something found: %v", err, found)
 	}
 }

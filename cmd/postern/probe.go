@@ -85,7 +85,7 @@ func nextHops(cfg *policy.Config) []string {
 	for _, o := range cfg.Banks {
 		add(o.Over(&cfg.Settings))
 	}
-	for _, r := range append(slices.Clone(cfg.Recipients), cfg.Senders...) {
+	for _, r := range slices.Concat(cfg.Recipients, cfg.Senders) {
 		add(r.Settings.Over(&cfg.Settings))
 	}
 	return slices.Sorted(maps.Keys(hops))

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -53,9 +52,6 @@ The exit code is 1 if a case fails.`,
 	return cmd
 }
 
-// exitFailed is the exit code when all was read and some case failed.
-const exitFailed = 1
-
 // testResult is what became of one case.
 type testResult struct {
 	Name     string         `json:"name"`
@@ -101,7 +97,7 @@ func runTests(ctx context.Context, out io.Writer, config string, files []string,
 		err = printTests(out, results, failed)
 	}
 	if err == nil && failed > 0 {
-		err = exit(exitFailed, errors.New(""))
+		err = exit(exitFound, errSaid)
 	}
 	return err
 }
@@ -315,12 +311,4 @@ func printTests(out io.Writer, results []testResult, failed int) error {
 	}
 	_, err := fmt.Fprintf(out, "%d passed, %d failed\n", len(results)-failed, failed)
 	return err
-}
-
-// printJSON writes a fact for programs.
-func printJSON(out io.Writer, v any) error {
-	enc := json.NewEncoder(out)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
 }

@@ -128,13 +128,13 @@ F:15: all wrong: signed is example.org, want none
 2 passed, 1 failed
 `
 	want = strings.ReplaceAll(strings.ReplaceAll(want, "F:", file+":"), "C:", filepath.Join(dir, "postern.yaml")+":")
-	if code != exitFailed || out != want {
+	if code != exitFound || out != want {
 		t.Errorf("code %d, %v\n got:\n%s\nwant:\n%s", code, err, out, want)
 	}
 
 	out, code, _ = postern(t, "test", "-c", filepath.Join(dir, "postern.yaml"), "--json", file)
 	var results []testResult
-	if err := json.Unmarshal([]byte(out), &results); err != nil || code != exitFailed || len(results) != 3 || len(results[0].Failures) != 10 || results[1].Failures != nil {
+	if err := json.Unmarshal([]byte(out), &results); err != nil || code != exitFound || len(results) != 3 || len(results[0].Failures) != 10 || results[1].Failures != nil {
 		t.Errorf("code %d, %v: %s", code, err, out)
 	}
 }

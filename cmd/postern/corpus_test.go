@@ -58,7 +58,7 @@ func corpus(t *testing.T) map[string][]byte {
 				for i, msg := range splitMbox(data) {
 					out[fmt.Sprintf("%s#%d", name, i)] = msg
 				}
-			case strings.HasSuffix(name, ".eml"), strings.HasSuffix(name, ".raw") && looksLikeMail(data):
+			case strings.HasSuffix(name, ".eml"), strings.HasSuffix(name, ".raw"):
 				out[name] = data
 			}
 			return nil
@@ -68,11 +68,6 @@ func corpus(t *testing.T) map[string][]byte {
 		}
 	}
 	return out
-}
-
-func looksLikeMail(data []byte) bool {
-	h, _ := mail.ParseHeader(toCRLF(data))
-	return h.Count("From")+h.Count("Content-Type")+h.Count("Subject") > 1
 }
 
 func splitMbox(data []byte) [][]byte {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"log/slog"
 	"net"
@@ -29,7 +28,7 @@ func benchmarkMessage(b *testing.B, keep bool) {
 		b.Fatal(err)
 	}
 	go func() { _ = hop.serve(hopLis) }()
-	defer hop.server.Close()
+	defer hop.close()
 	in, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
@@ -58,14 +57,8 @@ settings: {forward_to: "smtp://%s"}
 		var c *lmtpClient
 		for pb.Next() {
 			if c == nil {
-				conn, err := net.DialTimeout("tcp", in.Addr().String(), time.Second)
-				if err != nil {
-					b.Error(err)
-					return
-				}
-				defer conn.Close()
-				c = &lmtpClient{r: bufio.NewReader(conn), w: conn}
-				c.expect("2")
+				c = dialLMTP(in.Addr().String(), time.Hour)
+				defer c.close()
 				c.send("2", "LHLO localhost")
 			}
 			c.send("2", "MAIL FROM:<a@example.net>")

@@ -156,7 +156,7 @@ func TestProbe(t *testing.T) {
 	served := make(chan error, 1)
 	go func() { served <- hop.serve(l) }()
 	t.Cleanup(func() {
-		hop.server.Close()
+		hop.close()
 		l.Close()
 		<-served
 	})

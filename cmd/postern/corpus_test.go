@@ -120,14 +120,8 @@ engines: {builtin: {}}
 	}
 	defer d.stop(t.Context())
 
-	conn, err := net.Dial("tcp", inside.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(5 * time.Minute))
-	c := &lmtpClient{r: bufio.NewReader(conn), w: conn}
-	c.expect("220")
+	c := dialLMTP(inside.Addr().String(), 5*time.Minute)
+	defer c.close()
 	c.send("250", "LHLO localhost")
 	changed := 0
 	for name, msg := range messages {

@@ -158,7 +158,7 @@ func startDemo(inside, outside, hop, mails string, sink func(*demoRun) *slog.Log
 func (r *demoRun) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
-	return errors.Join(r.daemon.stop(ctx), r.hop.server.Close(), os.RemoveAll(r.dir))
+	return errors.Join(r.daemon.stop(ctx), r.hop.close(), os.RemoveAll(r.dir))
 }
 
 func writeDemoKey(path string) error {
@@ -266,16 +266,8 @@ func (m *demoMail) text() string {
 // sendDemoMail speaks LMTP as Postfix does, XFORWARD included, and returns the
 // reply for each recipient.
 func sendDemoMail(addr string, m demoMail) ([]string, error) {
-	conn, err := net.DialTimeout("tcp", addr, 10*time.Second)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
-		return nil, err
-	}
-	c := &lmtpClient{r: bufio.NewReader(conn), w: conn}
-	c.expect("2")
+	c := dialLMTP(addr, time.Minute)
+	defer c.close()
 	c.send("2", "LHLO mail.example.org")
 	c.send("2", "XFORWARD ADDR=192.0.2.7 PORT=4711 PROTO=ESMTP HELO=client.example.net IDENT=4DEMO SOURCE=REMOTE")
 	c.send("2", "MAIL FROM:<%s>", m.from)
@@ -294,14 +286,31 @@ func sendDemoMail(addr string, m demoMail) ([]string, error) {
 
 // lmtpClient keeps the first error, so that a dialogue reads as one.
 type lmtpClient struct {
-	r   *bufio.Reader
-	w   io.Writer
-	err error
+	conn net.Conn // nil if it could not be had
+	r    *bufio.Reader
+	err  error
+}
+
+// dialLMTP begins a session, which must end within that time.
+func dialLMTP(addr string, within time.Duration) *lmtpClient {
+	c := &lmtpClient{}
+	if c.conn, c.err = net.DialTimeout("tcp", addr, 10*time.Second); c.err != nil {
+		return c
+	}
+	c.r, c.err = bufio.NewReader(c.conn), c.conn.SetDeadline(time.Now().Add(within))
+	c.expect("2")
+	return c
+}
+
+func (c *lmtpClient) close() {
+	if c.conn != nil {
+		c.conn.Close()
+	}
 }
 
 func (c *lmtpClient) write(s string) {
 	if c.err == nil {
-		_, c.err = io.WriteString(c.w, s)
+		_, c.err = io.WriteString(c.conn, s)
 	}
 }
 

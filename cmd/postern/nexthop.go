@@ -48,6 +48,8 @@ func newNextHop(dir string) *nextHop {
 
 func (h *nextHop) serve(l net.Listener) error { return h.server.Serve(l) }
 
+func (h *nextHop) close() error { return h.server.Close() }
+
 // take returns the mails that came since the last call.
 func (h *nextHop) take() []delivered {
 	h.mu.Lock()

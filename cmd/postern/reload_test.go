@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/pem"
@@ -118,7 +117,7 @@ func startReloaded(t *testing.T) *reloaded {
 		if err := <-ran; err != nil {
 			t.Error(err)
 		}
-		r.hop.server.Close()
+		r.hop.close()
 		hop.Close() // a server that is closed before it serves does not end
 		<-served
 	})
@@ -128,13 +127,8 @@ func startReloaded(t *testing.T) *reloaded {
 // send sends n mails in one session; each has a header that is bad for want of
 // a date. done is told of each.
 func (r *reloaded) send(session, n int, done chan<- error) {
-	conn, err := net.Dial("tcp", r.listen.Addr().String())
-	if err == nil {
-		defer conn.Close()
-		err = conn.SetDeadline(time.Now().Add(10 * time.Minute))
-	}
-	c := &lmtpClient{r: bufio.NewReader(conn), w: conn, err: err}
-	c.expect("2")
+	c := dialLMTP(r.listen.Addr().String(), 10*time.Minute)
+	defer c.close()
 	c.send("2", "LHLO mail.example.org")
 	for i := range n {
 		c.send("2", "MAIL FROM:<a@example.org>")

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/cmd/postern/demo"
 	"postern/policy"
 )
 
@@ -22,13 +23,13 @@ func BenchmarkMessage(b *testing.B) {
 }
 
 func benchmarkMessage(b *testing.B, keep bool) {
-	hop := newNextHop("")
+	hop := demo.NewNextHop("")
 	hopLis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
 	}
-	go func() { _ = hop.serve(hopLis) }()
-	defer hop.close()
+	go func() { _ = hop.Serve(hopLis) }()
+	defer hop.Close()
 	in, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
@@ -50,29 +51,29 @@ settings: {forward_to: "smtp://%s"}
 		b.Fatal(err)
 	}
 	defer d.stop(b.Context())
-	body := (&demoMail{from: "a@example.net", to: []string{"b@example.org"}, subject: "bench"}).text()
+	body := (&demo.Mail{From: "a@example.net", To: []string{"b@example.org"}, Subject: "bench"}).Text()
 	body += strings.Repeat("We will meet on Monday morning to talk about the offer.\r\n", (4096-len(body))/57) + ".\r\n"
 	b.SetBytes(int64(len(body)))
 	b.RunParallel(func(pb *testing.PB) {
-		var c *lmtpClient
+		var c *demo.Client
 		for pb.Next() {
 			if c == nil {
-				c = dialLMTP(in.Addr().String(), time.Hour)
-				defer c.close()
-				c.send("2", "LHLO localhost")
+				c = demo.Dial(in.Addr().String(), time.Hour)
+				defer c.Close()
+				c.Send("2", "LHLO localhost")
 			}
-			c.send("2", "MAIL FROM:<a@example.net>")
-			c.send("2", "RCPT TO:<b@example.org>")
-			c.send("3", "DATA")
-			c.write(body)
-			c.expect("2")
-			hop.take()
-			if c.err != nil {
-				b.Error(c.err)
+			c.Send("2", "MAIL FROM:<a@example.net>")
+			c.Send("2", "RCPT TO:<b@example.org>")
+			c.Send("3", "DATA")
+			c.Write(body)
+			c.Expect("2")
+			hop.Take()
+			if c.Err != nil {
+				b.Error(c.Err)
 				return
 			}
 			if !keep {
-				c.send("2", "QUIT")
+				c.Send("2", "QUIT")
 				c = nil
 			}
 		}

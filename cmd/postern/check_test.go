@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/tools/txtar"
+
+	"postern/cmd/postern/demo"
 )
 
 func TestCheck(t *testing.T) {
@@ -152,11 +154,11 @@ func TestProbe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hop := newNextHop("")
+	hop := demo.NewNextHop("")
 	served := make(chan error, 1)
-	go func() { served <- hop.serve(l) }()
+	go func() { served <- hop.Serve(l) }()
 	t.Cleanup(func() {
-		hop.close()
+		hop.Close()
 		l.Close()
 		<-served
 	})
@@ -176,7 +178,7 @@ func TestProbe(t *testing.T) {
 	if strings.Contains(out, "engine header") {
 		t.Errorf("what is no engine is probed\n%s", out)
 	}
-	if len(hop.take()) > 0 {
+	if len(hop.Take()) > 0 {
 		t.Error("the probe sent a mail")
 	}
 	out, code, _ = postern(t, "check", "--probe", "--json", "-c", config(closed.Addr().String()))

@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/cmd/postern/demo"
 	"postern/filter/mail"
 	"postern/policy"
 )
@@ -120,19 +121,19 @@ engines: {builtin: {}}
 	}
 	defer d.stop(t.Context())
 
-	c := dialLMTP(inside.Addr().String(), 5*time.Minute)
-	defer c.close()
-	c.send("250", "LHLO localhost")
+	c := demo.Dial(inside.Addr().String(), 5*time.Minute)
+	defer c.Close()
+	c.Send("250", "LHLO localhost")
 	changed := 0
 	for name, msg := range messages {
 		msg = wire(msg)
-		c.send("250", "MAIL FROM:<a@example.net>")
-		c.send("250", "RCPT TO:<b@example.org>")
-		c.send("354", "DATA")
-		c.write(dotStuff(msg) + ".\r\n")
-		c.expect("250")
-		if c.err != nil {
-			t.Fatalf("%s: %v", name, c.err)
+		c.Send("250", "MAIL FROM:<a@example.net>")
+		c.Send("250", "RCPT TO:<b@example.org>")
+		c.Send("354", "DATA")
+		c.Write(dotStuff(msg) + ".\r\n")
+		c.Expect("250")
+		if c.Err != nil {
+			t.Fatalf("%s: %v", name, c.Err)
 		}
 		got := sink.last()
 		prefix, ok := bytes.CutSuffix(got, msg)

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/tools/txtar"
+
+	"postern/cmd/postern/demo"
 )
 
 var update = flag.Bool("update", false, "write what is printed into the test files")
@@ -45,7 +47,7 @@ func runScript(t *testing.T, file string) {
 		f := &archive.Files[i]
 		args := strings.Fields(f.Name)
 		if len(args) == 1 && strings.Contains(f.Name, ".") {
-			text := strings.Replace(string(f.Data), "EICAR", eicar, 1)
+			text := strings.Replace(string(f.Data), "EICAR", demo.EICAR, 1)
 			if err := os.WriteFile(filepath.Join(dir, f.Name), []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}

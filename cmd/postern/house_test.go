@@ -25,6 +25,8 @@ var mayImport = map[string][]string{
 	"postern/notify":         {"postern/policy", "postern/filter/mail"},
 	"postern/deploy":         {},
 	"postern/deploy/postfix": {},
+
+	"postern/cmd/postern/demo": {},
 }
 
 // The vocabulary is for everyone, so it may need next to nothing.

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"postern/cmd/postern/demo"
 	"postern/filter/check"
 	"postern/filter/mail"
 	"postern/policy"
@@ -49,7 +50,7 @@ func probe(ctx context.Context, cfg *policy.Config) []probed {
 		return nil // told as a mistake
 	}
 	checks = slices.DeleteFunc(checks, func(c check.Named) bool { return cfg.Engines[c.Name] == nil })
-	m := mail.NewMessage([]byte("From: check@" + cfg.Hostname + "\r\nSubject: test of the scanners\r\n\r\n" + eicar + "\r\n"))
+	m := mail.NewMessage([]byte("From: check@" + cfg.Hostname + "\r\nSubject: test of the scanners\r\n\r\n" + demo.EICAR + "\r\n"))
 	tx := &mail.Transaction{ID: "check", Received: time.Now(), Input: mail.InputLMTP, Message: m, Rcpts: []mail.Recipient{{Address: "check@localhost"}}}
 	for _, r := range check.Run(ctx, checks, &check.Input{Tx: tx}) {
 		p := probed{What: "engine " + r.Check, Millis: float64(r.Took.Microseconds()) / 1000}

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/cmd/postern/demo"
 	"postern/filter/observe"
 	"postern/policy"
 )
@@ -25,7 +26,7 @@ type reloaded struct {
 	dir     string
 	daemon  *daemon
 	listen  net.Listener
-	hop     *nextHop
+	hop     *demo.NextHop
 	hopAddr string
 	signals chan os.Signal
 	log     reloadLog
@@ -86,7 +87,7 @@ func (r *reloaded) hangUp() string {
 
 func startReloaded(t *testing.T) *reloaded {
 	t.Helper()
-	r := &reloaded{dir: t.TempDir(), hop: newNextHop(""), signals: make(chan os.Signal)}
+	r := &reloaded{dir: t.TempDir(), hop: demo.NewNextHop(""), signals: make(chan os.Signal)}
 	r.log.ended = make(chan string, 1)
 	hop, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -110,14 +111,14 @@ func startReloaded(t *testing.T) *reloaded {
 		t.Fatal(err)
 	}
 	served, ran := make(chan error, 1), make(chan error, 1)
-	go func() { served <- r.hop.serve(hop) }()
+	go func() { served <- r.hop.Serve(hop) }()
 	go func() { ran <- r.daemon.run(filepath.Join(r.dir, "postern.yaml"), r.signals, &r.log) }()
 	t.Cleanup(func() {
 		r.signals <- syscall.SIGTERM
 		if err := <-ran; err != nil {
 			t.Error(err)
 		}
-		r.hop.close()
+		r.hop.Close()
 		hop.Close() // a server that is closed before it serves does not end
 		<-served
 	})
@@ -127,18 +128,18 @@ func startReloaded(t *testing.T) *reloaded {
 // send sends n mails in one session; each has a header that is bad for want of
 // a date. done is told of each.
 func (r *reloaded) send(session, n int, done chan<- error) {
-	c := dialLMTP(r.listen.Addr().String(), 10*time.Minute)
-	defer c.close()
-	c.send("2", "LHLO mail.example.org")
+	c := demo.Dial(r.listen.Addr().String(), 10*time.Minute)
+	defer c.Close()
+	c.Send("2", "LHLO mail.example.org")
 	for i := range n {
-		c.send("2", "MAIL FROM:<a@example.org>")
-		c.send("2", "RCPT TO:<b@example.org>")
-		c.send("3", "DATA")
-		c.write(fmt.Sprintf("From: a@example.org\r\nSubject: x\r\nMessage-ID: <%d-%d@example.org>\r\n\r\nHello.\r\n.\r\n", session, i))
-		c.expect("2")
-		done <- c.err
+		c.Send("2", "MAIL FROM:<a@example.org>")
+		c.Send("2", "RCPT TO:<b@example.org>")
+		c.Send("3", "DATA")
+		c.Write(fmt.Sprintf("From: a@example.org\r\nSubject: x\r\nMessage-ID: <%d-%d@example.org>\r\n\r\nHello.\r\n.\r\n", session, i))
+		c.Expect("2")
+		done <- c.Err
 	}
-	c.send("2", "QUIT")
+	c.Send("2", "QUIT")
 }
 
 // TestReload reads the configuration again 20 times while 20 sessions send
@@ -172,10 +173,10 @@ func TestReload(t *testing.T) {
 	seen := map[string]string{} // letter by Message-ID
 	count := map[string]int{}
 	mail := regexp.MustCompile(`(?s)DKIM-Signature:.* s=s([ab]);.*\r\nSubject: \[([AB])\] x\r\nMessage-ID: (\S+)\r\n`)
-	for _, d := range r.hop.take() {
-		m := mail.FindStringSubmatch(string(d.data))
+	for _, d := range r.hop.Take() {
+		m := mail.FindStringSubmatch(string(d.Data))
 		if m == nil || strings.ToUpper(m[1]) != m[2] {
-			t.Fatalf("mixed or not as configured:\n%s", d.data)
+			t.Fatalf("mixed or not as configured:\n%s", d.Data)
 		}
 		seen[m[3]] = m[2]
 		count[m[2]]++

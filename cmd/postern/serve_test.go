@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/cmd/postern/demo"
 	"postern/policy"
 )
 
@@ -210,7 +211,7 @@ func TestServeStops(t *testing.T) {
 			p.until("listening")
 			reply := make(chan string, 1)
 			go func() {
-				replies, err := sendDemoMail(addr, demoMail{from: "a@example.net", to: []string{"b@example.org"}, subject: "x"})
+				replies, err := demo.Send(addr, demo.Mail{From: "a@example.net", To: []string{"b@example.org"}, Subject: "x"})
 				reply <- fmt.Sprint(strings.Join(replies, "|"), " ", err)
 			}()
 			<-hop.arrived

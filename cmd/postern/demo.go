@@ -2,10 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -143,15 +139,11 @@ func (r *demoRun) stop() error {
 }
 
 func writeDemoKey(path string) error {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	key, err := newPrivateKey("rsa", 2048)
 	if err != nil {
 		return err
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
+	return writePrivateKey(path, key)
 }
 
 func runDemo(out io.Writer) error {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -141,8 +140,12 @@ func explain(ctx context.Context, stdin io.Reader, out io.Writer, o explainOptio
 		return err
 	}
 	if file != "" {
-		if err := explainMessage(ctx, run, tx, stdin, file, e); err != nil {
-			return err
+		data, err := readMessage(stdin, file)
+		if err != nil {
+			return exit(exitUsage, err)
+		}
+		if err := explainMessage(ctx, run, tx, e, file, data); err != nil {
+			return exit(exitUsage, err)
 		}
 	}
 	if o.json {
@@ -268,15 +271,11 @@ func (r *dryResult) describe(i int) []string {
 	return out
 }
 
-// explainMessage lets the checks look at the file.
-func explainMessage(ctx context.Context, run *dryRun, tx *mail.Transaction, stdin io.Reader, file string, e *explanation) error {
-	data, err := readMessage(stdin, file)
-	if err != nil {
-		return exit(exitUsage, err)
-	}
-	data = toCRLF(data)
+// explainMessage lets the checks look at a message, and adds what they say to
+// e; name stands in the error for one that is too large.
+func explainMessage(ctx context.Context, run *dryRun, tx *mail.Transaction, e *explanation, name string, data []byte) error {
 	if limit := run.filter.Policy.Limits.MessageSize; int64(len(data)) > int64(limit) {
-		return exit(exitUsage, fmt.Errorf("%s has %d octets: it would be refused with 552, since limits.message_size is %s (%s)", file, len(data), limit, run.filter.Policy.Origin("limits.message_size")))
+		return fmt.Errorf("%s has %d octets: it would be refused with 552, since limits.message_size is %s (%s)", name, len(data), limit, run.filter.Policy.Origin("limits.message_size"))
 	}
 	tx.Message = mail.NewMessage(data)
 	ctx, cancel := context.WithTimeout(ctx, run.filter.Policy.Limits.Deadline)
@@ -298,12 +297,6 @@ func explainMessage(ctx context.Context, run *dryRun, tx *mail.Transaction, stdi
 		e.Message.Replies = append(e.Message.Replies, r.String())
 	}
 	return nil
-}
-
-// toCRLF gives a file the line ends of the wire.
-func toCRLF(data []byte) []byte {
-	data = bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))
-	return bytes.ReplaceAll(data, []byte("\n"), []byte("\r\n"))
 }
 
 // print writes the text form.

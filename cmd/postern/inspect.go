@@ -106,7 +106,7 @@ func inspect(ctx context.Context, stdin io.Reader, out io.Writer, files []string
 		if err != nil {
 			return exit(exitUsage, err)
 		}
-		r := inspectMessage(ctx, file, toCRLF(data), banned, passwords)
+		r := inspectMessage(ctx, file, data, banned, passwords)
 		found = found || len(r.Findings) > 0
 		if asJSON {
 			err = printJSON(out, r)
@@ -126,7 +126,8 @@ func inspect(ctx context.Context, stdin io.Reader, out io.Writer, files []string
 	return nil
 }
 
-// readMessage reads a file that holds one message.
+// readMessage reads a file that holds one message, with the line ends of the
+// wire.
 func readMessage(stdin io.Reader, file string) (data []byte, err error) {
 	if file == "-" {
 		data, err = io.ReadAll(stdin)
@@ -136,7 +137,13 @@ func readMessage(stdin io.Reader, file string) (data []byte, err error) {
 	if err == nil && bytes.HasPrefix(data, []byte("From ")) {
 		err = fmt.Errorf(`%s: a mailbox, not a message: it begins with a line "From ". Take one message out of it, without that line`, file)
 	}
-	return data, err
+	return toCRLF(data), err
+}
+
+// toCRLF gives a file the line ends of the wire.
+func toCRLF(data []byte) []byte {
+	data = bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))
+	return bytes.ReplaceAll(data, []byte("\n"), []byte("\r\n"))
 }
 
 func inspectMessage(ctx context.Context, file string, data []byte, banned *policy.Settings, passwords []string) *inspection {

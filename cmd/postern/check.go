@@ -75,7 +75,7 @@ func runCheck(ctx context.Context, out io.Writer, o checkOptions, args []string)
 	case o.diff && len(args) != 2:
 		return exit(exitUsage, errors.New("--diff wants two configurations: OLD NEW"))
 	case o.diff:
-		return diff(ctx, out, args[0], args[1], o.json)
+		return printDiff(ctx, out, args[0], args[1], o.json)
 	case !o.show && len(args) == 1:
 		return exit(exitUsage, fmt.Errorf("unexpected argument %q; the configuration is named by --config %[1]s", args[0]))
 	case o.show && len(args) > 1 || !o.show && len(args) > 0:

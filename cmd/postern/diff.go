@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"postern/filter"
 	"postern/filter/mail"
 	"postern/policy"
 )
@@ -21,30 +22,24 @@ type difference struct {
 	Mail   []string `json:"mail,omitempty"` // descriptions of all such mail
 }
 
-// diff prints what changes from one configuration to another.
-func diff(ctx context.Context, out io.Writer, from, to string, asJSON bool) error {
-	older, err := policy.Load(from, engines())
-	if err != nil {
-		return exit(exitConfig, err)
+// printDiff prints what changes from one configuration to another.
+func printDiff(ctx context.Context, out io.Writer, from, to string, asJSON bool) error {
+	var runs [2]*dryRun
+	for i, path := range []string{from, to} {
+		cfg, err := policy.Load(path, engines())
+		if err == nil {
+			runs[i], err = newDryRun(&filter.Filter{Policy: cfg})
+		}
+		if err != nil {
+			return exit(exitConfig, err)
+		}
 	}
-	newer, err := policy.Load(to, engines())
-	if err != nil {
-		return exit(exitConfig, err)
-	}
-	s, err := newSurvey(ctx, older, newer)
-	if err != nil {
-		return exit(exitConfig, err)
-	}
-	all, err := s.differences(ctx)
+	all, err := diff(ctx, runs[0], runs[1])
 	if err != nil {
 		return exit(exitSoftware, err)
 	}
-	all = append(aroundMail(older, newer), all...)
-	if s.untried {
-		all = append(all, difference{tooMany, nil})
-	}
 	if asJSON {
-		return printJSON(out, append([]difference{}, all...))
+		return printJSON(out, all)
 	}
 	for _, d := range all {
 		for _, m := range append(d.Mail, "")[:max(1, len(d.Mail))] {
@@ -60,6 +55,25 @@ func diff(ctx context.Context, out io.Writer, from, to string, asJSON bool) erro
 		_, err = fmt.Fprintln(out, "nothing changes for the mail")
 	}
 	return err
+}
+
+// diff says what changes between two configurations: around the mail, and then
+// for all mail that they can tell apart. The answer is never nil.
+func diff(ctx context.Context, older, newer *dryRun) ([]difference, error) {
+	s, err := newSurvey(ctx, older, newer)
+	if err != nil {
+		return nil, err
+	}
+	mails, err := s.differences(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := append([]difference{}, aroundMail(older.filter.Policy, newer.filter.Policy)...)
+	all = append(all, mails...)
+	if s.untried {
+		all = append(all, difference{tooMany, nil})
+	}
+	return all, nil
 }
 
 // differences tries all mail with both configurations, and puts the mail

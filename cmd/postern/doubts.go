@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"postern/filter"
 	"postern/filter/listen"
 	"postern/filter/mail"
 	"postern/policy"
@@ -191,7 +192,11 @@ func canFind(cfg *policy.Config) map[mail.Category]bool {
 // lostAndReturned tries all mail and says where it would be dropped without a word to
 // anybody, and where a refusal makes Postfix send a virus back.
 func lostAndReturned(ctx context.Context, cfg *policy.Config) ([]remark, error) {
-	s, err := newSurvey(ctx, cfg)
+	run, err := newDryRun(&filter.Filter{Policy: cfg})
+	if err != nil {
+		return nil, err
+	}
+	s, err := newSurvey(ctx, run)
 	if err != nil {
 		return nil, err
 	}

@@ -34,10 +34,11 @@ type drySent struct {
 	out *mail.Outgoing
 }
 
-// newDryRun makes one of cfg without checks. Throw-away keys stand in for the
-// private ones, which whoever asks may not be able to read: which domain signs
-// is all that matters here.
-func newDryRun(cfg *policy.Config) (*dryRun, error) {
+// newDryRun makes one with the policy and the checks of f. Throw-away keys stand
+// in for the private ones, which whoever asks may not be able to read: which
+// domain signs is all that matters here.
+func newDryRun(f *filter.Filter) (*dryRun, error) {
+	cfg := f.Policy
 	keys := make([]*auth.Key, len(cfg.DKIMKeys))
 	for i, k := range cfg.DKIMKeys {
 		_, private, err := ed25519.GenerateKey(nil)
@@ -54,7 +55,7 @@ func newDryRun(cfg *policy.Config) (*dryRun, error) {
 	}
 	d := &dryRun{}
 	d.filter = &filter.Filter{
-		Policy: cfg, Keys: all, Log: slog.New(slog.DiscardHandler),
+		Policy: cfg, Checks: f.Checks, Keys: all, Log: slog.New(slog.DiscardHandler),
 		Relay: func(h mail.NextHop) mail.Transport { return &dryTransport{d, h} },
 	}
 	return d, nil

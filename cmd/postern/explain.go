@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"postern/filter"
 	"postern/filter/mail"
 	"postern/filter/observe"
 	"postern/policy"
@@ -124,10 +125,13 @@ func explain(ctx context.Context, stdin io.Reader, out io.Writer, o explainOptio
 	if err != nil {
 		return exit(exitConfig, err)
 	}
-	run, err := newDryRun(cfg)
-	if err == nil && file != "" {
-		run.filter.Checks, err = newChecks(cfg)
+	f := &filter.Filter{Policy: cfg}
+	if file != "" {
+		if f.Checks, err = newChecks(cfg); err != nil {
+			return exit(exitConfig, err)
+		}
 	}
+	run, err := newDryRun(f)
 	if err != nil {
 		return exit(exitConfig, err)
 	}

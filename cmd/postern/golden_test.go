@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/tools/txtar"
 
+	"postern/filter"
 	"postern/filter/mail"
 	"postern/policy"
 )
@@ -71,7 +72,7 @@ func goldenRun(t *testing.T, file string, section map[string]string) *dryRun {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run, err := newDryRun(cfg)
+	run, err := newDryRun(&filter.Filter{Policy: cfg})
 	if err != nil {
 		t.Fatal(err)
 	}

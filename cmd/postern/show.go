@@ -32,8 +32,7 @@ type shownSettings struct {
 // situation; without both, of the base.
 func show(ctx context.Context, out io.Writer, cfg *policy.Config, o checkOptions, bank string) error {
 	var all []shownSettings
-	switch {
-	case o.situation():
+	if o.situation() {
 		l, err := listenerOf(cfg, o.listener)
 		if err != nil {
 			return exit(exitUsage, fmt.Errorf("--listener: %w", err))
@@ -54,14 +53,12 @@ func show(ctx context.Context, out io.Writer, cfg *policy.Config, o checkOptions
 			return exit(exitSoftware, err)
 		}
 		all = showSelection(sel)
-	case bank != "":
-		b := cfg.Bank(bank)
-		if b == nil {
-			return exit(exitUsage, noBank(cfg, bank))
+	} else {
+		s, err := showBank(cfg, bank)
+		if err != nil {
+			return exit(exitUsage, err)
 		}
-		all = append(all, shownSettings{"bank " + bank + " over the base", nil, showSettings(b.Over(&cfg.Settings))})
-	default:
-		all = append(all, shownSettings{"base", nil, showSettings(&cfg.Settings)})
+		all = append(all, s)
 	}
 	if o.json {
 		return printJSON(out, all)
@@ -98,6 +95,18 @@ func showSelection(sel *policy.Selection) []shownSettings {
 		out = append(out, settings(fmt.Sprintf("recipient %s, %s, banks %s", r.Address, r.Direction, orBase(sel.BankPath())), r.Path, r.Settings))
 	}
 	return out
+}
+
+// showBank shows a bank over the base, or without a name the base.
+func showBank(cfg *policy.Config, name string) (shownSettings, error) {
+	if name == "" {
+		return shownSettings{"base", nil, showSettings(&cfg.Settings)}, nil
+	}
+	b := cfg.Bank(name)
+	if b == nil {
+		return shownSettings{}, noBank(cfg, name)
+	}
+	return shownSettings{"bank " + name + " over the base", nil, showSettings(b.Over(&cfg.Settings))}, nil
 }
 
 func showSettings(s *policy.Settings) []shown {

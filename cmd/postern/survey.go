@@ -91,14 +91,11 @@ type outcome struct {
 }
 
 // newSurvey collects the samples of all configurations.
-func newSurvey(ctx context.Context, cfgs ...*policy.Config) (*survey, error) {
-	s := &survey{}
-	for _, cfg := range cfgs {
-		run, err := newDryRun(cfg)
-		if err != nil {
-			return nil, err
-		}
-		s.runs = append(s.runs, run)
+func newSurvey(ctx context.Context, runs ...*dryRun) (*survey, error) {
+	s := &survey{runs: runs}
+	var cfgs []*policy.Config
+	for _, run := range runs {
+		cfgs = append(cfgs, run.filter.Policy)
 	}
 	for i := range cfgs[0].Listeners {
 		l := &cfgs[0].Listeners[i]

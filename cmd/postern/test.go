@@ -73,7 +73,7 @@ func runTests(ctx context.Context, out io.Writer, config string, files []string,
 	if err != nil {
 		return exit(exitConfig, err)
 	}
-	run, err := newDryRun(cfg)
+	run, err := newDryRun(&filter.Filter{Policy: cfg})
 	if err != nil {
 		return exit(exitConfig, err)
 	}
@@ -85,7 +85,10 @@ func runTests(ctx context.Context, out io.Writer, config string, files []string,
 	failed := 0
 	for i := range cases {
 		if results[i], err = runTest(ctx, run, &cases[i]); err != nil {
-			return err
+			if _, ok := errors.AsType[*caseError](err); ok {
+				return exit(exitConfig, err)
+			}
+			return exit(exitSoftware, err)
 		}
 		if len(results[i].Failures) > 0 {
 			failed++
@@ -127,24 +130,33 @@ func readTests(config string, files []string) ([]policy.Test, error) {
 	return cases, exit(exitConfig, errors.Join(errs...))
 }
 
+// caseError says that a case names what the configuration does not have.
+type caseError struct {
+	place policy.Origin
+	err   error
+}
+
+func (e *caseError) Error() string { return fmt.Sprintf("%s: %v", e.place, e.err) }
+func (e *caseError) Unwrap() error { return e.err }
+
 // runTest takes one case through the filter.
 func runTest(ctx context.Context, run *dryRun, t *policy.Test) (testResult, error) {
 	cfg := run.filter.Policy
 	result := testResult{Name: t.Name, Place: t.Origin.String()}
 	l, err := listenerOf(cfg, t.Listener)
 	if err != nil {
-		return result, exit(exitConfig, fmt.Errorf("%s: %w", t.Origin, err))
+		return result, &caseError{t.Origin, err}
 	}
 	for _, b := range t.Banks {
 		if cfg.Bank(b) == nil {
-			return result, exit(exitConfig, fmt.Errorf("%s: there is no bank %q", t.Origin, b))
+			return result, &caseError{t.Origin, fmt.Errorf("there is no bank %q", b)}
 		}
 	}
 	tx := dryTransaction(l, t.ClientAddr(), t.From, t.To)
 	tx.Banks = t.Banks
 	sel, err := run.filter.Select(ctx, tx, nil)
 	if err != nil {
-		return result, exit(exitSoftware, fmt.Errorf("%s: %w", t.Origin, err))
+		return result, fmt.Errorf("%s: %w", t.Origin, err)
 	}
 	var findings []mail.Finding
 	for _, f := range t.Findings {

@@ -112,8 +112,9 @@ func checkConfig(ctx context.Context, out io.Writer, o checkOptions) error {
 	if err != nil {
 		j.Mistakes = remarksOf(err)
 	} else {
-		j.Mistakes = append(j.Mistakes, unusable(cfg)...)
-		warnings, err := doubtful(ctx, cfg)
+		f, problems := makeAll(cfg)
+		j.Mistakes = append(j.Mistakes, problems...)
+		warnings, err := doubtful(ctx, f, isServed)
 		if err != nil {
 			return exit(exitSoftware, err)
 		}

@@ -210,10 +210,10 @@ func (d *daemon) stop(ctx context.Context) error {
 }
 
 // warnings says what works but is most likely not meant.
-func warnings(cfg *policy.Config) []string {
+func warnings(cfg *policy.Config, served func(policy.Listener) bool) []string {
 	var out []string
 	for _, l := range cfg.Listeners {
-		if !isServed(l) {
+		if !served(l) {
 			out = append(out, fmt.Sprintf("%s: listener %s IS NOT SERVED: this version does not speak %s; mail that is sent there waits", l.Origin, l.Address, l.Protocol))
 		}
 	}

@@ -40,21 +40,29 @@ func (r remark) String() string {
 	return s
 }
 
-// unusable says what would keep serve from starting or from taking large mail:
-// keys, engines, owners of sockets, the spool, the log.
-func unusable(cfg *policy.Config) []remark {
-	var out []remark
-	if _, err := loadKeys(cfg); err != nil {
-		out = append(out, remarksOf(err)...)
+// makeAll makes what serve would make of a configuration, as far as it can, and
+// says what would keep serve from starting or from taking large mail: keys,
+// engines, owners of sockets, the spool, the log.
+func makeAll(cfg *policy.Config) (f *filter.Filter, problems []remark) {
+	f = &filter.Filter{Policy: cfg}
+	var err error
+	if f.Keys, err = loadKeys(cfg); err != nil {
+		problems = append(problems, remarksOf(err)...)
 	}
-	if _, err := newChecks(cfg); err != nil {
-		out = append(out, remarksOf(err)...)
+	if f.Checks, err = newChecks(cfg); err != nil {
+		problems = append(problems, remarksOf(err)...)
 	}
 	for _, l := range cfg.Listeners {
 		if err := listen.CheckOwner(l.Owner); err != nil && isServed(l) {
-			out = append(out, remark{l.Origin.String(), "listener " + l.Address + ": " + err.Error(), ""})
+			problems = append(problems, remark{l.Origin.String(), "listener " + l.Address + ": " + err.Error(), ""})
 		}
 	}
+	return f, append(problems, noPlace(cfg)...)
+}
+
+// noPlace says where the spool or the log cannot be written.
+func noPlace(cfg *policy.Config) []remark {
+	var out []remark
 	if dir := cfg.Spool.Dir; dir != "" {
 		if what, hint := folderMissing(dir); what != "" {
 			out = append(out, remark{cfg.Origin("spool.dir").String(), "spool: " + what, hint})
@@ -109,29 +117,29 @@ func folderMissing(dir string) (what, hint string) {
 	return "", ""
 }
 
-// doubtful says what would work but is most likely not meant.
-func doubtful(ctx context.Context, cfg *policy.Config) ([]remark, error) {
+// doubtful says what would work but is most likely not meant. f is what could be
+// made of the configuration; served tells which listeners are.
+func doubtful(ctx context.Context, f *filter.Filter, served func(policy.Listener) bool) ([]remark, error) {
+	cfg := f.Policy
 	var out []remark
-	for _, w := range warnings(cfg) {
+	for _, w := range warnings(cfg, served) {
 		out = append(out, remarksOf(errors.New(w))...)
 	}
 	for _, m := range cfg.Doubts() {
 		out = append(out, remark{m.Place(), m.What, m.Hint})
 	}
-	if keys, err := loadKeys(cfg); err == nil {
-		for _, w := range keys.Warnings() {
-			out = append(out, remark{cfg.Origin("dkim_keys").String(), w, ""})
-		}
+	for _, w := range f.Keys.Warnings() {
+		out = append(out, remark{cfg.Origin("dkim_keys").String(), w, ""})
 	}
 	for _, l := range cfg.Listeners {
-		if dir, ok := strings.CutPrefix(l.Address, "unix:"); ok && isServed(l) {
+		if dir, ok := strings.CutPrefix(l.Address, "unix:"); ok && served(l) {
 			if what, hint := folderMissing(filepath.Dir(dir)); what != "" {
 				out = append(out, remark{l.Origin.String(), "listener " + l.Address + ": " + what, hint})
 			}
 		}
 	}
 	out = append(out, missingSockets(cfg)...)
-	lost, err := lostAndReturned(ctx, cfg)
+	lost, err := lostAndReturned(ctx, f)
 	return append(out, lost...), err
 }
 
@@ -173,15 +181,15 @@ func withoutEngine(cfg *policy.Config) string {
 	return "until it answers, all mail gets 451 (on_error: tempfail)"
 }
 
-// canFind says which categories some check of cfg can report. What is in a
-// message and in its header is looked at without any engine.
-func canFind(cfg *policy.Config) map[mail.Category]bool {
+// canFind says which categories some check of f can report: any where the checks
+// could not be made. What is in a message and in its header is looked at without
+// any engine.
+func canFind(f *filter.Filter) map[mail.Category]bool {
 	out := map[mail.Category]bool{mail.Unchecked: true, mail.Banned: true}
-	checks, err := newChecks(cfg)
-	if err != nil {
+	if f.Checks == nil {
 		return map[mail.Category]bool{mail.Unchecked: true, mail.Banned: true, mail.Infected: true, mail.Spam: true, mail.Spammy: true, mail.BadHeader: true}
 	}
-	for _, c := range checks {
+	for _, c := range f.Checks {
 		for _, category := range c.Categories {
 			out[category] = true
 		}
@@ -191,8 +199,8 @@ func canFind(cfg *policy.Config) map[mail.Category]bool {
 
 // lostAndReturned tries all mail and says where it would be dropped without a word to
 // anybody, and where a refusal makes Postfix send a virus back.
-func lostAndReturned(ctx context.Context, cfg *policy.Config) ([]remark, error) {
-	run, err := newDryRun(&filter.Filter{Policy: cfg})
+func lostAndReturned(ctx context.Context, f *filter.Filter) ([]remark, error) {
+	run, err := newDryRun(f)
 	if err != nil {
 		return nil, err
 	}
@@ -205,7 +213,7 @@ func lostAndReturned(ctx context.Context, cfg *policy.Config) ([]remark, error) 
 	var order []key
 	lost := map[key]*lostMail{}
 	returned := map[string][]string{} // listeners by place
-	possible := canFind(cfg)
+	possible := canFind(f)
 	err = s.each(ctx, func(at situation, outcomes []outcome) {
 		if len(at.content.findings) > 0 && !possible[at.content.findings[0].Category] {
 			return
@@ -233,7 +241,7 @@ func lostAndReturned(ctx context.Context, cfg *policy.Config) ([]remark, error) 
 		out = append(out, lost[k].remark(k.listener, k.why))
 	}
 	if s.untried {
-		out = append(out, remark{cfg.Origin("recipients").String(), tooMany, ""})
+		out = append(out, remark{f.Policy.Origin("recipients").String(), tooMany, ""})
 	}
 	return out, err
 }

@@ -124,7 +124,7 @@ func (d *daemon) reloadFile(config string) {
 }
 
 func (d *daemon) warn(cfg *policy.Config) {
-	for _, w := range warnings(cfg) {
+	for _, w := range warnings(cfg, isServed) {
 		d.log.Warn(w)
 	}
 }

@@ -127,7 +127,7 @@ func TestWarnings(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := strings.Join(warnings(cfg), "\n"); c.want == "" && got != "" || !strings.Contains(got, c.want) {
+		if got := strings.Join(warnings(cfg, isServed), "\n"); c.want == "" && got != "" || !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}

@@ -190,9 +190,12 @@ func listenerOf(cfg *policy.Config, address string) (*policy.Listener, error) {
 	return nil, fmt.Errorf("there is no listener %q; there are %s", address, strings.Join(known, ", "))
 }
 
-// noBank says which banks there are.
-func noBank(cfg *policy.Config, name string) error {
-	return fmt.Errorf("there is no bank %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(cfg.Banks)), ", "))
+// bankOf finds a bank by its name.
+func bankOf(cfg *policy.Config, name string) (*policy.Overlay, error) {
+	if b := cfg.Bank(name); b != nil {
+		return b, nil
+	}
+	return nil, fmt.Errorf("there is no bank %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(cfg.Banks)), ", "))
 }
 
 // addressOf reads an address of the envelope as people have it from logs, in

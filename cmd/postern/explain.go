@@ -155,7 +155,7 @@ func explain(ctx context.Context, stdin io.Reader, out io.Writer, o explainOptio
 	if o.json {
 		return printJSON(out, e)
 	}
-	return e.print(out)
+	return printExplanation(out, e)
 }
 
 // transaction makes the envelope from the flags.
@@ -169,8 +169,8 @@ func (o *explainOptions) transaction(cfg *policy.Config) (*mail.Transaction, err
 		return nil, fmt.Errorf("--listener: %w", err)
 	}
 	for _, b := range o.banks {
-		if cfg.Bank(b) == nil {
-			return nil, fmt.Errorf("--bank: %w", noBank(cfg, b))
+		if _, err := bankOf(cfg, b); err != nil {
+			return nil, fmt.Errorf("--bank: %w", err)
 		}
 	}
 	from, err := addressOf(o.from)
@@ -303,8 +303,8 @@ func explainMessage(ctx context.Context, run *dryRun, tx *mail.Transaction, e *e
 	return nil
 }
 
-// print writes the text form.
-func (e *explanation) print(out io.Writer) error {
+// printExplanation writes the text form.
+func printExplanation(out io.Writer, e *explanation) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	client, sender := "unknown", "not local"
 	if e.Client != "" {
@@ -328,15 +328,15 @@ func (e *explanation) print(out io.Writer) error {
 	}
 	fmt.Fprintf(w, "originating\t%s, %s\n", originating, e.Reason)
 	for i := range e.Recipients {
-		e.Recipients[i].print(w)
+		printExplainedRcpt(w, &e.Recipients[i])
 	}
 	if e.Message != nil {
-		e.Message.print(w)
+		printExplainedMessage(w, e.Message)
 	}
 	return w.Flush()
 }
 
-func (r *explainedRcpt) print(w io.Writer) {
+func printExplainedRcpt(w io.Writer, r *explainedRcpt) {
 	local := "not local"
 	if r.Local {
 		local = "local"
@@ -367,7 +367,7 @@ func first(label string, i int) string {
 	return ""
 }
 
-func (m *explainedMessage) print(w io.Writer) {
+func printExplainedMessage(w io.Writer, m *explainedMessage) {
 	fmt.Fprintln(w)
 	for i, c := range m.Checks {
 		said := "nothing found"

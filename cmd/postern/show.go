@@ -102,9 +102,9 @@ func showBank(cfg *policy.Config, name string) (shownSettings, error) {
 	if name == "" {
 		return shownSettings{"base", nil, showSettings(&cfg.Settings)}, nil
 	}
-	b := cfg.Bank(name)
-	if b == nil {
-		return shownSettings{}, noBank(cfg, name)
+	b, err := bankOf(cfg, name)
+	if err != nil {
+		return shownSettings{}, err
 	}
 	return shownSettings{"bank " + name + " over the base", nil, showSettings(b.Over(&cfg.Settings))}, nil
 }

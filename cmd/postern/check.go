@@ -6,10 +6,14 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"postern/filter"
+	"postern/filter/ask"
+	"postern/filter/listen"
 	"postern/policy"
 )
 
@@ -97,24 +101,24 @@ func runCheck(ctx context.Context, out io.Writer, o checkOptions, args []string)
 
 // judgement is the answer of check, in the form of its JSON.
 type judgement struct {
-	Config   string   `json:"config"`
-	Mistakes []remark `json:"mistakes"`
-	Warnings []remark `json:"warnings"`
-	Probes   []probed `json:"probes,omitempty"`
+	Config   string       `json:"config"`
+	Mistakes []ask.Remark `json:"mistakes"`
+	Warnings []ask.Remark `json:"warnings"`
+	Probes   []probed     `json:"probes,omitempty"`
 }
 
 // probeTime bounds all probes together.
 const probeTime = 30 * time.Second
 
 func checkConfig(ctx context.Context, out io.Writer, o checkOptions) error {
-	j := judgement{Config: o.config, Mistakes: []remark{}, Warnings: []remark{}}
+	j := judgement{Config: o.config, Mistakes: []ask.Remark{}, Warnings: []ask.Remark{}}
 	cfg, err := policy.Load(o.config, engines())
 	if err != nil {
-		j.Mistakes = remarksOf(err)
+		j.Mistakes = ask.Remarks(err)
 	} else {
 		f, problems := makeAll(cfg)
 		j.Mistakes = append(j.Mistakes, problems...)
-		warnings, err := doubtful(ctx, f, isServed)
+		warnings, err := ask.Doubts(ctx, f, isServed)
 		if err != nil {
 			return exit(exitSoftware, err)
 		}
@@ -184,4 +188,119 @@ func (j *judgement) exit(strict bool) error {
 		return nil
 	}
 	return exit(code, errSaid)
+}
+
+// makeAll makes what serve would make of a configuration, as far as it can, and
+// says what would keep serve from starting or from taking large mail: keys,
+// engines, owners of sockets, the spool, the log.
+func makeAll(cfg *policy.Config) (f *filter.Filter, problems []ask.Remark) {
+	f = &filter.Filter{Policy: cfg}
+	var err error
+	if f.Keys, err = loadKeys(cfg); err != nil {
+		problems = append(problems, ask.Remarks(err)...)
+	}
+	if f.Checks, err = newChecks(cfg); err != nil {
+		problems = append(problems, ask.Remarks(err)...)
+	}
+	for _, l := range cfg.Listeners {
+		if err := listen.CheckOwner(l.Owner); err != nil && isServed(l) {
+			problems = append(problems, ask.Remark{Place: l.Origin.String(), What: "listener " + l.Address + ": " + err.Error()})
+		}
+	}
+	return f, append(problems, ask.NoPlace(cfg)...)
+}
+
+// show prints the settings of a bank over the base, or of each recipient in a
+// situation; without both, of the base.
+func show(ctx context.Context, out io.Writer, cfg *policy.Config, o checkOptions, bank string) error {
+	var all []ask.ShownSettings
+	if o.situation() {
+		l, err := ask.Listener(cfg, o.listener)
+		if err != nil {
+			return exit(exitUsage, fmt.Errorf("--listener: %w", err))
+		}
+		client, err := clientOf(o.client)
+		if err != nil {
+			return exit(exitUsage, fmt.Errorf("--client: %w", err))
+		}
+		req := policy.Request{Listener: l.Address, Client: client}
+		if req.From, err = addressOf(o.from); err != nil {
+			return exit(exitUsage, fmt.Errorf("--from: %w", err))
+		}
+		if req.Rcpts, err = envelopeTo(o.to); err != nil {
+			return exit(exitUsage, err)
+		}
+		sel, err := cfg.Select(ctx, req)
+		if err != nil {
+			return exit(exitSoftware, err)
+		}
+		all = ask.ShowSelection(sel)
+	} else {
+		s, err := ask.ShowBank(cfg, bank)
+		if err != nil {
+			return exit(exitUsage, err)
+		}
+		all = append(all, s)
+	}
+	if o.json {
+		return printJSON(out, all)
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for i, s := range all {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		fmt.Fprintf(w, "# %s\n", s.What)
+		for _, p := range s.Path {
+			fmt.Fprintf(w, "#   %s\n", p)
+		}
+		for _, v := range s.Settings {
+			fmt.Fprintf(w, "%s\t%s\t%s\n", v.Key, shorten(ask.ShowValue(v.Value)), policy.Origin{Bank: v.Bank, File: v.File, Line: v.Line})
+		}
+	}
+	return w.Flush()
+}
+
+// shorten keeps a table readable; --json has the whole value.
+func shorten(s string) string {
+	const most = 60
+	if r := []rune(s); len(r) > most {
+		return string(r[:most]) + "..."
+	}
+	return s
+}
+
+// printDiff prints what changes from one configuration to another.
+func printDiff(ctx context.Context, out io.Writer, from, to string, asJSON bool) error {
+	var runs [2]*ask.DryRun
+	for i, path := range []string{from, to} {
+		cfg, err := policy.Load(path, engines())
+		if err == nil {
+			runs[i], err = ask.New(&filter.Filter{Policy: cfg})
+		}
+		if err != nil {
+			return exit(exitConfig, err)
+		}
+	}
+	all, err := ask.Diff(ctx, runs[0], runs[1])
+	if err != nil {
+		return exit(exitSoftware, err)
+	}
+	if asJSON {
+		return printJSON(out, all)
+	}
+	for _, d := range all {
+		for _, m := range append(d.Mail, "")[:max(1, len(d.Mail))] {
+			if m != "" {
+				m += ": "
+			}
+			if _, err := fmt.Fprintf(out, "%s%s\n", m, d.Change); err != nil {
+				return err
+			}
+		}
+	}
+	if len(all) == 0 {
+		_, err = fmt.Fprintln(out, "nothing changes for the mail")
+	}
+	return err
 }

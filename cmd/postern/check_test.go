@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -196,30 +195,5 @@ func TestCheckAgreesWithServe(t *testing.T) {
 	_, served, err := postern(t, "serve", "-c", filepath.Join(dir, "postern.yaml"))
 	if checked != exitConfig || served != exitConfig {
 		t.Errorf("check %d, serve %d, %v\n%s", checked, served, err, b.String())
-	}
-}
-
-// What no mail shows is told too.
-func TestDiffAroundMail(t *testing.T) {
-	t.Parallel()
-	const common = "hostname: mail.example.org\nlocal_domains: [.example.org]\nbanks: {A: {}}\n"
-	var many strings.Builder
-	for i := range maxSamples + 2 {
-		fmt.Fprintf(&many, "  - {match: u%d@example.org, settings: {spam: {kill_level: %d}}}\n", i, i)
-	}
-	for _, tt := range []struct{ before, after, want string }{
-		{`listeners: [{protocol: lmtp, address: "unix:/m"}]`, `listeners: [{protocol: lmtp, address: "unix:/m", mode: "0666", owner: "a:b"}]`, "listener unix:/m: mode as the umask leaves it -> mode 0666, owner a:b\n"},
-		{"", "signer_banks: [{domains: [.example.com, x.y], bank: [A, MYNETS]}]", "signer_banks: none -> .example.com x.y: A/MYNETS\n"},
-		{"archive_passwords: [one]", "archive_passwords: [two]", "archive_passwords: not the same\n"},
-		{"recipients:\n" + many.String(), "", tooMany + "\n"},
-	} {
-		dir := writeFiles(t, "old.yaml", common+tt.before+"\n", "new.yaml", common+tt.after+"\n")
-		out, code, err := postern(t, "check", "--diff", filepath.Join(dir, "old.yaml"), filepath.Join(dir, "new.yaml"))
-		if code != 0 || err != nil || !strings.Contains(out, tt.want) {
-			t.Errorf("code %d, %v: %q is not in\n%s", code, err, tt.want, out)
-		}
-		if strings.Contains(out, "two") {
-			t.Errorf("a password is shown:\n%s", out)
-		}
 	}
 }

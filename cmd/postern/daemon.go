@@ -209,30 +209,6 @@ func (d *daemon) stop(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// warnings says what works but is most likely not meant.
-func warnings(cfg *policy.Config, served func(policy.Listener) bool) []string {
-	var out []string
-	for _, l := range cfg.Listeners {
-		if !served(l) {
-			out = append(out, fmt.Sprintf("%s: listener %s IS NOT SERVED: this version does not speak %s; mail that is sent there waits", l.Origin, l.Address, l.Protocol))
-		}
-	}
-	if len(cfg.Engines) == 0 {
-		out = append(out, "NO ENGINE IS CONFIGURED: nothing looks for viruses. Set engines: {clamav: {address: ...}}")
-	}
-	if cfg.Quarantine.Dir != "" {
-		out = append(out, fmt.Sprintf("%s: NO COPY IS KEPT in %s: this version has no quarantine, mail that is discarded is gone", cfg.Origin("quarantine.dir"), cfg.Quarantine.Dir))
-	}
-	if cfg.Hostname == "localhost" || !strings.Contains(cfg.Hostname, ".") {
-		w := fmt.Sprintf("hostname %q has no domain: other servers may refuse to hear it in greetings", cfg.Hostname)
-		if strings.HasSuffix(string(cfg.NotifyFrom), "@"+cfg.Hostname) {
-			w += ", and nobody can answer to the author of reports, " + cfg.NotifyFrom.String()
-		}
-		out = append(out, w+"; set hostname, for example mail.example.org")
-	}
-	return out
-}
-
 // engines are the checks that a configuration may name.
 func engines() map[string]func() any {
 	out := map[string]func() any{}

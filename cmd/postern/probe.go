@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"postern/cmd/postern/demo"
+	"postern/filter/ask"
 	"postern/filter/check"
 	"postern/filter/mail"
 	"postern/policy"
@@ -60,7 +61,7 @@ func probe(ctx context.Context, cfg *policy.Config) []probed {
 		})
 		switch {
 		case r.Err != nil:
-			p.Error, p.Hint = r.Err.Error(), withoutEngine(cfg)
+			p.Error, p.Hint = r.Err.Error(), ask.WithoutEngine(cfg)
 		case infected >= 0:
 			p.Said = "found " + r.Findings[infected].Name
 		case looksForVirus:

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"postern/filter/ask"
 	"postern/filter/observe"
 	"postern/policy"
 )
@@ -124,7 +125,7 @@ func (d *daemon) reloadFile(config string) {
 }
 
 func (d *daemon) warn(cfg *policy.Config) {
-	for _, w := range warnings(cfg, isServed) {
+	for _, w := range ask.Warnings(cfg, isServed) {
 		d.log.Warn(w)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"postern/cmd/postern/demo"
+	"postern/filter/ask"
 	"postern/policy"
 )
 
@@ -127,7 +128,7 @@ func TestWarnings(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := strings.Join(warnings(cfg, isServed), "\n"); c.want == "" && got != "" || !strings.Contains(got, c.want) {
+		if got := strings.Join(ask.Warnings(cfg, isServed), "\n"); c.want == "" && got != "" || !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"postern/filter/ask"
 )
 
 // articleConfig is the shipped example, for which no key and no engine exists
@@ -133,7 +135,7 @@ F:15: all wrong: signed is example.org, want none
 	}
 
 	out, code, _ = postern(t, "test", "-c", filepath.Join(dir, "postern.yaml"), "--json", file)
-	var results []testResult
+	var results []ask.TestResult
 	if err := json.Unmarshal([]byte(out), &results); err != nil || code != exitFound || len(results) != 3 || len(results[0].Failures) != 10 || results[1].Failures != nil {
 		t.Errorf("code %d, %v: %s", code, err, out)
 	}

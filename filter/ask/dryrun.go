@@ -1,7 +1,18 @@
-package main
-
-// A dry run takes a message through the real filter with transports that only
-// keep what would be sent. Explain, test and check ask it.
+// Package ask answers what a configuration would do, for the commands that tell
+// a postmaster before any mail is at stake: which banks apply to an envelope and
+// why ([Explain]), what becomes of a message ([ExplainMessage]), whether that is
+// as wanted ([Test]), what two configurations do differently ([Diff]), what in
+// one is most likely not meant ([Doubts]), and which settings are in force
+// ([ShowBank]).
+//
+// All but the last ask the real filter, over transports that only keep what
+// would be sent, so that an answer cannot differ from what mail will meet. The
+// package hands nothing on, keeps nothing and prints nothing; how an answer
+// looks on a terminal and which exit code it has is for who asks. Whether
+// engines and next hops answer is not asked here either.
+//
+// Start with [DryRun] and [Explanation].
+package ask
 
 import (
 	"context"
@@ -13,7 +24,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"postern/filter"
 	"postern/filter/auth"
@@ -21,8 +31,8 @@ import (
 	"postern/policy"
 )
 
-// dryRun is a filter that hands nothing on. One goroutine may use it.
-type dryRun struct {
+// DryRun is a filter that hands nothing on. One goroutine may use it.
+type DryRun struct {
 	filter *filter.Filter
 	tx     *mail.Transaction // the one being enacted
 	sent   []drySent
@@ -34,10 +44,10 @@ type drySent struct {
 	out *mail.Outgoing
 }
 
-// newDryRun makes one with the policy and the checks of f. Throw-away keys stand
+// New makes one with the policy and the checks of f. Throw-away keys stand
 // in for the private ones, which whoever asks may not be able to read: which
 // domain signs is all that matters here.
-func newDryRun(f *filter.Filter) (*dryRun, error) {
+func New(f *filter.Filter) (*DryRun, error) {
 	cfg := f.Policy
 	keys := make([]*auth.Key, len(cfg.DKIMKeys))
 	for i, k := range cfg.DKIMKeys {
@@ -53,7 +63,7 @@ func newDryRun(f *filter.Filter) (*dryRun, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", cfg.Origin("dkim_keys"), err)
 	}
-	d := &dryRun{}
+	d := &DryRun{}
 	d.filter = &filter.Filter{
 		Policy: cfg, Checks: f.Checks, Keys: all, Log: slog.New(slog.DiscardHandler),
 		Relay: func(h mail.NextHop) mail.Transport { return &dryTransport{d, h} },
@@ -70,14 +80,14 @@ type dryResult struct {
 }
 
 // enact does what the verdicts say, as far as a dry run goes.
-func (d *dryRun) enact(ctx context.Context, tx *mail.Transaction, ex *filter.Examination) *dryResult {
+func (d *DryRun) enact(ctx context.Context, tx *mail.Transaction, ex *filter.Examination) *dryResult {
 	d.tx, d.sent = tx, nil
 	replies, event := d.filter.Enact(ctx, tx, ex)
 	return &dryResult{tx, replies, event, d.sent}
 }
 
 // suppose says what would become of a mail in which the checks found this.
-func (d *dryRun) suppose(ctx context.Context, tx *mail.Transaction, sel *policy.Selection, findings []mail.Finding) (*filter.Examination, *dryResult) {
+func (d *DryRun) suppose(ctx context.Context, tx *mail.Transaction, sel *policy.Selection, findings []mail.Finding) (*filter.Examination, *dryResult) {
 	ex := &filter.Examination{Selection: sel, Findings: findings, Verdicts: policy.Decide(sel, findings)}
 	return ex, d.enact(ctx, tx, ex)
 }
@@ -134,7 +144,7 @@ func (s *drySent) kind(tx *mail.Transaction) string {
 }
 
 type dryTransport struct {
-	run *dryRun
+	run *DryRun
 	hop mail.NextHop
 }
 
@@ -158,9 +168,9 @@ func (s *drySent) goesBack(tx *mail.Transaction) bool {
 	return s.kind(tx) == kindMessage && !tx.Input.AfterQueue()
 }
 
-// dryTransaction is a transaction as the listener l would hand it over, with a
+// Transaction is a transaction as the listener l would hand it over, with a
 // message whose author is the sender.
-func dryTransaction(l *policy.Listener, client netip.Addr, from mail.Address, to []mail.Address) *mail.Transaction {
+func Transaction(l *policy.Listener, client netip.Addr, from mail.Address, to []mail.Address) *mail.Transaction {
 	tx := &mail.Transaction{
 		ID: "dry-run", Received: time.Now(), Input: l.Protocol, Protocol: "LMTP", Helo: "localhost",
 		Listener: l.Address, Client: mail.Client{Addr: client}, From: from,
@@ -175,8 +185,8 @@ func dryTransaction(l *policy.Listener, client netip.Addr, from mail.Address, to
 	return tx
 }
 
-// listenerOf finds a listener by its address; empty means the first.
-func listenerOf(cfg *policy.Config, address string) (*policy.Listener, error) {
+// Listener finds a listener by its address; empty means the first.
+func Listener(cfg *policy.Config, address string) (*policy.Listener, error) {
 	if address == "" {
 		return &cfg.Listeners[0], nil // the configuration has one at least
 	}
@@ -190,54 +200,10 @@ func listenerOf(cfg *policy.Config, address string) (*policy.Listener, error) {
 	return nil, fmt.Errorf("there is no listener %q; there are %s", address, strings.Join(known, ", "))
 }
 
-// bankOf finds a bank by its name.
-func bankOf(cfg *policy.Config, name string) (*policy.Overlay, error) {
+// Bank finds a bank by its name.
+func Bank(cfg *policy.Config, name string) (*policy.Overlay, error) {
 	if b := cfg.Bank(name); b != nil {
 		return b, nil
 	}
 	return nil, fmt.Errorf("there is no bank %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(cfg.Banks)), ", "))
-}
-
-// addressOf reads an address of the envelope as people have it from logs, in
-// angle brackets too.
-func addressOf(s string) (mail.Address, error) {
-	a := s
-	if inner, ok := strings.CutPrefix(s, "<"); ok {
-		if a, ok = strings.CutSuffix(inner, ">"); !ok {
-			return "", fmt.Errorf("%q is no address", s)
-		}
-	}
-	local, domain := mail.Address(a).Split()
-	if strings.ContainsFunc(a, unicode.IsControl) || strings.ContainsAny(domain, " <>\"") || strings.ContainsAny(local, " <>") && local[0] != '"' || a != "" && local == "" {
-		return "", fmt.Errorf("%q is no address", s)
-	}
-	return mail.Address(a), nil
-}
-
-// envelopeTo reads the recipients, of which none is the null address.
-func envelopeTo(list []string) ([]mail.Address, error) {
-	var out []mail.Address
-	for _, s := range list {
-		a, err := addressOf(s)
-		if err == nil && a == "" {
-			err = fmt.Errorf("%q is no recipient", s)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("--to: %w", err)
-		}
-		out = append(out, a)
-	}
-	return out, nil
-}
-
-// clientOf reads the address of a client; empty means unknown.
-func clientOf(s string) (netip.Addr, error) {
-	if s == "" {
-		return netip.Addr{}, nil
-	}
-	a, err := netip.ParseAddr(strings.Trim(s, "[]"))
-	if err != nil {
-		return a, fmt.Errorf("%q is no IP address", s)
-	}
-	return a, nil
 }

@@ -1,4 +1,4 @@
-package main
+package ask
 
 // check --diff: what changes for the mail between two configurations.
 
@@ -6,60 +6,23 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"reflect"
 	"slices"
 	"strings"
 
-	"postern/filter"
 	"postern/filter/mail"
 	"postern/policy"
 )
 
-// difference is a change with the mail that it concerns.
-type difference struct {
+// Difference is a change with the mail that it concerns.
+type Difference struct {
 	Change string   `json:"change"`
 	Mail   []string `json:"mail,omitempty"` // descriptions of all such mail
 }
 
-// printDiff prints what changes from one configuration to another.
-func printDiff(ctx context.Context, out io.Writer, from, to string, asJSON bool) error {
-	var runs [2]*dryRun
-	for i, path := range []string{from, to} {
-		cfg, err := policy.Load(path, engines())
-		if err == nil {
-			runs[i], err = newDryRun(&filter.Filter{Policy: cfg})
-		}
-		if err != nil {
-			return exit(exitConfig, err)
-		}
-	}
-	all, err := diff(ctx, runs[0], runs[1])
-	if err != nil {
-		return exit(exitSoftware, err)
-	}
-	if asJSON {
-		return printJSON(out, all)
-	}
-	for _, d := range all {
-		for _, m := range append(d.Mail, "")[:max(1, len(d.Mail))] {
-			if m != "" {
-				m += ": "
-			}
-			if _, err := fmt.Fprintf(out, "%s%s\n", m, d.Change); err != nil {
-				return err
-			}
-		}
-	}
-	if len(all) == 0 {
-		_, err = fmt.Fprintln(out, "nothing changes for the mail")
-	}
-	return err
-}
-
-// diff says what changes between two configurations: around the mail, and then
+// Diff says what changes between two configurations: around the mail, and then
 // for all mail that they can tell apart. The answer is never nil.
-func diff(ctx context.Context, older, newer *dryRun) ([]difference, error) {
+func Diff(ctx context.Context, older, newer *DryRun) ([]Difference, error) {
 	s, err := newSurvey(ctx, older, newer)
 	if err != nil {
 		return nil, err
@@ -68,17 +31,17 @@ func diff(ctx context.Context, older, newer *dryRun) ([]difference, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := append([]difference{}, aroundMail(older.filter.Policy, newer.filter.Policy)...)
+	all := append([]Difference{}, aroundMail(older.filter.Policy, newer.filter.Policy)...)
 	all = append(all, mails...)
 	if s.untried {
-		all = append(all, difference{tooMany, nil})
+		all = append(all, Difference{tooMany, nil})
 	}
 	return all, nil
 }
 
 // differences tries all mail with both configurations, and puts the mail
 // together that sees the same change.
-func (s *survey) differences(ctx context.Context) ([]difference, error) {
+func (s *survey) differences(ctx context.Context) ([]Difference, error) {
 	var order []string
 	where := map[string][]situation{}
 	err := s.each(ctx, func(at situation, outcomes []outcome) {
@@ -89,9 +52,9 @@ func (s *survey) differences(ctx context.Context) ([]difference, error) {
 			where[change] = append(where[change], at)
 		}
 	})
-	var out []difference
+	var out []Difference
 	for _, change := range order {
-		out = append(out, difference{change, s.describe(where[change])})
+		out = append(out, Difference{change, s.describe(where[change])})
 	}
 	return out, err
 }
@@ -125,7 +88,7 @@ func changes(a, b *outcome, c content) []string {
 	}
 	// what only shows with the right mail
 	for _, key := range unseen[c.name] {
-		compare(&out, key, showValue(a.settings.Value(key)), showValue(b.settings.Value(key)))
+		compare(&out, key, ShowValue(a.settings.Value(key)), ShowValue(b.settings.Value(key)))
 	}
 	return out
 }
@@ -267,22 +230,22 @@ func alike(set []situation, d int) [][]situation {
 
 // aroundMail compares what is not told by any mail: listeners, engines, keys,
 // limits.
-func aroundMail(a, b *policy.Config) []difference {
-	var out []difference
+func aroundMail(a, b *policy.Config) []Difference {
+	var out []Difference
 	for _, l := range a.Listeners {
 		if b.Listener(l.Address) == nil {
-			out = append(out, difference{"listener " + l.Address + " goes", nil})
+			out = append(out, Difference{"listener " + l.Address + " goes", nil})
 		}
 	}
 	for _, l := range b.Listeners {
 		old := a.Listener(l.Address)
 		switch {
 		case old == nil:
-			out = append(out, difference{"listener " + l.Address + " comes, " + string(l.Protocol) + ", bank " + orNone(l.Bank), nil})
+			out = append(out, Difference{"listener " + l.Address + " comes, " + string(l.Protocol) + ", bank " + orNone(l.Bank), nil})
 		case old.Protocol != l.Protocol:
-			out = append(out, difference{fmt.Sprintf("listener %s: %s -> %s", l.Address, old.Protocol, l.Protocol), nil})
+			out = append(out, Difference{fmt.Sprintf("listener %s: %s -> %s", l.Address, old.Protocol, l.Protocol), nil})
 		case old.Mode != l.Mode || old.Owner != l.Owner:
-			out = append(out, difference{fmt.Sprintf("listener %s: %s -> %s", l.Address, access(old), access(&l)), nil})
+			out = append(out, Difference{fmt.Sprintf("listener %s: %s -> %s", l.Address, access(old), access(&l)), nil})
 		}
 	}
 	for _, x := range []struct {
@@ -296,11 +259,11 @@ func aroundMail(a, b *policy.Config) []difference {
 		{"quarantine", a.Quarantine, b.Quarantine}, {"spool", a.Spool, b.Spool}, {"log", a.Log, b.Log},
 	} {
 		if !reflect.DeepEqual(x.older, x.new) {
-			out = append(out, difference{x.key + ": " + briefly(x.older, x.new), nil})
+			out = append(out, Difference{x.key + ": " + briefly(x.older, x.new), nil})
 		}
 	}
 	if !slices.Equal(a.ArchivePasswords, b.ArchivePasswords) {
-		out = append(out, difference{"archive_passwords: not the same", nil}) // nothing to show around
+		out = append(out, Difference{"archive_passwords: not the same", nil}) // nothing to show around
 	}
 	return out
 }

@@ -1,4 +1,4 @@
-package main
+package ask
 
 // What check says about a configuration that is free of mistakes: what cannot
 // work on this host, and what would work but is most likely not meant.
@@ -16,20 +16,19 @@ import (
 	"strings"
 
 	"postern/filter"
-	"postern/filter/listen"
 	"postern/filter/mail"
 	"postern/policy"
 )
 
-// remark is one thing to tell about a configuration.
-type remark struct {
+// Remark is one thing to tell about a configuration.
+type Remark struct {
 	Place string `json:"place,omitempty"`
 	What  string `json:"what"`
 	Hint  string `json:"hint,omitempty"`
 }
 
 // String returns one line.
-func (r remark) String() string {
+func (r Remark) String() string {
 	s := r.What
 	if r.Place != "" {
 		s = r.Place + ": " + s
@@ -40,32 +39,12 @@ func (r remark) String() string {
 	return s
 }
 
-// makeAll makes what serve would make of a configuration, as far as it can, and
-// says what would keep serve from starting or from taking large mail: keys,
-// engines, owners of sockets, the spool, the log.
-func makeAll(cfg *policy.Config) (f *filter.Filter, problems []remark) {
-	f = &filter.Filter{Policy: cfg}
-	var err error
-	if f.Keys, err = loadKeys(cfg); err != nil {
-		problems = append(problems, remarksOf(err)...)
-	}
-	if f.Checks, err = newChecks(cfg); err != nil {
-		problems = append(problems, remarksOf(err)...)
-	}
-	for _, l := range cfg.Listeners {
-		if err := listen.CheckOwner(l.Owner); err != nil && isServed(l) {
-			problems = append(problems, remark{l.Origin.String(), "listener " + l.Address + ": " + err.Error(), ""})
-		}
-	}
-	return f, append(problems, noPlace(cfg)...)
-}
-
-// noPlace says where the spool or the log cannot be written.
-func noPlace(cfg *policy.Config) []remark {
-	var out []remark
+// NoPlace says where the spool or the log cannot be written.
+func NoPlace(cfg *policy.Config) []Remark {
+	var out []Remark
 	if dir := cfg.Spool.Dir; dir != "" {
 		if what, hint := folderMissing(dir); what != "" {
-			out = append(out, remark{cfg.Origin("spool.dir").String(), "spool: " + what, hint})
+			out = append(out, Remark{cfg.Origin("spool.dir").String(), "spool: " + what, hint})
 		}
 	}
 	if to := cfg.Log.To; to != "stderr" && to != "syslog" {
@@ -74,24 +53,24 @@ func noPlace(cfg *policy.Config) []remark {
 			what = to + " is a folder"
 		}
 		if what != "" {
-			out = append(out, remark{cfg.Origin("log.to").String(), "log: " + what, hint})
+			out = append(out, Remark{cfg.Origin("log.to").String(), "log: " + what, hint})
 		}
 	}
 	return out
 }
 
-// remarksOf makes remarks of messages that bring place and hint with them, one
+// Remarks makes remarks of messages that bring place and hint with them, one
 // a line.
-func remarksOf(err error) []remark {
-	var out []remark
+func Remarks(err error) []Remark {
+	var out []Remark
 	if config, ok := errors.AsType[*policy.ConfigError](err); ok {
 		for _, m := range config.Mistakes {
-			out = append(out, remark{m.Place(), m.What, m.Hint})
+			out = append(out, Remark{m.Place(), m.What, m.Hint})
 		}
 		return out
 	}
 	for line := range strings.Lines(err.Error()) {
-		r := remark{What: strings.TrimSuffix(line, "\n")}
+		r := Remark{What: strings.TrimSuffix(line, "\n")}
 		if m := placed.FindStringSubmatch(r.What); m != nil {
 			r.Place, r.What = m[1], m[2]
 		}
@@ -117,24 +96,24 @@ func folderMissing(dir string) (what, hint string) {
 	return "", ""
 }
 
-// doubtful says what would work but is most likely not meant. f is what could be
+// Doubts says what would work but is most likely not meant. f is what could be
 // made of the configuration; served tells which listeners are.
-func doubtful(ctx context.Context, f *filter.Filter, served func(policy.Listener) bool) ([]remark, error) {
+func Doubts(ctx context.Context, f *filter.Filter, served func(policy.Listener) bool) ([]Remark, error) {
 	cfg := f.Policy
-	var out []remark
-	for _, w := range warnings(cfg, served) {
-		out = append(out, remarksOf(errors.New(w))...)
+	var out []Remark
+	for _, w := range Warnings(cfg, served) {
+		out = append(out, Remarks(errors.New(w))...)
 	}
 	for _, m := range cfg.Doubts() {
-		out = append(out, remark{m.Place(), m.What, m.Hint})
+		out = append(out, Remark{m.Place(), m.What, m.Hint})
 	}
 	for _, w := range f.Keys.Warnings() {
-		out = append(out, remark{cfg.Origin("dkim_keys").String(), w, ""})
+		out = append(out, Remark{cfg.Origin("dkim_keys").String(), w, ""})
 	}
 	for _, l := range cfg.Listeners {
 		if dir, ok := strings.CutPrefix(l.Address, "unix:"); ok && served(l) {
 			if what, hint := folderMissing(filepath.Dir(dir)); what != "" {
-				out = append(out, remark{l.Origin.String(), "listener " + l.Address + ": " + what, hint})
+				out = append(out, Remark{l.Origin.String(), "listener " + l.Address + ": " + what, hint})
 			}
 		}
 	}
@@ -145,8 +124,8 @@ func doubtful(ctx context.Context, f *filter.Filter, served func(policy.Listener
 
 // missingSockets finds engines behind a socket that does not exist. Every
 // engine that speaks to a server calls the option address.
-func missingSockets(cfg *policy.Config) []remark {
-	var out []remark
+func missingSockets(cfg *policy.Config) []Remark {
+	var out []Remark
 	for name, options := range cfg.Engines {
 		v := reflect.Indirect(reflect.ValueOf(options))
 		if v.Kind() != reflect.Struct {
@@ -165,16 +144,16 @@ func missingSockets(cfg *policy.Config) []remark {
 				continue
 			}
 			if info, err := os.Stat(path); err != nil || info.Mode()&os.ModeSocket == 0 {
-				out = append(out, remark{cfg.Origin("engines." + name).String(), "engine " + name + ": there is no socket " + path, "is its service running? " + withoutEngine(cfg)})
+				out = append(out, Remark{cfg.Origin("engines." + name).String(), "engine " + name + ": there is no socket " + path, "is its service running? " + WithoutEngine(cfg)})
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b remark) int { return strings.Compare(a.String(), b.String()) })
+	slices.SortFunc(out, func(a, b Remark) int { return strings.Compare(a.String(), b.String()) })
 	return out
 }
 
-// withoutEngine says what becomes of mail while an engine does not answer.
-func withoutEngine(cfg *policy.Config) string {
+// WithoutEngine says what becomes of mail while an engine does not answer.
+func WithoutEngine(cfg *policy.Config) string {
 	if s := cfg.Settings; s.OnError == policy.OnErrorPass {
 		return fmt.Sprintf("until it answers, mail is UNCHECKED (on_error: pass, unchecked.destiny: %s)", s.Unchecked.Destiny)
 	}
@@ -199,8 +178,8 @@ func canFind(f *filter.Filter) map[mail.Category]bool {
 
 // lostAndReturned tries all mail and says where it would be dropped without a word to
 // anybody, and where a refusal makes Postfix send a virus back.
-func lostAndReturned(ctx context.Context, f *filter.Filter) ([]remark, error) {
-	run, err := newDryRun(f)
+func lostAndReturned(ctx context.Context, f *filter.Filter) ([]Remark, error) {
+	run, err := New(f)
 	if err != nil {
 		return nil, err
 	}
@@ -232,16 +211,16 @@ func lostAndReturned(ctx context.Context, f *filter.Filter) ([]remark, error) {
 			returned[place] = include(returned[place], at.listener.Address+" ("+o.selection.BankPath()+")")
 		}
 	})
-	var out []remark
+	var out []Remark
 	for _, place := range slices.Sorted(maps.Keys(returned)) {
-		out = append(out, remark{place, fmt.Sprintf("infected mail of our own people is refused after the queue on %s: Postfix returns it to the sender with the virus",
+		out = append(out, Remark{place, fmt.Sprintf("infected mail of our own people is refused after the queue on %s: Postfix returns it to the sender with the virus",
 			strings.Join(returned[place], ", ")), "destiny bounce: our own report holds the header only"})
 	}
 	for _, k := range order {
 		out = append(out, lost[k].remark(k.listener, k.why))
 	}
 	if s.untried {
-		out = append(out, remark{f.Policy.Origin("recipients").String(), tooMany, ""})
+		out = append(out, Remark{f.Policy.Origin("recipients").String(), tooMany, ""})
 	}
 	return out, err
 }
@@ -276,7 +255,7 @@ var reasonWords = map[string]string{
 	"sender-not-local": "a sender who is none of ours is not told",
 }
 
-func (l *lostMail) remark(listener, why string) remark {
+func (l *lostMail) remark(listener, why string) Remark {
 	word := reasonWords[why]
 	if word == "" {
 		word = "the sender is not told: " + why
@@ -285,6 +264,30 @@ func (l *lostMail) remark(listener, why string) remark {
 	if !slices.Contains(l.destinies, string(policy.Discard)) {
 		hint += ", or filter that mail before the queue"
 	}
-	return remark{l.place, fmt.Sprintf("listener %s drops %s (%s, destiny %s) and nobody hears of it: %s; accepted mail must not vanish in silence (in Germany section 206 StGB)",
+	return Remark{l.place, fmt.Sprintf("listener %s drops %s (%s, destiny %s) and nobody hears of it: %s; accepted mail must not vanish in silence (in Germany section 206 StGB)",
 		listener, strings.Join(l.contents, ", "), strings.Join(l.directions, ", "), strings.Join(l.destinies, ", "), word), hint}
+}
+
+// Warnings says what works but is most likely not meant.
+func Warnings(cfg *policy.Config, served func(policy.Listener) bool) []string {
+	var out []string
+	for _, l := range cfg.Listeners {
+		if !served(l) {
+			out = append(out, fmt.Sprintf("%s: listener %s IS NOT SERVED: this version does not speak %s; mail that is sent there waits", l.Origin, l.Address, l.Protocol))
+		}
+	}
+	if len(cfg.Engines) == 0 {
+		out = append(out, "NO ENGINE IS CONFIGURED: nothing looks for viruses. Set engines: {clamav: {address: ...}}")
+	}
+	if cfg.Quarantine.Dir != "" {
+		out = append(out, fmt.Sprintf("%s: NO COPY IS KEPT in %s: this version has no quarantine, mail that is discarded is gone", cfg.Origin("quarantine.dir"), cfg.Quarantine.Dir))
+	}
+	if cfg.Hostname == "localhost" || !strings.Contains(cfg.Hostname, ".") {
+		w := fmt.Sprintf("hostname %q has no domain: other servers may refuse to hear it in greetings", cfg.Hostname)
+		if strings.HasSuffix(string(cfg.NotifyFrom), "@"+cfg.Hostname) {
+			w += ", and nobody can answer to the author of reports, " + cfg.NotifyFrom.String()
+		}
+		out = append(out, w+"; set hostname, for example mail.example.org")
+	}
+	return out
 }

@@ -1,4 +1,4 @@
-package main
+package ask
 
 // A survey tries the mail that a configuration can tell apart, in a dry run:
 // each listener, client network, kind of sender and recipient, and each thing
@@ -17,7 +17,7 @@ import (
 
 // survey asks one configuration, or several about the same mail.
 type survey struct {
-	runs       []*dryRun
+	runs       []*DryRun
 	listeners  []*policy.Listener // that all of them have
 	clients    []sample[netip.Addr]
 	senders    []sample[mail.Address]
@@ -91,7 +91,7 @@ type outcome struct {
 }
 
 // newSurvey collects the samples of all configurations.
-func newSurvey(ctx context.Context, runs ...*dryRun) (*survey, error) {
+func newSurvey(ctx context.Context, runs ...*DryRun) (*survey, error) {
 	s := &survey{runs: runs}
 	var cfgs []*policy.Config
 	for _, run := range runs {
@@ -267,7 +267,7 @@ func (s *survey) tryAll(ctx context.Context, at situation, visit func(situation,
 	selections := make([]*policy.Selection, len(s.runs))
 	for i, run := range s.runs {
 		l := run.filter.Policy.Listener(at.listener.Address)
-		txs[i] = dryTransaction(l, at.client.value, at.sender.value, []mail.Address{at.recipient.value})
+		txs[i] = Transaction(l, at.client.value, at.sender.value, []mail.Address{at.recipient.value})
 		var err error
 		if selections[i], err = run.filter.Select(ctx, txs[i], nil); err != nil {
 			return err

@@ -1,6 +1,7 @@
-package main
+package ask
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -8,9 +9,23 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"postern/filter"
+	"postern/filter/check"
 	"postern/filter/mail"
 	"postern/policy"
 )
+
+// articleConfig is the shipped example, for which no key and no engine exists
+// here.
+const articleConfig = "../../deploy/examples/article.yaml"
+
+// engines are the checks that a configuration may name.
+func engines() map[string]func() any {
+	out := map[string]func() any{}
+	for name, options := range check.Kinds() {
+		out[name] = func() any { return options() }
+	}
+	return out
+}
 
 // TestExplainAsAmavis compares bank path and directions with what the log of
 // Amavis said of the same mail. A difference must be listed with its reason.
@@ -37,7 +52,7 @@ func TestExplainAsAmavis(t *testing.T) {
 		}
 		differs[f[0]] = f[1:3]
 	}
-	runs := map[string]*dryRun{}
+	runs := map[string]*DryRun{}
 	cases := 0
 	for line := range strings.Lines(section["cases"]) {
 		f := strings.Fields(line)
@@ -63,7 +78,7 @@ func TestExplainAsAmavis(t *testing.T) {
 }
 
 // goldenRun loads a configuration of the archive; without a name the shipped one.
-func goldenRun(t *testing.T, file string, section map[string]string) *dryRun {
+func goldenRun(t *testing.T, file string, section map[string]string) *DryRun {
 	t.Helper()
 	cfg, err := policy.Load(articleConfig, engines())
 	if file != "" {
@@ -72,32 +87,32 @@ func goldenRun(t *testing.T, file string, section map[string]string) *dryRun {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run, err := newDryRun(&filter.Filter{Policy: cfg})
+	run, err := New(&filter.Filter{Policy: cfg})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return run
 }
 
-func explainGolden(t *testing.T, run *dryRun, listener, client, from, to string) *explanation {
+func explainGolden(t *testing.T, run *DryRun, listener, client, from, to string) *Explanation {
 	t.Helper()
 	address := "127.0.0.1:" + listener
 	if listener == "milter" {
 		address = "unix:/var/spool/postfix/postern/milter.sock"
 	}
-	l, err := listenerOf(run.filter.Policy, address)
+	l, err := Listener(run.filter.Policy, address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr, err := clientOf(strings.TrimPrefix(client, "-"))
-	if err != nil {
+	addr, err := netip.ParseAddr(client)
+	if err != nil && client != "-" {
 		t.Fatal(err)
 	}
 	var rcpts []mail.Address
 	for _, r := range strings.Split(to, ",") {
 		rcpts = append(rcpts, mail.Address(r))
 	}
-	e, err := explainEnvelope(t.Context(), run, dryTransaction(l, addr, mail.Address(strings.Trim(from, "<>")), rcpts))
+	e, err := Explain(t.Context(), run, Transaction(l, addr, mail.Address(strings.Trim(from, "<>")), rcpts))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +126,7 @@ func orDash(s string) string {
 	return s
 }
 
-func directionsOf(e *explanation) string {
+func directionsOf(e *Explanation) string {
 	var out []string
 	for _, r := range e.Recipients {
 		out = append(out, string(r.Direction))

@@ -77,18 +77,17 @@ func explain(ctx context.Context, stdin io.Reader, out io.Writer, o explainOptio
 	if err != nil {
 		return exit(exitUsage, err)
 	}
-	e, err := ask.Explain(ctx, run, tx)
-	if err != nil {
-		return err
+	var e *ask.Explanation
+	if file == "" {
+		e, err = ask.Explain(ctx, run, tx)
+	} else {
+		var data []byte
+		if data, err = readMessage(stdin, file); err == nil {
+			e, err = ask.ExplainMessage(ctx, run, tx, file, data)
+		}
 	}
-	if file != "" {
-		data, err := readMessage(stdin, file)
-		if err != nil {
-			return exit(exitUsage, err)
-		}
-		if err := ask.ExplainMessage(ctx, run, tx, e, file, data); err != nil {
-			return exit(exitUsage, err)
-		}
+	if err != nil {
+		return exit(exitUsage, err)
 	}
 	if o.json {
 		return printJSON(out, e)

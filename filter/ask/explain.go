@@ -10,22 +10,24 @@ import (
 	"postern/policy"
 )
 
-// Explanation is the answer, in the form of its JSON.
+// Explanation says what becomes of the mail of an envelope, in the form of its
+// JSON.
 type Explanation struct {
-	Listener    string            `json:"listener"`
-	Client      string            `json:"client,omitempty"`
+	Listener    string            `json:"listener"`         // its address
+	Client      string            `json:"client,omitempty"` // IP address; empty: unknown
 	From        mail.Address      `json:"mail_from"`
 	SenderLocal bool              `json:"sender_local"`
-	BankPath    string            `json:"policy_banks"`
+	BankPath    string            `json:"policy_banks"` // as in the log; empty: the base alone
 	Path        []ExplainedStep   `json:"path"`
 	Originating bool              `json:"originating"`
 	Reason      string            `json:"originating_reason"`
-	Recipients  []ExplainedRcpt   `json:"recipients"`
-	Message     *ExplainedMessage `json:"message,omitempty"`
+	Recipients  []ExplainedRcpt   `json:"recipients"`        // in the order of the envelope
+	Message     *ExplainedMessage `json:"message,omitempty"` // nil where only an envelope was asked about
 }
 
+// ExplainedStep is a bank or a rule that applies, and why.
 type ExplainedStep struct {
-	Bank   string `json:"bank"`
+	Bank   string `json:"bank"` // empty for a rule for an address
 	Reason string `json:"reason"`
 }
 
@@ -37,6 +39,8 @@ func (s ExplainedStep) String() string {
 	return s.Bank + ": " + s.Reason
 }
 
+// ExplainedRcpt is what holds for one recipient: what each category would lead
+// to, or with a message what decided and what would have decided otherwise.
 type ExplainedRcpt struct {
 	Address    mail.Address        `json:"rcpt_to"`
 	Local      bool                `json:"local"`
@@ -51,45 +55,37 @@ type ExplainedRcpt struct {
 type ExplainedCategory struct {
 	Category string `json:"category"`
 	Destiny  string `json:"destiny"`
-	Setting  string `json:"setting"` // that decides
-	Origin   string `json:"origin"`
-	Action   string `json:"action"`
-	NoReport string `json:"no_report,omitempty"`
+	Setting  string `json:"setting"`             // that decides
+	Origin   string `json:"origin"`              // where that stands
+	Action   string `json:"action"`              // word of the log line
+	NoReport string `json:"no_report,omitempty"` // why the sender is not told
 	Reply    string `json:"smtp_response"`
-	Sent     string `json:"sent"`
+	Sent     string `json:"sent"` // in words
 }
 
+// ExplainedChange is a setting with which the verdict would be another.
 type ExplainedChange struct {
 	Key    string `json:"key"`
-	Value  string `json:"value"`
-	Origin string `json:"origin"`
+	Value  string `json:"value"`  // that it would need
+	Origin string `json:"origin"` // where the value in force stands
 }
 
+// ExplainedMessage is what would become of a message.
 type ExplainedMessage struct {
 	Checks  []mail.CheckEvent `json:"checks"`
-	Replies []string          `json:"smtp_response"`
-	Sent    []string          `json:"sent"`
-	Log     []string          `json:"log"`
+	Replies []string          `json:"smtp_response"` // in the order of the recipients, or one for all
+	Sent    []string          `json:"sent"`          // in words, one mail each
+	Log     []string          `json:"log"`           // the lines of the log
 }
 
-// Explain selects, and then tries every category on the real filter.
+// Explain selects for an envelope, and then tries every category on the real
+// filter. An error means that the settings could not be found.
 func Explain(ctx context.Context, run *DryRun, tx *mail.Transaction) (*Explanation, error) {
 	sel, err := run.filter.Select(ctx, tx, nil)
 	if err != nil {
 		return nil, err
 	}
-	e := &Explanation{
-		Listener: tx.Listener, From: tx.From, SenderLocal: sel.SenderLocal, BankPath: sel.BankPath(),
-		Path: steps(sel.Path), Originating: sel.Originating, Reason: sel.Reason,
-	}
-	if tx.Client.Addr.IsValid() {
-		e.Client = tx.Client.Addr.String()
-	}
-	for _, r := range sel.Rcpts {
-		e.Recipients = append(e.Recipients, ExplainedRcpt{
-			Address: r.Address, Local: r.Local, Direction: r.Direction, Overlays: steps(r.Path[len(sel.Path):]),
-		})
-	}
+	e := explanationOf(tx, sel)
 	for _, c := range []mail.Category{mail.Infected, mail.Banned, mail.Unchecked, mail.Spam, mail.BadHeader, mail.Clean} {
 		findings := []mail.Finding{{Category: c, Minor: mail.OverLimits, Check: "explain", Name: "example", Rcpt: mail.AllRcpts}}
 		ex, result := run.suppose(ctx, tx, sel, findings)
@@ -104,6 +100,54 @@ func Explain(ctx context.Context, run *DryRun, tx *mail.Transaction) (*Explanati
 		}
 	}
 	return e, nil
+}
+
+// ExplainMessage lets the checks look at a message in that envelope, data with
+// the line ends of the wire, and says what would become of it. The error for one
+// that is too large names it by name; any other means that no verdict could be
+// reached.
+func ExplainMessage(ctx context.Context, run *DryRun, tx *mail.Transaction, name string, data []byte) (*Explanation, error) {
+	if limit := run.filter.Policy.Limits.MessageSize; int64(len(data)) > int64(limit) {
+		return nil, fmt.Errorf("%s has %d octets: it would be refused with 552, since limits.message_size is %s (%s)", name, len(data), limit, run.filter.Policy.Origin("limits.message_size"))
+	}
+	tx.Message = mail.NewMessage(data)
+	ctx, cancel := context.WithTimeout(ctx, run.filter.Policy.Limits.Deadline)
+	defer cancel()
+	ex, err := run.filter.Examine(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	e := explanationOf(tx, ex.Selection)
+	for i := range ex.Verdicts {
+		r := &e.Recipients[i]
+		r.Reasons = ex.Verdicts[i].Reasons
+		for _, c := range policy.Flip(ex.Selection, i, ex.Findings) {
+			r.Changes = append(r.Changes, ExplainedChange{c.Key, c.Value, c.Origin.String()})
+		}
+	}
+	result := run.enact(ctx, tx, ex)
+	e.Message = &ExplainedMessage{Checks: result.event.Checks, Sent: result.describe(-1), Log: observe.Lines(result.event)}
+	for _, r := range result.replies {
+		e.Message.Replies = append(e.Message.Replies, r.String())
+	}
+	return e, nil
+}
+
+// explanationOf says what was selected for an envelope, and why.
+func explanationOf(tx *mail.Transaction, sel *policy.Selection) *Explanation {
+	e := &Explanation{
+		Listener: tx.Listener, From: tx.From, SenderLocal: sel.SenderLocal, BankPath: sel.BankPath(),
+		Path: steps(sel.Path), Originating: sel.Originating, Reason: sel.Reason,
+	}
+	if tx.Client.Addr.IsValid() {
+		e.Client = tx.Client.Addr.String()
+	}
+	for _, r := range sel.Rcpts {
+		e.Recipients = append(e.Recipients, ExplainedRcpt{
+			Address: r.Address, Local: r.Local, Direction: r.Direction, Overlays: steps(r.Path[len(sel.Path):]),
+		})
+	}
+	return e
 }
 
 // deciding returns the key of the setting that makes the destiny of category c
@@ -159,32 +203,4 @@ func (r *dryResult) describe(i int) []string {
 		out = append(out, "nothing")
 	}
 	return out
-}
-
-// ExplainMessage lets the checks look at a message, and adds what they say to
-// e; name stands in the error for one that is too large.
-func ExplainMessage(ctx context.Context, run *DryRun, tx *mail.Transaction, e *Explanation, name string, data []byte) error {
-	if limit := run.filter.Policy.Limits.MessageSize; int64(len(data)) > int64(limit) {
-		return fmt.Errorf("%s has %d octets: it would be refused with 552, since limits.message_size is %s (%s)", name, len(data), limit, run.filter.Policy.Origin("limits.message_size"))
-	}
-	tx.Message = mail.NewMessage(data)
-	ctx, cancel := context.WithTimeout(ctx, run.filter.Policy.Limits.Deadline)
-	defer cancel()
-	ex, err := run.filter.Examine(ctx, tx)
-	if err != nil {
-		return err
-	}
-	for i := range ex.Verdicts {
-		r := &e.Recipients[i]
-		r.Categories, r.Reasons = nil, ex.Verdicts[i].Reasons
-		for _, c := range policy.Flip(ex.Selection, i, ex.Findings) {
-			r.Changes = append(r.Changes, ExplainedChange{c.Key, c.Value, c.Origin.String()})
-		}
-	}
-	result := run.enact(ctx, tx, ex)
-	e.Message = &ExplainedMessage{Checks: result.event.Checks, Sent: result.describe(-1), Log: observe.Lines(result.event)}
-	for _, r := range result.replies {
-		e.Message.Replies = append(e.Message.Replies, r.String())
-	}
-	return nil
 }

@@ -207,7 +207,7 @@ func makeAll(cfg *policy.Config) (f *filter.Filter, problems []ask.Remark) {
 			problems = append(problems, ask.Remark{Place: l.Origin.String(), What: "listener " + l.Address + ": " + err.Error()})
 		}
 	}
-	return f, append(problems, ask.NoPlace(cfg)...)
+	return f, append(problems, ask.Unwritable(cfg)...)
 }
 
 // show prints the settings of a bank over the base, or of each recipient in a

@@ -1,6 +1,6 @@
 package ask
 
-// check --diff: what changes for the mail between two configurations.
+// What changes for the mail between two configurations.
 
 import (
 	"context"
@@ -14,14 +14,16 @@ import (
 	"postern/policy"
 )
 
-// Difference is a change with the mail that it concerns.
+// Difference is a change with the mail that it concerns, in the form of its
+// JSON.
 type Difference struct {
-	Change string   `json:"change"`
-	Mail   []string `json:"mail,omitempty"` // descriptions of all such mail
+	Change string   `json:"change"`         // in words: "X -> Y"
+	Mail   []string `json:"mail,omitempty"` // descriptions of all such mail; nil where it is around the mail
 }
 
 // Diff says what changes between two configurations: around the mail, and then
-// for all mail that they can tell apart. The answer is never nil.
+// for all mail that they can tell apart. The answer is never nil; an error means
+// that the settings for some mail could not be found.
 func Diff(ctx context.Context, older, newer *DryRun) ([]Difference, error) {
 	s, err := newSurvey(ctx, older, newer)
 	if err != nil {

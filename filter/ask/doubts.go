@@ -1,7 +1,7 @@
 package ask
 
-// What check says about a configuration that is free of mistakes: what cannot
-// work on this host, and what would work but is most likely not meant.
+// What there is to say about a configuration that is free of mistakes: what
+// cannot work on this host, and what would work but is most likely not meant.
 
 import (
 	"context"
@@ -20,14 +20,14 @@ import (
 	"postern/policy"
 )
 
-// Remark is one thing to tell about a configuration.
+// Remark is one thing to tell about a configuration, in the form of its JSON.
 type Remark struct {
-	Place string `json:"place,omitempty"`
+	Place string `json:"place,omitempty"` // FILE:LINE or FILE:LINE:COLUMN
 	What  string `json:"what"`
 	Hint  string `json:"hint,omitempty"`
 }
 
-// String returns one line.
+// String returns one line: "place: what; hint".
 func (r Remark) String() string {
 	s := r.What
 	if r.Place != "" {
@@ -39,8 +39,8 @@ func (r Remark) String() string {
 	return s
 }
 
-// NoPlace says where the spool or the log cannot be written.
-func NoPlace(cfg *policy.Config) []Remark {
+// Unwritable says why the spool or the log could not be written on this host.
+func Unwritable(cfg *policy.Config) []Remark {
 	var out []Remark
 	if dir := cfg.Spool.Dir; dir != "" {
 		if what, hint := folderMissing(dir); what != "" {
@@ -59,8 +59,8 @@ func NoPlace(cfg *policy.Config) []Remark {
 	return out
 }
 
-// Remarks makes remarks of messages that bring place and hint with them, one
-// a line.
+// Remarks makes remarks of an error whose messages bring place and hint with
+// them: the mistakes of a [policy.ConfigError], or one message a line.
 func Remarks(err error) []Remark {
 	var out []Remark
 	if config, ok := errors.AsType[*policy.ConfigError](err); ok {
@@ -96,8 +96,10 @@ func folderMissing(dir string) (what, hint string) {
 	return "", ""
 }
 
-// Doubts says what would work but is most likely not meant. f is what could be
-// made of the configuration; served tells which listeners are.
+// Doubts says what would work but is most likely not meant. Of f the policy is
+// needed, the keys and the checks are looked at as far as they could be made;
+// served tells which listeners this version serves. An error comes with the
+// remarks so far.
 func Doubts(ctx context.Context, f *filter.Filter, served func(policy.Listener) bool) ([]Remark, error) {
 	cfg := f.Policy
 	var out []Remark
@@ -152,7 +154,7 @@ func missingSockets(cfg *policy.Config) []Remark {
 	return out
 }
 
-// WithoutEngine says what becomes of mail while an engine does not answer.
+// WithoutEngine says, as the hint of a remark, what becomes of mail while an engine does not answer.
 func WithoutEngine(cfg *policy.Config) string {
 	if s := cfg.Settings; s.OnError == policy.OnErrorPass {
 		return fmt.Sprintf("until it answers, mail is UNCHECKED (on_error: pass, unchecked.destiny: %s)", s.Unchecked.Destiny)
@@ -268,7 +270,9 @@ func (l *lostMail) remark(listener, why string) Remark {
 		listener, strings.Join(l.contents, ", "), strings.Join(l.directions, ", "), strings.Join(l.destinies, ", "), word), hint}
 }
 
-// Warnings says what works but is most likely not meant.
+// Warnings says what is configured and not done, loudly enough for the log of a
+// start; served tells which listeners this version serves. Each is one line, and
+// a remark by [Remarks].
 func Warnings(cfg *policy.Config, served func(policy.Listener) bool) []string {
 	var out []string
 	for _, l := range cfg.Listeners {

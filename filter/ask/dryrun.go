@@ -31,7 +31,7 @@ import (
 	"postern/policy"
 )
 
-// DryRun is a filter that hands nothing on. One goroutine may use it.
+// DryRun is a filter that hands nothing on. One goroutine at a time may use it.
 type DryRun struct {
 	filter *filter.Filter
 	tx     *mail.Transaction // the one being enacted
@@ -44,9 +44,9 @@ type drySent struct {
 	out *mail.Outgoing
 }
 
-// New makes one with the policy and the checks of f. Throw-away keys stand
-// in for the private ones, which whoever asks may not be able to read: which
-// domain signs is all that matters here.
+// New makes one with the policy and the checks of f. Throw-away keys stand in for
+// the private ones, which whoever asks may not be able to read: which domain
+// signs is all that matters here. An error names the keys that cannot be.
 func New(f *filter.Filter) (*DryRun, error) {
 	cfg := f.Policy
 	keys := make([]*auth.Key, len(cfg.DKIMKeys))
@@ -169,7 +169,7 @@ func (s *drySent) goesBack(tx *mail.Transaction) bool {
 }
 
 // Transaction is a transaction as the listener l would hand it over, with a
-// message whose author is the sender.
+// message whose author is the sender. A client that is not valid is unknown.
 func Transaction(l *policy.Listener, client netip.Addr, from mail.Address, to []mail.Address) *mail.Transaction {
 	tx := &mail.Transaction{
 		ID: "dry-run", Received: time.Now(), Input: l.Protocol, Protocol: "LMTP", Helo: "localhost",
@@ -185,7 +185,8 @@ func Transaction(l *policy.Listener, client netip.Addr, from mail.Address, to []
 	return tx
 }
 
-// Listener finds a listener by its address; empty means the first.
+// Listener finds a listener by its address; empty means the first. The error for
+// one that is missing says which there are.
 func Listener(cfg *policy.Config, address string) (*policy.Listener, error) {
 	if address == "" {
 		return &cfg.Listeners[0], nil // the configuration has one at least
@@ -200,7 +201,8 @@ func Listener(cfg *policy.Config, address string) (*policy.Listener, error) {
 	return nil, fmt.Errorf("there is no listener %q; there are %s", address, strings.Join(known, ", "))
 }
 
-// Bank finds a bank by its name.
+// Bank finds a bank by its name. The error for one that is missing says which
+// there are.
 func Bank(cfg *policy.Config, name string) (*policy.Overlay, error) {
 	if b := cfg.Bank(name); b != nil {
 		return b, nil

@@ -1,6 +1,6 @@
 package ask
 
-// check --show: the settings in force, each with its place.
+// The settings in force, each with its place.
 
 import (
 	"fmt"
@@ -9,22 +9,25 @@ import (
 	"postern/policy"
 )
 
-// Shown is one setting in force.
+// Shown is one setting in force, in the form of its JSON.
 type Shown struct {
-	Key   string `json:"key"`
-	Value any    `json:"value"`
-	Bank  string `json:"bank,omitempty"` // or the rule that sets it
-	File  string `json:"file"`
+	Key   string `json:"key"`            // dotted, as virus.destiny
+	Value any    `json:"value"`          // of the type that it has in policy.Settings
+	Bank  string `json:"bank,omitempty"` // or the rule that sets it; empty for the base
+	File  string `json:"file"`           // policy.BuiltIn where no file sets it
 	Line  int    `json:"line,omitempty"`
 }
 
-// ShownSettings is a bank or a situation.
+// ShownSettings are all settings of a bank or of one recipient, in the form of
+// their JSON.
 type ShownSettings struct {
-	What     string   `json:"what"`
+	What     string   `json:"what"`           // in words: which bank or recipient
 	Path     []string `json:"path,omitempty"` // why each bank applies
-	Settings []Shown  `json:"settings"`
+	Settings []Shown  `json:"settings"`       // in the order of policy.SettingsKeys
 }
 
+// ShowSelection shows what is in force for each recipient of an envelope, or
+// for the message where there are none.
 func ShowSelection(sel *policy.Selection) []ShownSettings {
 	settings := func(what string, path []policy.Step, s *policy.Settings) ShownSettings {
 		out := ShownSettings{What: what, Settings: showSettings(s)}
@@ -43,7 +46,8 @@ func ShowSelection(sel *policy.Selection) []ShownSettings {
 	return out
 }
 
-// ShowBank shows a bank over the base, or without a name the base.
+// ShowBank shows a bank over the base, or without a name the base. The error
+// for one that is missing says which there are.
 func ShowBank(cfg *policy.Config, name string) (ShownSettings, error) {
 	if name == "" {
 		return ShownSettings{"base", nil, showSettings(&cfg.Settings)}, nil
@@ -64,7 +68,7 @@ func showSettings(s *policy.Settings) []Shown {
 	return out
 }
 
-// ShowValue writes a value as the file would have it.
+// ShowValue writes a value of a setting as the file would have it.
 func ShowValue(v any) string {
 	switch v := v.(type) {
 	case []string:

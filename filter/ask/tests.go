@@ -1,5 +1,7 @@
 package ask
 
+// Policy tests: is what becomes of a mail what a file wants?
+
 import (
 	"context"
 	"fmt"
@@ -11,17 +13,17 @@ import (
 	"postern/policy"
 )
 
-// TestResult is what became of one case.
+// TestResult is what became of one case, in the form of its JSON.
 type TestResult struct {
 	Name     string         `json:"name"`
-	Place    string         `json:"place"`
-	Failures []*TestFailure `json:"failures,omitempty"`
+	Place    string         `json:"place"`              // FILE:LINE of the case
+	Failures []*TestFailure `json:"failures,omitempty"` // nil where the case passed
 }
 
-// TestFailure is one want that was not met.
+// TestFailure is one want that was not met, in the form of its JSON.
 type TestFailure struct {
-	Place  string `json:"place"`
-	Key    string `json:"key"`
+	Place  string `json:"place"` // FILE:LINE of the want
+	Key    string `json:"key"`   // of policy.TestWant
 	Got    string `json:"got"`
 	Want   string `json:"want"`
 	Reason string `json:"reason"` // what decided, and where it stands
@@ -29,14 +31,19 @@ type TestFailure struct {
 
 // CaseError says that a case names what the configuration does not have.
 type CaseError struct {
-	place policy.Origin
-	err   error
+	Place policy.Origin // of the case
+	Err   error
 }
 
-func (e *CaseError) Error() string { return fmt.Sprintf("%s: %v", e.place, e.err) }
-func (e *CaseError) Unwrap() error { return e.err }
+// Error returns one line with the place.
+func (e *CaseError) Error() string { return fmt.Sprintf("%s: %v", e.Place, e.Err) }
 
-// Test takes one case through the filter.
+// Unwrap returns what is wrong, without the place.
+func (e *CaseError) Unwrap() error { return e.Err }
+
+// Test takes one case through the filter. The error is a [CaseError] where the
+// case does not fit the configuration; any other means that the settings could
+// not be found.
 func Test(ctx context.Context, run *DryRun, t *policy.Test) (TestResult, error) {
 	cfg := run.filter.Policy
 	result := TestResult{Name: t.Name, Place: t.Origin.String()}

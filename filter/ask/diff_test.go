@@ -5,24 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"postern/filter"
-	"postern/policy"
 )
-
-// dryRunOf makes one of the text of a configuration.
-func dryRunOf(t *testing.T, text string) *DryRun {
-	t.Helper()
-	cfg, err := policy.Parse("postern.yaml", []byte(text), engines())
-	if err != nil {
-		t.Fatal(err)
-	}
-	run, err := New(&filter.Filter{Policy: cfg})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return run
-}
 
 // What no mail shows is told too.
 func TestDiffAroundMail(t *testing.T) {
@@ -38,7 +21,7 @@ func TestDiffAroundMail(t *testing.T) {
 		{"archive_passwords: [one]", "archive_passwords: [two]", "archive_passwords: not the same"},
 		{"recipients:\n" + many.String(), "", tooMany},
 	} {
-		all, err := Diff(t.Context(), dryRunOf(t, common+tt.before+"\n"), dryRunOf(t, common+tt.after+"\n"))
+		all, err := Diff(t.Context(), dryRunOf(t, "postern.yaml", common+tt.before+"\n"), dryRunOf(t, "postern.yaml", common+tt.after+"\n"))
 		if err != nil || !slices.ContainsFunc(all, func(d Difference) bool { return d.Change == tt.want && d.Mail == nil }) {
 			t.Errorf("%v: %q is not in %+v", err, tt.want, all)
 		}

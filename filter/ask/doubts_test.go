@@ -1,9 +1,13 @@
 package ask
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
+	"postern/filter"
+	"postern/filter/check"
+	"postern/filter/mail"
 	"postern/policy"
 )
 
@@ -26,6 +30,30 @@ func TestWarnings(t *testing.T) {
 		}
 		if got := strings.Join(Warnings(cfg, afterQueue), "\n"); c.want == "" && got != "" || !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// Of checks that could not be made anything is taken to be found, so that
+// nothing that may be lost is left out; of those that were made only what they
+// look for.
+func TestDoubtsAboutWhatIsFound(t *testing.T) {
+	t.Parallel()
+	cfg, err := policy.Parse("postern.yaml", []byte("hostname: mail.example.org\nlocal_domains: [.example.org]\n"), engines())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		checks []check.Named
+		want   string
+	}{
+		{nil, "drops INFECTED, BANNED, SPAM ("},
+		{[]check.Named{{Categories: []mail.Category{mail.Infected}}}, "drops INFECTED, BANNED ("},
+		{[]check.Named{check.Header()}, "drops BANNED ("},
+	} {
+		remarks, err := Doubts(t.Context(), &filter.Filter{Policy: cfg, Checks: c.checks}, afterQueue)
+		if err != nil || !slices.ContainsFunc(remarks, func(r Remark) bool { return strings.Contains(r.What, c.want) && r.Hint != "" }) {
+			t.Errorf("%v: %v, %q is not in\n%s", c.checks, err, c.want, remarks)
 		}
 	}
 }

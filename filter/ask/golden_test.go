@@ -2,30 +2,15 @@ package ask
 
 import (
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/tools/txtar"
 
-	"postern/filter"
-	"postern/filter/check"
 	"postern/filter/mail"
-	"postern/policy"
 )
-
-// articleConfig is the shipped example, for which no key and no engine exists
-// here.
-const articleConfig = "../../deploy/examples/article.yaml"
-
-// engines are the checks that a configuration may name.
-func engines() map[string]func() any {
-	out := map[string]func() any{}
-	for name, options := range check.Kinds() {
-		out[name] = func() any { return options() }
-	}
-	return out
-}
 
 // TestExplainAsAmavis compares bank path and directions with what the log of
 // Amavis said of the same mail. A difference must be listed with its reason.
@@ -80,18 +65,14 @@ func TestExplainAsAmavis(t *testing.T) {
 // goldenRun loads a configuration of the archive; without a name the shipped one.
 func goldenRun(t *testing.T, file string, section map[string]string) *DryRun {
 	t.Helper()
-	cfg, err := policy.Load(articleConfig, engines())
 	if file != "" {
-		cfg, err = policy.Parse(file, []byte(section[file]), engines())
+		return dryRunOf(t, file, section[file])
 	}
+	text, err := os.ReadFile(articleConfig)
 	if err != nil {
 		t.Fatal(err)
 	}
-	run, err := New(&filter.Filter{Policy: cfg})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return run
+	return dryRunOf(t, articleConfig, string(text))
 }
 
 func explainGolden(t *testing.T, run *DryRun, listener, client, from, to string) *Explanation {

@@ -2,8 +2,12 @@
 // by LMTP or SMTP, decides by policy bank what each of them is and what
 // becomes of it, signs outbound mail and hands clean mail back.
 //
-// Each subcommand has a file of its own; serve.go and daemon.go are the
-// program proper.
+// The package reads flags, wires the parts together, prints and chooses exit
+// codes. It judges nothing: what a configuration would do is answered by
+// filter/ask, what becomes of a message by filter.
+//
+// Each subcommand has a file of its own, named after it. serve.go and daemon.go
+// are the program proper: start with daemon, and with newRoot for the commands.
 package main
 
 import (

@@ -123,11 +123,11 @@ func checkConfig(ctx context.Context, out io.Writer, o checkOptions) error {
 			return exit(exitSoftware, err)
 		}
 		j.Warnings = append(j.Warnings, warnings...)
-	}
-	if o.probe && cfg != nil {
-		ctx, cancel := context.WithTimeout(ctx, probeTime)
-		defer cancel()
-		j.Probes = probe(ctx, cfg)
+		if o.probe {
+			ctx, cancel := context.WithTimeout(ctx, probeTime)
+			defer cancel()
+			j.Probes = probe(ctx, f)
+		}
 	}
 	if o.json {
 		err = printJSON(out, j)

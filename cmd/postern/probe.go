@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"postern/cmd/postern/demo"
+	"postern/filter"
 	"postern/filter/ask"
 	"postern/filter/check"
 	"postern/filter/mail"
@@ -44,13 +45,13 @@ func (p probed) String() string {
 }
 
 // probe asks every engine and every next hop.
-func probe(ctx context.Context, cfg *policy.Config) []probed {
-	var out []probed
-	checks, err := newChecks(cfg)
-	if err != nil {
-		return nil // told as a mistake
+func probe(ctx context.Context, f *filter.Filter) []probed {
+	if f.Checks == nil {
+		return nil // they could not be made, which is told as a mistake
 	}
-	checks = slices.DeleteFunc(checks, func(c check.Named) bool { return cfg.Engines[c.Name] == nil })
+	cfg := f.Policy
+	var out []probed
+	checks := slices.DeleteFunc(slices.Clone(f.Checks), func(c check.Named) bool { return cfg.Engines[c.Name] == nil })
 	m := mail.NewMessage([]byte("From: check@" + cfg.Hostname + "\r\nSubject: test of the scanners\r\n\r\n" + demo.EICAR + "\r\n"))
 	tx := &mail.Transaction{ID: "check", Received: time.Now(), Input: mail.InputLMTP, Message: m, Rcpts: []mail.Recipient{{Address: "check@localhost"}}}
 	for _, r := range check.Run(ctx, checks, &check.Input{Tx: tx}) {

@@ -255,9 +255,9 @@ func (r *BannedRule) compiled() *fileMatcher {
 	return m
 }
 
-// check completes a rule that was read from a file, or says what is wrong
+// Check completes a rule that was read from a file, or says what is wrong
 // with it.
-func (r *BannedRule) check() (what, hint string) {
+func (r *BannedRule) Check() (what, hint string) {
 	r.matcher, what, hint = r.compile()
 	return what, hint
 }

@@ -30,7 +30,7 @@ func blockNames(patterns ...NamePattern) BannedRule {
 
 func compiledRules(rules ...BannedRule) []BannedRule {
 	for i := range rules {
-		if what, _ := rules[i].check(); what != "" {
+		if what, _ := rules[i].Check(); what != "" {
 			panic("policy: built-in rule: " + what)
 		}
 	}

@@ -27,11 +27,6 @@ type (
 	AmavisPattern string
 )
 
-// hinted is an error about a value with a hint how to mend it.
-type hinted struct{ what, hint string }
-
-func (e *hinted) Error() string { return e.what }
-
 // UnmarshalText reads a pattern.
 func (p *NamePattern) UnmarshalText(b []byte) error {
 	s := string(b)
@@ -43,7 +38,7 @@ func (p *NamePattern) UnmarshalText(b []byte) error {
 	case strings.Trim(s, "*?") == "":
 		return errors.New("want a pattern for names")
 	case !strings.ContainsAny(s, "*?") && strings.LastIndexByte(s, '.') <= 0:
-		return &hinted{"want a pattern for names", `for all files with that ending write "*.` + strings.TrimPrefix(s, ".") + `"`}
+		return &Problem{"want a pattern for names", `for all files with that ending write "*.` + strings.TrimPrefix(s, ".") + `"`}
 	}
 	*p = NamePattern(s)
 	return nil
@@ -53,7 +48,7 @@ func (p *NamePattern) UnmarshalText(b []byte) error {
 func (t *FileType) UnmarshalText(b []byte) error {
 	s := strings.TrimPrefix(string(b), ".")
 	if !fileTypes()[s] {
-		return &hinted{"want a type of file", typeHint(s)}
+		return &Problem{"want a type of file", typeHint(s)}
 	}
 	*t = FileType(s)
 	return nil
@@ -74,7 +69,7 @@ func (p *MediaPattern) UnmarshalText(b []byte) error {
 	s := strings.ToLower(string(b))
 	major, minor, ok := strings.Cut(s, "/")
 	if !ok || major == "" || minor == "" || strings.ContainsAny(s, " ;\t") {
-		return &hinted{"want a media type", `for example application/x-msdownload or "image/*"`}
+		return &Problem{"want a media type", `for example application/x-msdownload or "image/*"`}
 	}
 	*p = MediaPattern(s)
 	return nil
@@ -105,7 +100,7 @@ func (p *ContainerPattern) UnmarshalText(b []byte) error {
 // UnmarshalText reads a regular expression.
 func (p *AmavisPattern) UnmarshalText(b []byte) error {
 	if !strings.HasPrefix(string(b), "/") {
-		return &hinted{"want a regular expression", "it stands between two slashes, for example /^[.]exe-ms$/i"}
+		return &Problem{"want a regular expression", "it stands between two slashes, for example /^[.]exe-ms$/i"}
 	}
 	_, err := parseRegexp(string(b))
 	*p = AmavisPattern(b)
@@ -116,10 +111,10 @@ func (p *AmavisPattern) UnmarshalText(b []byte) error {
 func parseRegexp(s string) (*regexp.Regexp, error) {
 	end := strings.LastIndexByte(s, '/')
 	if end <= 0 || s[end+1:] != "" && s[end+1:] != "i" {
-		return nil, &hinted{"want a regular expression", "it stands between two slashes, with i after them for any case"}
+		return nil, &Problem{"want a regular expression", "it stands between two slashes, with i after them for any case"}
 	}
 	if end == 1 {
-		return nil, &hinted{"want a regular expression", "an empty one fits everything"}
+		return nil, &Problem{"want a regular expression", "an empty one fits everything"}
 	}
 	expr := s[1:end]
 	if s[end+1:] == "i" {

@@ -107,7 +107,7 @@ type Config struct {
 	// The log.
 	Log Log `yaml:"log"`
 
-	places   map[string]place // by dotted key, of the last file that sets it
+	places   map[string]Place // by dotted key, of the last file that sets it
 	selector *selector        // what Select asks, made by compile when all is valid
 }
 
@@ -344,5 +344,5 @@ func (c *Config) Origin(key string) Origin {
 	if !ok {
 		return Origin{File: BuiltIn}
 	}
-	return Origin{File: p.file, Line: p.line}
+	return Origin{File: p.File, Line: p.Line}
 }

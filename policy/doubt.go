@@ -45,9 +45,9 @@ type doubts struct {
 func (d *doubts) at(key, what, hint string) {
 	p, ok := d.cfg.places[key]
 	if !ok {
-		p = place{file: BuiltIn}
+		p = Place{File: BuiltIn}
 	}
-	d.list = append(d.list, Mistake{p.file, p.line, p.col, key + ": " + what, hint})
+	d.list = append(d.list, Mistake{p.File, p.Line, p.Column, key + ": " + what, hint})
 }
 
 // in reports a doubt about an entry whose place is kept by line only.

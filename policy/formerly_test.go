@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -10,7 +11,7 @@ func TestFormerly(t *testing.T) {
 	t.Parallel()
 	for name, key := range formerly {
 		section, _, _ := strings.Cut(key, ".")
-		if !slices.Contains(SettingsKeys(), key) && !slices.Contains(topKeys(), section) {
+		if !slices.Contains(SettingsKeys(), key) && !slices.Contains(Keys(reflect.TypeFor[Config]()), section) {
 			t.Errorf("%s is said to be %s, which does not exist", name, key)
 		}
 		if formerName(name) != name {

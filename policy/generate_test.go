@@ -84,7 +84,7 @@ func (c *comments) options(t *testing.T, prefix string, v reflect.Value) []optio
 	var out []option
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
-		name, inline := yamlName(f)
+		name, inline := FieldName(f)
 		switch {
 		case inline:
 			out = append(out, c.options(t, prefix, v.Field(i))...)
@@ -101,7 +101,7 @@ func (c *comments) options(t *testing.T, prefix string, v reflect.Value) []optio
 			c.paths[id] = prefix + name
 		}
 		switch elem := f.Type; {
-		case isScalar(elem):
+		case IsScalar(elem):
 		case prefix == "" && name == "engines":
 			o.children = c.engines(t)
 		case elem.Kind() == reflect.Struct:
@@ -213,7 +213,7 @@ func text(v reflect.Value) string {
 	case reflect.Struct:
 		var pairs []string
 		for i := range v.NumField() {
-			if name, _ := yamlName(v.Type().Field(i)); name != "" && !v.Field(i).IsZero() {
+			if name, _ := FieldName(v.Type().Field(i)); name != "" && !v.Field(i).IsZero() {
 				pairs = append(pairs, name+": "+text(v.Field(i)))
 			}
 		}
@@ -342,7 +342,7 @@ func manual(w *bytes.Buffer, prefix string, options []option) {
 	for _, o := range options {
 		key := prefix + o.key
 		fmt.Fprintf(w, "**%s** (%s", key, kind(o.typ))
-		if isScalar(o.typ) && o.typ.Kind() != reflect.Pointer && !strings.Contains(prefix, "[]") && !o.value.IsZero() {
+		if IsScalar(o.typ) && o.typ.Kind() != reflect.Pointer && !strings.Contains(prefix, "[]") && !o.value.IsZero() {
 			fmt.Fprintf(w, ", default `%s`", text(o.value))
 		}
 		w.WriteString(")\n")
@@ -430,7 +430,7 @@ func schema(t reflect.Type, children []option) map[string]any {
 		return object(children, nil)
 	case reflect.Slice:
 		types := []string{"array", "null"}
-		if isScalar(t.Elem()) {
+		if IsScalar(t.Elem()) {
 			types = append(types, "string")
 		}
 		return map[string]any{"type": types, "items": schema(t.Elem(), children)}

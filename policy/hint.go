@@ -5,7 +5,6 @@ package policy
 
 import (
 	"reflect"
-	"slices"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -13,12 +12,12 @@ import (
 	"postern/filter/mail"
 )
 
-// manyHint says what to write where n has more than the one value of v.
-func manyHint(n *yaml.Node, v reflect.Value) string {
+// single says what to write where n has more than the one value of a type.
+func single(n *yaml.Node, t reflect.Type) string {
 	switch {
 	case n.Kind == yaml.MappingNode && len(n.Content) == 2 && n.Content[0].Value == "file":
 		return `write "file:PATH", without a blank`
-	case n.Kind == yaml.SequenceNode && v.Type() == reflect.TypeFor[mail.Address]():
+	case n.Kind == yaml.SequenceNode && t == reflect.TypeFor[mail.Address]():
 		return severalHint
 	}
 	return ""
@@ -45,16 +44,10 @@ func addressHint(text string) string {
 		return severalHint
 	case display && closed && inner != "" && problem == "":
 		return "write " + inner
-	case display && closed && inner == "", slices.Contains(noWords, strings.ToLower(text)):
+	case display && closed && inner == "", MeansNo(text):
 		return `write ""`
 	case !strings.Contains(text, "@"):
 		return "with its domain, for example postmaster@example.org"
 	}
 	return ""
 }
-
-// What YAML and people call true and false besides these words.
-var (
-	yesWords = []string{"yes", "on", "y", "1", "true", "t"}
-	noWords  = []string{"no", "off", "n", "0", "false", "f", "none", "null", "undef"}
-)

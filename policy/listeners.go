@@ -18,17 +18,17 @@ import (
 
 func (l *loader) listeners() {
 	c := l.cfg
-	if len(c.Listeners) == 0 && !l.wrongBelow("listeners") {
-		l.at("listeners", "no address to listen on", "leave the key out for the built-in ones")
+	if len(c.Listeners) == 0 && !l.BadBelow("listeners") {
+		l.At("listeners", "no address to listen on", "leave the key out for the built-in ones")
 	}
 	for i := range c.Listeners {
 		x := &c.Listeners[i]
 		key := fmt.Sprintf("listeners[%d]", i)
-		if l.bad[key] {
+		if l.Bad(key) {
 			continue
 		}
-		if x.Protocol == "" && !l.wrongBelow(key+".protocol") {
-			l.at(key, "no protocol", "want "+or(words[reflect.TypeFor[mail.Input]()]))
+		if x.Protocol == "" && !l.BadBelow(key+".protocol") {
+			l.At(key, "no protocol", "want "+or(words[reflect.TypeFor[mail.Input]()]))
 		}
 		if x.Bank != "" {
 			l.bankExists(key+".bank", x.Bank)
@@ -37,27 +37,27 @@ func (l *loader) listeners() {
 		if isSocket {
 			x.Address = "unix:" + l.resolve(socket)
 		} else if x.Mode != 0 || x.Owner != "" {
-			l.at(key, "mode and owner are for sockets only", "write address: unix:PATH, or remove them")
+			l.At(key, "mode and owner are for sockets only", "write address: unix:PATH, or remove them")
 		}
 		if x.Owner != "" && !ownerForm.MatchString(x.Owner) {
-			l.at(key+".owner", "want user:group, not "+quote(x.Owner), `for example "postfix:postfix"`)
+			l.At(key+".owner", "want user:group, not "+quote(x.Owner), `for example "postfix:postfix"`)
 		}
 		if problem, hint := checkListen(x.Address); problem != "" {
-			l.at(key+".address", problem, hint)
+			l.At(key+".address", problem, hint)
 			continue
 		}
 		for _, hop := range []string{"forward_to", "notify_to"} {
 			if !l.base.Sets(hop) && leadsTo(c.Settings.Value(hop).(string), x.Address) {
-				l.at(key+".address", x.Address+" is where "+hop+" sends mail unless the file says otherwise", "listen elsewhere, or set settings."+hop)
+				l.At(key+".address", x.Address+" is where "+hop+" sends mail unless the file says otherwise", "listen elsewhere, or set settings."+hop)
 			}
 		}
 		for _, y := range c.Listeners[:i] {
 			if y.Address == x.Address {
-				l.at(key+".address", x.Address+" is given twice", "first at "+y.Origin.String())
+				l.At(key+".address", x.Address+" is given twice", "first at "+y.Origin.String())
 				break
 			}
 			if clash(y.Address, x.Address) {
-				l.at(key+".address", x.Address+" cannot be opened besides "+y.Address, "that is at "+y.Origin.String())
+				l.At(key+".address", x.Address+" cannot be opened besides "+y.Address, "that is at "+y.Origin.String())
 				break
 			}
 		}

@@ -7,6 +7,25 @@ import (
 	"strings"
 )
 
+// Place is where something stands in a file.
+type Place struct {
+	File   string
+	Line   int // from 1; 0: the file as a whole
+	Column int // from 1, in characters; 0: the line as a whole
+}
+
+// Problem is an error about a value that says how to mend it. Whoever reads
+// its own text (encoding.TextUnmarshaler) returns one.
+type Problem struct{ What, Hint string }
+
+// Error returns what is wrong, without the hint.
+func (p *Problem) Error() string { return p.What }
+
+// Checker judges an entry of a list as a whole, once it has been read without
+// a mistake: what is wrong with it, and how to mend it, empty where all is
+// well.
+type Checker interface{ Check() (what, hint string) }
+
 // Mistake is one thing wrong in the configuration, told to people.
 type Mistake struct {
 	File   string
@@ -35,6 +54,53 @@ func (m Mistake) String() string {
 		s += "; " + m.Hint
 	}
 	return s
+}
+
+// Mistake reports one; the hint may be empty.
+func (r *Reader) Mistake(at Place, what, hint string) {
+	r.mistakes = append(r.mistakes, Mistake{at.File, at.Line, at.Column, what, hint})
+}
+
+// Unread reports a file that should have been read, but was not.
+func (r *Reader) Unread(file, what, hint string) {
+	r.files = append(r.files, file)
+	r.Mistake(Place{File: file}, what, hint)
+}
+
+// At reports a mistake about the value of a key, or about the first key above
+// it that the files give.
+func (r *Reader) At(key, what, hint string) {
+	p, ok := r.places[key]
+	for k := key; !ok && k != ""; p, ok = r.places[k] {
+		k = k[:max(strings.LastIndexAny(k, ".["), 0)]
+	}
+	if !ok && len(r.files) > 0 {
+		p = Place{r.files[0], 1, 1}
+	}
+	r.Mistake(p, key+": "+what, hint)
+}
+
+// Bad reports whether a mistake was found in the value of a key.
+func (r *Reader) Bad(key string) bool { return r.bad[key] }
+
+// BadBelow reports whether a mistake was found in key or below it: what is
+// missing there was then meant to be given.
+func (r *Reader) BadBelow(key string) bool {
+	for k := range r.bad {
+		if rest, ok := strings.CutPrefix(k, key); ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {
+			return true
+		}
+	}
+	return false
+}
+
+// Err returns all mistakes as one [ConfigError], or nil.
+func (r *Reader) Err() error {
+	if len(r.mistakes) == 0 {
+		return nil
+	}
+	sortMistakes(r.mistakes, r.files)
+	return &ConfigError{slices.Compact(r.mistakes)}
 }
 
 // ConfigError is all that is wrong in a configuration, in the order of the

@@ -4,7 +4,6 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 )
 
@@ -44,7 +43,7 @@ type overlayValue struct {
 	leaf   int
 	value  reflect.Value
 	origin Origin
-	at     place
+	at     Place
 }
 
 // Over returns a copy of base with the values of o laid over it: mappings
@@ -177,7 +176,7 @@ func (ls *leaves) add(t reflect.Type, prefix string, index []int) {
 		if !f.IsExported() {
 			continue
 		}
-		name, inline := yamlName(f)
+		name, inline := FieldName(f)
 		at := append(slices.Clone(index), i)
 		switch {
 		case inline:
@@ -189,15 +188,4 @@ func (ls *leaves) add(t reflect.Type, prefix string, index []int) {
 			ls.list = append(ls.list, leaf{prefix + name, at, f.Type.Kind() == reflect.Slice})
 		}
 	}
-}
-
-// yamlName returns the key of a struct field, and whether the keys of the
-// field stand among those of the struct around it. The name is empty for a
-// field that is not part of the configuration.
-func yamlName(f reflect.StructField) (name string, inline bool) {
-	name, opts, _ := strings.Cut(f.Tag.Get("yaml"), ",")
-	if name == "-" {
-		name = ""
-	}
-	return name, opts == "inline"
 }

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
-	"reflect"
-	"slices"
 	"strings"
 
 	"postern/filter/mail"
@@ -38,7 +36,7 @@ type Test struct {
 	Origin Origin `yaml:"-"`
 
 	key    string           // of this case in places: "tests[0]"
-	places map[string]place // of all keys of the file
+	places map[string]Place // of all keys of the file
 }
 
 // TestWant is what a Test compares: only the keys that are given. A list is in
@@ -100,7 +98,7 @@ func (f *TestFinding) UnmarshalText(text []byte) error {
 // and where.
 func (t *Test) Wants(key string) (at Origin, ok bool) {
 	p, ok := t.places[t.key+".want."+key]
-	return Origin{File: p.file, Line: p.line}, ok
+	return Origin{File: p.File, Line: p.Line}, ok
 }
 
 // ClientAddr returns the client, invalid when it is unknown.
@@ -116,18 +114,17 @@ func ParseTests(name string, data []byte) ([]Test, error) {
 		Tests []Test `yaml:"tests"`
 	}
 	l := newLoader(filepath.Dir(name), nil)
-	l.readInto(name, data, reflect.ValueOf(&file).Elem())
+	l.Read(name, data, &file)
 	for i := range file.Tests {
 		t := &file.Tests[i]
-		t.key, t.places = fmt.Sprintf("tests[%d]", i), l.places
+		t.key, t.places = fmt.Sprintf("tests[%d]", i), l.Places()
 		l.test(t)
 	}
-	if len(file.Tests) == 0 && len(l.mistakes) == 0 {
-		l.at("tests", "no cases", "write tests: and a list of cases below it")
+	if len(file.Tests) == 0 && l.Err() == nil {
+		l.At("tests", "no cases", "write tests: and a list of cases below it")
 	}
-	if len(l.mistakes) > 0 {
-		sortMistakes(l.mistakes, l.files)
-		return nil, &ConfigError{slices.Compact(l.mistakes)}
+	if err := l.Err(); err != nil {
+		return nil, err
 	}
 	return file.Tests, nil
 }
@@ -135,34 +132,34 @@ func ParseTests(name string, data []byte) ([]Test, error) {
 // test judges one case.
 func (l *loader) test(t *Test) {
 	missing := func(key, hint string) {
-		if _, ok := l.places[t.key+"."+key]; !ok && !l.wrongBelow(t.key+"."+key) {
-			l.at(t.key, "no "+key, hint)
+		if !l.Given(t.key+"."+key) && !l.BadBelow(t.key+"."+key) {
+			l.At(t.key, "no "+key, hint)
 		}
 	}
 	missing("name", "say what the case shows")
 	missing("to", "name the recipients")
-	if _, given := l.places[t.key+".to"]; given && len(t.To) == 0 && !l.wrongBelow(t.key+".to") {
-		l.at(t.key+".to", "no recipients", "name at least one")
+	if l.Given(t.key+".to") && len(t.To) == 0 && !l.BadBelow(t.key+".to") {
+		l.At(t.key+".to", "no recipients", "name at least one")
 	}
 	missing("from", `name the sender; "" is the null sender`)
 	missing("want", "say what must come of the mail")
 	if _, err := netip.ParseAddr(t.Client); err != nil && t.Client != "" {
-		l.at(t.key+".client", "want an IP address, not "+quote(t.Client), "leave it out for an unknown client")
+		l.At(t.key+".client", "want an IP address, not "+quote(t.Client), "leave it out for an unknown client")
 	}
 	if t.Want.Report == "none" {
 		t.Want.Report = ""
 	}
 	report, problem := parseAddress(t.Want.Report)
 	if problem != "" {
-		l.at(t.key+".want.report", problem, `"none" means that the sender is not told`)
+		l.At(t.key+".want.report", problem, `"none" means that the sender is not told`)
 	}
 	t.Want.Report = string(report)
 	for key, n := range map[string]int{
 		"direction": len(t.Want.Direction), "destiny": len(t.Want.Destiny),
 		"action": len(t.Want.Action), "reply": len(t.Want.Reply),
 	} {
-		if _, given := t.Wants(key); given && n != 1 && n != len(t.To) && !l.wrongBelow(t.key+".want."+key) {
-			l.at(t.key+".want."+key, fmt.Sprintf("%d entries for %d recipients", n, len(t.To)), "want one for all, or one for each recipient")
+		if _, given := t.Wants(key); given && n != 1 && n != len(t.To) && !l.BadBelow(t.key+".want."+key) {
+			l.At(t.key+".want."+key, fmt.Sprintf("%d entries for %d recipients", n, len(t.To)), "want one for all, or one for each recipient")
 		}
 	}
 }

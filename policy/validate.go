@@ -20,22 +20,6 @@ import (
 	"postern/filter/mail"
 )
 
-// at reports a mistake about the value of a key, or about the first key above
-// it that the files give.
-func (l *loader) at(key, what, hint string) {
-	p, ok := l.places[key]
-	for k := key; !ok && k != ""; p, ok = l.places[k] {
-		k = k[:max(strings.LastIndexAny(k, ".["), 0)]
-	}
-	if !ok {
-		p = place{file: BuiltIn}
-		if len(l.files) > 0 {
-			p = place{l.files[0], 1, 1}
-		}
-	}
-	l.mistake(p, key+": "+what, hint)
-}
-
 // validate judges the configuration as a whole, fills what depends on the
 // host and resolves paths.
 func (l *loader) validate() {
@@ -54,13 +38,13 @@ func (l *loader) validate() {
 	c.Spool.Dir = l.resolve(c.Spool.Dir)
 	switch c.Log.To {
 	case "", "stdout", "-":
-		l.at("log.to", "want stderr, syslog or a file, not "+quote(c.Log.To), "")
+		l.At("log.to", "want stderr, syslog or a file, not "+quote(c.Log.To), "")
 	case "stderr", "syslog":
 	default:
 		c.Log.To = l.resolve(c.Log.To)
 	}
 	if !logIdent.MatchString(c.Log.Ident) {
-		l.at("log.ident", "want one word, not "+quote(c.Log.Ident), "")
+		l.At("log.ident", "want one word, not "+quote(c.Log.Ident), "")
 	}
 }
 
@@ -90,9 +74,9 @@ func (l *loader) names() {
 	case problem == "":
 		c.Hostname = name
 	case given:
-		l.at("hostname", problem, "want a name, for example mail.example.org")
+		l.At("hostname", problem, "want a name, for example mail.example.org")
 	default:
-		l.at("hostname", "the name of this system will not do: "+problem, "set hostname")
+		l.At("hostname", "the name of this system will not do: "+problem, "set hostname")
 	}
 	if c.Domain == "" {
 		c.Domain = c.Hostname
@@ -101,8 +85,8 @@ func (l *loader) names() {
 		}
 	}
 	// what comes from a bad hostname is told there
-	if c.Domain, problem = parseDomain(c.Domain); problem != "" && l.places["domain"].line > 0 {
-		l.at("domain", problem, "want a name, for example example.org")
+	if c.Domain, problem = parseDomain(c.Domain); problem != "" && l.Given("domain") {
+		l.At("domain", problem, "want a name, for example example.org")
 	}
 	if c.NotifyFrom == "" {
 		c.NotifyFrom = mail.Address("postmaster@" + c.Hostname)
@@ -126,15 +110,15 @@ func (l *loader) lists() {
 	l.networks("own_networks", c.OwnNetworks)
 	for i, cb := range c.ClientBanks {
 		key := fmt.Sprintf("client_banks[%d]", i)
-		if l.bad[key] {
+		if l.Bad(key) {
 			continue
 		}
-		if len(cb.Networks) == 0 && !l.wrongBelow(key+".networks") {
-			l.at(key, "no networks", `for every client write networks: [0.0.0.0/0, "::/0"]`)
+		if len(cb.Networks) == 0 && !l.BadBelow(key+".networks") {
+			l.At(key, "no networks", `for every client write networks: [0.0.0.0/0, "::/0"]`)
 		}
 		l.networks(key+".networks", cb.Networks)
-		if len(cb.Banks) == 0 && !l.wrongBelow(key+".bank") {
-			l.at(key, "no bank", "name the bank for these clients")
+		if len(cb.Banks) == 0 && !l.BadBelow(key+".bank") {
+			l.At(key, "no bank", "name the bank for these clients")
 		}
 		for j, b := range cb.Banks {
 			l.bankExists(fmt.Sprintf("%s.bank[%d]", key, j), b)
@@ -146,19 +130,19 @@ func (l *loader) lists() {
 func (l *loader) signers() {
 	for i, sb := range l.cfg.SignerBanks {
 		key := fmt.Sprintf("signer_banks[%d]", i)
-		if l.bad[key] {
+		if l.Bad(key) {
 			continue
 		}
-		if len(sb.Domains) == 0 && !l.wrongBelow(key+".domains") {
-			l.at(key, "no domains", "name the domains whose signature counts")
+		if len(sb.Domains) == 0 && !l.BadBelow(key+".domains") {
+			l.At(key, "no domains", "name the domains whose signature counts")
 		}
 		for j, d := range sb.Domains {
 			if _, err := ParseDomains(l.dir, []string{d}); err != nil {
 				l.entry(fmt.Sprintf("%s.domains[%d]", key, j), err)
 			}
 		}
-		if len(sb.Banks) == 0 && !l.wrongBelow(key+".bank") {
-			l.at(key, "no bank", "name the bank for these signers")
+		if len(sb.Banks) == 0 && !l.BadBelow(key+".bank") {
+			l.At(key, "no bank", "name the bank for these signers")
 		}
 		for j, b := range sb.Banks {
 			l.bankExists(fmt.Sprintf("%s.bank[%d]", key, j), b)
@@ -188,7 +172,7 @@ func (l *loader) networks(key string, list []string) {
 		// an address with a length is more likely a slip than a network
 		plain := strings.NewReplacer("!", "", "[", "", "]", "", " ", "").Replace(s)
 		if p, err := netip.ParsePrefix(plain); err == nil && p != p.Masked() {
-			l.at(at, fmt.Sprintf("%s is an address within its network", plain),
+			l.At(at, fmt.Sprintf("%s is an address within its network", plain),
 				fmt.Sprintf("the network is %s, the address alone %s", p.Masked(), p.Addr()))
 		}
 	}
@@ -200,10 +184,10 @@ func (l *loader) entry(key string, err error) {
 	const most = 10
 	lines := strings.Split(err.Error(), "\n")
 	for _, line := range lines[:min(len(lines), most)] {
-		l.at(key, line, "")
+		l.At(key, line, "")
 	}
 	if n := len(lines) - most; n > 0 {
-		l.at(key, fmt.Sprintf("the list has %d more mistakes", n), "")
+		l.At(key, fmt.Sprintf("the list has %d more mistakes", n), "")
 	}
 }
 
@@ -218,7 +202,7 @@ func (l *loader) bankExists(key, name string) {
 	if near := nearest(name, known); near != "" {
 		hint = "nearest is " + quote(near)
 	}
-	l.at(key, "there is no bank "+quote(name), hint)
+	l.At(key, "there is no bank "+quote(name), hint)
 }
 
 // banks checks the base and the banks.
@@ -237,7 +221,7 @@ func (l *loader) overlayValues(path string, o *Overlay) {
 			what, hint = hop+" is a listener of ours: mail would go in circles", "want the address at which Postfix takes mail back"
 		}
 		if what != "" {
-			l.mistake(x.at, path+"."+key+": "+what, hint)
+			l.Mistake(x.at, path+"."+key+": "+what, hint)
 		}
 	}
 }
@@ -268,38 +252,27 @@ func checkSetting(key string, value any) (what, hint string) {
 func (l *loader) rules(list string, rules []Rule, why string) {
 	for i, r := range rules {
 		key := fmt.Sprintf("%s[%d]", list, i)
-		if l.bad[key] {
+		if l.Bad(key) {
 			continue
 		}
-		if len(r.Match) == 0 && !l.wrongBelow(key+".match") {
-			l.at(key, "no match", `for all addresses write match: "."`)
+		if len(r.Match) == 0 && !l.BadBelow(key+".match") {
+			l.At(key, "no match", `for all addresses write match: "."`)
 		}
 		for j, m := range r.Match {
 			if err := CheckAddressKeys(l.dir, []string{m}); err != nil {
 				l.entry(fmt.Sprintf("%s.match[%d]", key, j), err)
 			}
 		}
-		if len(r.Settings.values) == 0 && !l.wrongBelow(key+".settings") {
-			l.at(key, "no settings", "say what is different for these addresses")
+		if len(r.Settings.values) == 0 && !l.BadBelow(key+".settings") {
+			l.At(key, "no settings", "say what is different for these addresses")
 		}
 		l.overlayValues(key+".settings", r.Settings)
 		for _, x := range r.Settings.values {
 			if settingsLeaves().list[x.leaf].key == "originating" {
-				l.mistake(x.at, key+".settings.originating: not possible here", why)
+				l.Mistake(x.at, key+".settings.originating: not possible here", why)
 			}
 		}
 	}
-}
-
-// wrongBelow reports whether a mistake was found in key or below it: what is
-// missing there was then meant to be given.
-func (l *loader) wrongBelow(key string) bool {
-	for k := range l.bad {
-		if rest, ok := strings.CutPrefix(k, key); ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {
-			return true
-		}
-	}
-	return false
 }
 
 func (l *loader) keys() {
@@ -308,17 +281,17 @@ func (l *loader) keys() {
 	for i := range c.DKIMKeys {
 		k := &c.DKIMKeys[i]
 		key := fmt.Sprintf("dkim_keys[%d]", i)
-		if l.bad[key] {
+		if l.Bad(key) {
 			continue
 		}
 		name, below := strings.CutPrefix(k.Domain, ".")
 		name, problem := parseDomain(name)
 		switch {
-		case k.Domain == "" && l.wrongBelow(key+".domain"):
+		case k.Domain == "" && l.BadBelow(key+".domain"):
 		case k.Domain == "":
-			l.at(key, "no domain", "want the domain of the author")
+			l.At(key, "no domain", "want the domain of the author")
 		case problem != "":
-			l.at(key+".domain", problem, "")
+			l.At(key+".domain", problem, "")
 		default:
 			k.Domain = name
 			if below {
@@ -327,24 +300,24 @@ func (l *loader) keys() {
 		}
 		selector, problem := parseDomain(k.Selector)
 		switch {
-		case k.Selector == "" && l.wrongBelow(key+".selector"):
+		case k.Selector == "" && l.BadBelow(key+".selector"):
 		case k.Selector == "":
-			l.at(key, "no selector", "want the name under which the public key is published")
+			l.At(key, "no selector", "want the name under which the public key is published")
 		case problem != "":
-			l.at(key+".selector", strings.Replace(problem, "domain", "selector", 1), "")
+			l.At(key+".selector", strings.Replace(problem, "domain", "selector", 1), "")
 		case strings.Contains(selector, "_domainkey"):
 			short, _, _ := strings.Cut(selector, "._domainkey")
-			l.at(key+".selector", quote(selector)+" holds more than the selector", "write "+short)
+			l.At(key+".selector", quote(selector)+" holds more than the selector", "write "+short)
 		default:
 			k.Selector = selector
 		}
-		if k.Key == "" && !l.wrongBelow(key+".key") {
-			l.at(key, "no key", "want the file of the private key; postern dkim keygen makes one")
+		if k.Key == "" && !l.BadBelow(key+".key") {
+			l.At(key, "no key", "want the file of the private key; postern dkim keygen makes one")
 		}
 		k.Key = l.resolve(k.Key)
 		id := k.Selector + "._domainkey." + k.Domain
 		if o, ok := first[id]; ok && k.Domain != "" && k.Selector != "" {
-			l.at(key, "selector "+k.Selector+" of "+k.Domain+" is given twice", "first at "+o.String())
+			l.At(key, "selector "+k.Selector+" of "+k.Domain+" is given twice", "first at "+o.String())
 		} else {
 			first[id] = k.Origin
 		}
@@ -366,19 +339,19 @@ func (l *loader) limits() {
 		{"unpack.memory", int64(m.Unpack.Memory)},
 	} {
 		if x.value <= 0 {
-			l.at("limits."+x.key, "must be above 0", "")
+			l.At("limits."+x.key, "must be above 0", "")
 		}
 	}
 	if m.CheckDeadline >= m.Deadline && m.Deadline > 0 {
 		key := "limits.check_deadline"
-		if l.places[key].line == 0 {
+		if !l.Given(key) {
 			key = "limits.deadline"
 		}
-		l.at(key, fmt.Sprintf("check_deadline (%s) must be below deadline (%s)", m.CheckDeadline, m.Deadline), "the rest of the time is for handing the message on")
+		l.At(key, fmt.Sprintf("check_deadline (%s) must be below deadline (%s)", m.CheckDeadline, m.Deadline), "the rest of the time is for handing the message on")
 	}
 	// RFC 5321 section 4.5.3.1.8
 	if m.Recipients > 0 && m.Recipients < 100 {
-		l.at("limits.recipients", "must be 100 or more", "RFC 5321 section 4.5.3.1.8")
+		l.At("limits.recipients", "must be 100 or more", "RFC 5321 section 4.5.3.1.8")
 	}
 }
 
@@ -386,11 +359,11 @@ func (l *loader) limits() {
 func (l *loader) archivePasswords() {
 	const most, longest = 20, 128
 	if len(l.cfg.ArchivePasswords) > most {
-		l.at("archive_passwords", fmt.Sprintf("%d passwords are too many", len(l.cfg.ArchivePasswords)), fmt.Sprintf("want at most %d", most))
+		l.At("archive_passwords", fmt.Sprintf("%d passwords are too many", len(l.cfg.ArchivePasswords)), fmt.Sprintf("want at most %d", most))
 	}
 	for i, p := range l.cfg.ArchivePasswords {
 		if n := utf8.RuneCountInString(p); n == 0 || n > longest {
-			l.at(fmt.Sprintf("archive_passwords[%d]", i), fmt.Sprintf("password of %d characters", n), fmt.Sprintf("want 1 to %d", longest))
+			l.At(fmt.Sprintf("archive_passwords[%d]", i), fmt.Sprintf("password of %d characters", n), fmt.Sprintf("want 1 to %d", longest))
 		}
 	}
 }
@@ -398,9 +371,9 @@ func (l *loader) archivePasswords() {
 func (l *loader) engineOptions() {
 	for _, name := range slices.Sorted(maps.Keys(l.cfg.Engines)) {
 		key := "engines." + name
-		if v, ok := l.cfg.Engines[name].(interface{ Validate() error }); ok && !l.wrongBelow(key) {
+		if v, ok := l.cfg.Engines[name].(interface{ Validate() error }); ok && !l.BadBelow(key) {
 			if err := v.Validate(); err != nil {
-				l.at(key, oneLine(err), "")
+				l.At(key, oneLine(err), "")
 			}
 		}
 	}

@@ -11,123 +11,142 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"math"
 	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"gopkg.in/yaml.v3"
-
-	"postern/filter/mail"
 )
 
-// place is where something stands in a file.
-type place struct {
-	file      string
-	line, col int
+// Dialect is what a [Reader] must be told of the configuration that it reads.
+// Each of its fields may be left out.
+type Dialect struct {
+	// Words are the values that a type of string may have, the only ones.
+	Words map[reflect.Type][]string
+	// Scalar sets a value of a type that does not read its text itself, or
+	// says in one line each what is wrong with the text and how to mend it. It
+	// returns false for all types but its own.
+	Scalar func(v reflect.Value, text string) (what, hint string, ok bool)
+	// Value reads what the reader cannot, with the methods of the reader. It
+	// returns false for all values but its own.
+	Value func(path string, n *yaml.Node, v reflect.Value) bool
+	// Entry gets each entry of a list, a pointer to it, before it is read.
+	Entry func(path string, at Place, entry any)
+	// Belongs says where a key belongs that nobody knows at path, where the
+	// keys known are known; empty: the nearest of them is told.
+	Belongs func(path, key string, known []string) string
+	// Single says what to write where there is more than the one value, n,
+	// that a type can take; empty: nothing.
+	Single func(n *yaml.Node, t reflect.Type) string
+	// Shared says where that belongs which several mappings have in common:
+	// who looks for it tries anchors and aliases.
+	Shared string
 }
 
-// walker reads files into one Config.
-type walker struct {
-	cfg      *Config
-	base     *Overlay // the key settings of all files
-	engines  map[string]func() any
-	file     string
-	places   map[string]place // by dotted key, those of overlays excepted
+// Reader reads files into structs, and keeps the place of every value and all
+// mistakes. One goroutine may use it.
+type Reader struct {
+	dialect  Dialect
+	file     string   // the one being read
+	files    []string // all so far, in order
+	places   map[string]Place
 	mistakes []Mistake
 	bad      map[string]bool // keys whose value is wrong
 
-	// overlay is the one being read, with the key under which its own begin;
-	// nil outside.
-	overlay *Overlay
-	prefix  string
+	// sparse is told the values that [Reader.Sparse] reads, whose keys begin
+	// with prefix; nil outside.
+	sparse func(key string, value any, at Place)
+	prefix string
 }
 
-// words are the values that a type of string may have.
-var words = map[reflect.Type][]string{
-	reflect.TypeFor[Destiny]():     {string(Pass), string(Reject), string(Bounce), string(Discard), string(Tempfail)},
-	reflect.TypeFor[Direction]():   {string(Inbound), string(Outbound), string(Internal), string(OpenRelay)},
-	reflect.TypeFor[OnError]():     {string(OnErrorTempfail), string(OnErrorPass)},
-	reflect.TypeFor[mail.Input]():  {string(mail.InputLMTP), string(mail.InputSMTP), string(mail.InputMilter), string(mail.InputAMPDP)},
-	reflect.TypeFor[BareNewline](): {string(BareNewlineNormalize), string(BareNewlineReject)},
-	reflect.TypeFor[LogFormat]():   {string(LogText), string(LogJSON)},
-	reflect.TypeFor[FileMark](): {string(MarkEncrypted), string(MarkUndecipherable), string(MarkAmbiguous), string(MarkDirectory), string(MarkLink), string(MarkSpecial),
-		string(MarkMacros), string(MarkDataURI), string(MarkSmuggling), string(MarkExternalBody), string(MarkPartial)},
-	reflect.TypeFor[LogLevel](): {string(LogDebug), string(LogInfo), string(LogWarning), string(LogError)},
+// NewReader returns a reader that has read nothing.
+func NewReader(d Dialect) *Reader {
+	return &Reader{dialect: d, places: map[string]Place{}, bad: map[string]bool{}}
 }
 
-func (w *walker) place(n *yaml.Node) place { return place{w.file, n.Line, n.Column} }
+// PlaceOf returns where n stands in the file that is being read.
+func (r *Reader) PlaceOf(n *yaml.Node) Place { return Place{r.file, n.Line, n.Column} }
 
-func (w *walker) mistake(at place, what, hint string) {
-	w.mistakes = append(w.mistakes, Mistake{at.file, at.line, at.col, what, hint})
+// SetPlace says that the value of a key stands where n does.
+func (r *Reader) SetPlace(key string, n *yaml.Node) { r.places[key] = r.PlaceOf(n) }
+
+// Places returns where the values of all keys stand, of the last file that
+// gives them; an entry of a list has its number in the key: "listeners[0].bank".
+func (r *Reader) Places() map[string]Place { return r.places }
+
+// Given reports whether a file gives a value for a key.
+func (r *Reader) Given(key string) bool {
+	_, ok := r.places[key]
+	return ok
 }
 
-// wrong reports a value. path names its key.
-func (w *walker) wrong(n *yaml.Node, path, what, hint string) {
+// Wrong reports a mistake in the value n of the key path; the empty path is
+// the file.
+func (r *Reader) Wrong(n *yaml.Node, path, what, hint string) {
 	if path != "" {
-		w.bad[path] = true
+		r.bad[path] = true
 		what = path + ": " + what
 	}
-	w.mistake(w.place(n), what, hint)
+	r.Mistake(r.PlaceOf(n), what, hint)
 }
 
-// value reads n into v, which can be set.
-func (w *walker) value(path string, n *yaml.Node, v reflect.Value) {
-	if !w.plain(path, n) {
+// Value reads n, the value of the key path, into v, which can be set.
+func (r *Reader) Value(path string, n *yaml.Node, v reflect.Value) {
+	if !r.plain(path, n) {
 		return
 	}
-	if w.overlay == nil {
-		defer func(p place) { w.places[path] = p }(w.place(n))
+	if r.sparse == nil {
+		defer r.SetPlace(path, n)
 	}
 	switch t := v.Type(); {
-	case t == reflect.TypeFor[Settings]():
-		w.readOverlay(path, n, w.base)
-	case t == reflect.TypeFor[*Overlay]():
-		if v.IsNil() {
-			v.Set(reflect.ValueOf(&Overlay{}))
-		}
-		w.readOverlay(path, n, v.Interface().(*Overlay))
-	case path == "engines":
-		w.readEngines(n)
+	case r.dialect.Value != nil && r.dialect.Value(path, n, v):
 	case t.Kind() == reflect.Pointer:
 		if v.IsNil() {
 			v.Set(reflect.New(t.Elem()))
 		}
-		w.value(path, n, v.Elem())
-	case isScalar(t):
-		w.scalar(path, n, v)
+		r.Value(path, n, v.Elem())
+	case IsScalar(t):
+		r.scalar(path, n, v)
 	case t.Kind() == reflect.Struct:
-		w.structure(path, n, v)
+		r.structure(path, n, v)
 	case t.Kind() == reflect.Slice:
-		w.list(path, n, v)
+		r.list(path, n, v)
 	case t.Kind() == reflect.Map:
-		w.table(path, n, v)
+		r.table(path, n, v)
 	default:
-		panic("policy: no way to read a " + t.String())
+		panic("strict: no way to read a " + t.String())
 	}
 }
 
 // plain reports whether n is free of what this reader refuses.
-func (w *walker) plain(path string, n *yaml.Node) bool {
+func (r *Reader) plain(path string, n *yaml.Node) bool {
 	switch {
 	case n.Kind == yaml.AliasNode:
-		w.wrong(n, path, "alias "+quote("*"+n.Value)+" is not read here", `quote a value that begins with "*"; what several banks share belongs in settings`)
+		r.Wrong(n, path, "alias "+quote("*"+n.Value)+" is not read here", r.shared(`quote a value that begins with "*"`))
 	case n.Anchor != "":
-		w.wrong(n, path, "anchor "+quote("&"+n.Anchor)+" is not read here", `quote a value that begins with "&"; what several banks share belongs in settings`)
+		r.Wrong(n, path, "anchor "+quote("&"+n.Anchor)+" is not read here", r.shared(`quote a value that begins with "&"`))
 	case n.Style&yaml.TaggedStyle != 0:
-		w.wrong(n, path, "tag "+quote(n.Tag)+" is not read here", `quote a value that begins with "!"`)
+		r.Wrong(n, path, "tag "+quote(n.Tag)+" is not read here", `quote a value that begins with "!"`)
 	default:
 		return true
 	}
 	return false
 }
 
-func isScalar(t reflect.Type) bool {
+// shared adds to a hint where common values belong.
+func (r *Reader) shared(hint string) string {
+	if r.dialect.Shared == "" {
+		return hint
+	}
+	return hint + "; " + r.dialect.Shared
+}
+
+// IsScalar reports whether a type is read from a single value.
+func IsScalar(t reflect.Type) bool {
 	switch t.Kind() {
 	case reflect.Struct, reflect.Slice, reflect.Map, reflect.Array:
 		return reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
@@ -149,9 +168,9 @@ func kindName(n *yaml.Node) string {
 	return quote(n.Value)
 }
 
-// pairs calls each for the keys of mapping n. A key without anything below it
-// is an empty mapping.
-func (w *walker) pairs(path string, n *yaml.Node, each func(key string, k, v *yaml.Node)) {
+// Pairs calls each for the keys of mapping n, the value of the key path. A key
+// without anything below it is an empty mapping.
+func (r *Reader) Pairs(path string, n *yaml.Node, each func(key string, k, v *yaml.Node)) {
 	if isNull(n) && n.Value == "" {
 		return
 	}
@@ -160,26 +179,26 @@ func (w *walker) pairs(path string, n *yaml.Node, each func(key string, k, v *ya
 		if isNull(n) {
 			hint = "name the keys that are to be empty"
 		}
-		w.wrong(n, path, "want a mapping, not "+kindName(n), hint)
+		r.Wrong(n, path, "want a mapping, not "+kindName(n), hint)
 		return
 	}
 	first := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
 		if k.Kind != yaml.ScalarNode {
-			w.wrong(k, path, "want a word as key, not "+kindName(k), "")
+			r.Wrong(k, path, "want a word as key, not "+kindName(k), "")
 			continue
 		}
 		if k.Tag == "!!merge" {
-			w.wrong(k, path, `merge key "<<" is not read here`, "what several banks share belongs in settings")
+			r.Wrong(k, path, `merge key "<<" is not read here`, r.dialect.Shared)
 			continue
 		}
 		if line, ok := first[k.Value]; ok {
-			w.wrong(k, path, "key "+quote(k.Value)+" is given twice", fmt.Sprintf("first in line %d", line))
+			r.Wrong(k, path, "key "+quote(k.Value)+" is given twice", fmt.Sprintf("first in line %d", line))
 			continue
 		}
 		first[k.Value] = k.Line
-		if w.plain(path, k) {
+		if r.plain(path, k) {
 			each(k.Value, k, v)
 		}
 	}
@@ -192,37 +211,33 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-func (w *walker) structure(path string, n *yaml.Node, v reflect.Value) {
+func (r *Reader) structure(path string, n *yaml.Node, v reflect.Value) {
 	fields := map[string][]int{}
 	var names []string
 	collectFields(v.Type(), nil, fields, &names)
-	w.pairs(path, n, func(key string, k, val *yaml.Node) {
+	r.Pairs(path, n, func(key string, k, val *yaml.Node) {
 		index, ok := fields[key]
 		if !ok {
-			w.bad[join(path, key)] = true
-			w.mistake(w.place(k), "unknown key "+quote(key), w.unknownHint(path, key, names))
+			r.bad[join(path, key)] = true
+			r.Mistake(r.PlaceOf(k), "unknown key "+quote(key), r.unknownHint(path, key, names))
 			return
 		}
-		w.value(join(path, key), val, v.FieldByIndex(index))
+		r.Value(join(path, key), val, v.FieldByIndex(index))
 	})
 }
 
-// topKeys are the keys at the top of the file.
-var topKeys = sync.OnceValue(func() []string {
+// Keys returns the keys of a mapping that is read into a struct of type t, in
+// their order.
+func Keys(t reflect.Type) []string {
 	var names []string
-	collectFields(reflect.TypeFor[Config](), nil, map[string][]int{}, &names)
+	collectFields(t, nil, map[string][]int{}, &names)
 	return names
-})
-
-// topSettings are the keys of the settings that stand in no section of them.
-func topSettings() []string {
-	return slices.DeleteFunc(SettingsKeys(), func(key string) bool { return strings.Contains(key, ".") })
 }
 
 func collectFields(t reflect.Type, index []int, fields map[string][]int, names *[]string) {
 	for i := range t.NumField() {
 		f := t.Field(i)
-		name, inline := yamlName(f)
+		name, inline := FieldName(f)
 		at := append(slices.Clone(index), i)
 		switch {
 		case inline:
@@ -234,35 +249,26 @@ func collectFields(t reflect.Type, index []int, fields map[string][]int, names *
 	}
 }
 
+// FieldName returns the key of a struct field, and whether the keys of the
+// field stand among those of the struct around it. The name is empty for a
+// field that is not part of the configuration.
+func FieldName(f reflect.StructField) (name string, inline bool) {
+	name, opts, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+	if name == "-" {
+		name = ""
+	}
+	return name, opts == "inline"
+}
+
 // unknownHint says where a key belongs, or what was meant.
-func (w *walker) unknownHint(path, key string, known []string) string {
+func (r *Reader) unknownHint(path, key string, known []string) string {
 	if word, value, ok := strings.Cut(key, ":"); ok && slices.Contains(known, word) {
 		return "write " + quote(word+": "+value) + ", with a blank"
 	}
-	if w.overlay != nil && key == "settings" {
-		return "write what is in it without this key"
-	}
-	if w.overlay != nil && slices.Contains(topKeys(), key) {
-		return "it belongs at the top of the file"
-	}
-	if hint := formerHint(key); hint != "" {
-		return hint
-	}
-	var sections []string
-	for _, l := range settingsLeaves().list {
-		section, k, nested := strings.Cut(l.key, ".")
-		switch {
-		case nested && k == key:
-			sections = append(sections, section)
-		case section == key:
-			sections = []string{"settings or a bank"}
+	if r.dialect.Belongs != nil {
+		if hint := r.dialect.Belongs(path, key, known); hint != "" {
+			return hint
 		}
-	}
-	switch {
-	case len(sections) > 0 && path != "" && slices.Contains(known, "settings"):
-		return "it belongs in settings"
-	case len(sections) > 0 && (path == "" || w.overlay != nil || slices.Contains(topSettings(), key)):
-		return "it belongs in " + or(sections)
 	}
 	if near := nearest(key, known); near != "" {
 		return "nearest known key is " + quote(near)
@@ -275,132 +281,98 @@ func (w *walker) unknownHint(path, key string, known []string) string {
 
 // list reads a list. A lone scalar is a list of one, nothing an empty list. A
 // list at the top of a file is added to that of the files before.
-func (w *walker) list(path string, n *yaml.Node, v reflect.Value) {
+func (r *Reader) list(path string, n *yaml.Node, v reflect.Value) {
 	items := n.Content
 	elem := v.Type().Elem()
 	switch {
 	case n.Kind == yaml.ScalarNode && n.Value == "" || isNull(n):
 		items = nil
-	case n.Kind == yaml.ScalarNode && isScalar(elem):
+	case n.Kind == yaml.ScalarNode && IsScalar(elem):
 		items = []*yaml.Node{n}
 	case n.Kind != yaml.SequenceNode:
-		w.wrong(n, path, "want a list, not "+kindName(n), `put "- " in front of each entry`)
+		r.Wrong(n, path, "want a list, not "+kindName(n), `put "- " in front of each entry`)
 		return
 	}
 	out := reflect.Zero(v.Type())
-	if _, again := w.places[path]; again && w.overlay == nil && !strings.Contains(path, ".") {
+	if _, again := r.places[path]; again && r.sparse == nil && !strings.Contains(path, ".") {
 		out = v
 	}
 	for _, item := range items {
 		x := reflect.New(elem).Elem()
 		at := fmt.Sprintf("%s[%d]", path, out.Len())
-		if rule, ok := x.Addr().Interface().(*Rule); ok {
-			rule.Settings = &Overlay{Name: at}
-		}
 		if isNull(item) {
-			w.wrong(item, path, "empty entry in a list", "remove it")
+			r.Wrong(item, path, "empty entry in a list", "remove it")
 			continue
 		}
-		before := len(w.mistakes)
-		w.value(at, item, x)
-		if c, ok := x.Addr().Interface().(interface{ check() (what, hint string) }); ok && len(w.mistakes) == before {
-			if what, hint := c.check(); what != "" {
-				w.wrong(item, at, what, hint)
+		if r.dialect.Entry != nil {
+			r.dialect.Entry(at, r.PlaceOf(item), x.Addr().Interface())
+		}
+		before := len(r.mistakes)
+		r.Value(at, item, x)
+		if c, ok := x.Addr().Interface().(Checker); ok && len(r.mistakes) == before {
+			if what, hint := c.Check(); what != "" {
+				r.Wrong(item, at, what, hint)
 			}
 		}
-		if isScalar(elem) && len(w.mistakes) > before {
+		if IsScalar(elem) && len(r.mistakes) > before {
 			continue // told already
-		}
-		if elem.Kind() == reflect.Struct {
-			if o := x.FieldByName("Origin"); o.IsValid() && o.Type() == reflect.TypeFor[Origin]() {
-				o.Set(reflect.ValueOf(Origin{File: w.file, Line: item.Line}))
-			}
 		}
 		out = reflect.Append(out, x)
 	}
 	v.Set(out)
-	w.note(path, n, v)
+	r.note(path, n, v)
 }
 
 // table reads a mapping with free keys.
-func (w *walker) table(path string, n *yaml.Node, v reflect.Value) {
-	w.pairs(path, n, func(key string, k, val *yaml.Node) {
+func (r *Reader) table(path string, n *yaml.Node, v reflect.Value) {
+	r.Pairs(path, n, func(key string, _, val *yaml.Node) {
 		if v.IsNil() {
 			v.Set(reflect.MakeMap(v.Type()))
 		}
 		x := reflect.New(v.Type().Elem()).Elem()
 		if old := v.MapIndex(reflect.ValueOf(key)); old.IsValid() {
 			x.Set(old)
-		} else if x.Type() == reflect.TypeFor[*Overlay]() {
-			x.Set(reflect.ValueOf(&Overlay{Name: key}))
 		}
-		if path == "banks" && !bankName.MatchString(key) {
-			w.wrong(k, path, quote(key)+" cannot be the name of a bank", "want letters, digits, dot, dash and underscore, beginning with a letter or digit")
-			return
-		}
-		w.value(join(path, key), val, x)
+		r.Value(join(path, key), val, x)
 		v.SetMapIndex(reflect.ValueOf(key), x)
 	})
 }
 
-// bankName leaves out blank, comma and slash, which separate names in lists
-// and in the logged path.
-var bankName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
-
-// readOverlay notes every key of n in o.
-func (w *walker) readOverlay(path string, n *yaml.Node, o *Overlay) {
-	if o.Origin.File == "" || o.Origin.File == BuiltIn {
-		o.Origin = Origin{Bank: o.Name, File: w.file, Line: n.Line}
-	}
-	w.overlay, w.prefix = o, path
-	defer func() { w.overlay, w.prefix = nil, "" }()
-	w.structure(path, n, reflect.New(reflect.TypeFor[Settings]()).Elem())
+// Sparse reads mapping n, the value of the key path, with the keys of a struct
+// of type t, and calls each with what is given: the key below path with dots
+// between the mappings, the value, and its place. The entries of a list, with
+// their number in the key, come before the list. Such values are no part of
+// what [Reader.Place] knows.
+func (r *Reader) Sparse(path string, n *yaml.Node, t reflect.Type, each func(key string, value any, at Place)) {
+	r.sparse, r.prefix = each, path
+	defer func() { r.sparse, r.prefix = nil, "" }()
+	r.structure(path, n, reflect.New(t).Elem())
 }
 
-// note adds a value to the overlay being read.
-func (w *walker) note(path string, n *yaml.Node, v reflect.Value) {
-	if w.overlay == nil {
-		return
+// note tells of a value that Sparse reads.
+func (r *Reader) note(path string, n *yaml.Node, v reflect.Value) {
+	if r.sparse != nil {
+		r.sparse(strings.TrimPrefix(path, r.prefix+"."), v.Interface(), r.PlaceOf(n))
 	}
-	i, ok := settingsLeaves().number[strings.TrimPrefix(path, w.prefix+".")]
-	if !ok {
-		return // an entry of a list: the list notes itself
-	}
-	o := Origin{Bank: w.overlay.Name, File: w.file, Line: n.Line}
-	w.overlay.values = append(w.overlay.values, overlayValue{i, reflect.ValueOf(v.Interface()), o, w.place(n)})
 }
 
-// readEngines fills the options of each engine that n names.
-func (w *walker) readEngines(n *yaml.Node) {
-	w.pairs("engines", n, func(name string, k, val *yaml.Node) {
-		build, ok := w.engines[name]
-		if !ok {
-			known := slices.Sorted(maps.Keys(w.engines))
-			hint := "known engines: " + strings.Join(known, ", ")
-			if near := nearest(name, known); near != "" {
-				hint = "nearest known engine is " + quote(near)
-			} else if len(known) == 0 {
-				hint = ""
-			}
-			w.mistake(w.place(k), "unknown engine "+quote(name), hint)
-			return
-		}
-		if w.cfg.Engines[name] == nil {
-			w.cfg.Engines[name] = build()
-		}
-		path := "engines." + name
-		w.value(path, val, reflect.ValueOf(w.cfg.Engines[name]))
-		w.places[path] = w.place(k)
-	})
-}
+// What YAML and people call true and false besides these words.
+var (
+	yesWords = []string{"yes", "on", "y", "1", "true", "t"}
+	noWords  = []string{"no", "off", "n", "0", "false", "f", "none", "null", "undef"}
+)
+
+// MeansNo reports whether a text is one of the words by which people and other
+// programs say no or nothing.
+func MeansNo(text string) bool { return slices.Contains(noWords, strings.ToLower(text)) }
 
 var decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 
 // scalar reads one value. Unquoted text is taken as it is written, so that a
 // selector 20210807 or a mode 0660 stays what it is.
-func (w *walker) scalar(path string, n *yaml.Node, v reflect.Value) {
+func (r *Reader) scalar(path string, n *yaml.Node, v reflect.Value) {
 	if n.Kind != yaml.ScalarNode {
-		w.wrong(n, path, "want a single value, not "+kindName(n), manyHint(n, v))
+		r.Wrong(n, path, "want a single value, not "+kindName(n), r.single(n, v.Type()))
 		return
 	}
 	text := n.Value
@@ -412,29 +384,41 @@ func (w *walker) scalar(path string, n *yaml.Node, v reflect.Value) {
 		if strings.HasPrefix(text, "-----BEGIN ") {
 			hint = "a key has a file of its own: write its path here"
 		}
-		w.wrong(n, path, fmt.Sprintf("the value holds the control character %q", text[i]), hint)
+		r.Wrong(n, path, fmt.Sprintf("the value holds the control character %q", text[i]), hint)
 		return
 	}
-	what, hint := setScalar(v, text, n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0)
+	what, hint := r.setScalar(v, text, n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0)
 	if what != "" {
-		w.wrong(n, path, what, hint)
+		r.Wrong(n, path, what, hint)
 		return
 	}
-	w.note(path, n, v)
+	r.note(path, n, v)
+}
+
+func (r *Reader) single(n *yaml.Node, t reflect.Type) string {
+	if r.dialect.Single == nil {
+		return ""
+	}
+	return r.dialect.Single(n, t)
 }
 
 // setScalar sets v, or says what is wrong with text.
-func setScalar(v reflect.Value, text string, quoted bool) (what, hint string) {
+func (r *Reader) setScalar(v reflect.Value, text string, quoted bool) (what, hint string) {
 	got := "not " + quote(text)
 	if text == "" {
 		got = "not nothing"
 	}
-	if list := words[v.Type()]; list != nil {
+	if list := r.dialect.Words[v.Type()]; list != nil {
 		if !slices.Contains(list, text) {
 			return "want " + or(list) + ", " + got, nearestWord(text, list)
 		}
 		v.SetString(text)
 		return "", ""
+	}
+	if r.dialect.Scalar != nil {
+		if what, hint, ok := r.dialect.Scalar(v, text); ok {
+			return what, hint
+		}
 	}
 	switch p := v.Addr().Interface().(type) {
 	case *time.Duration:
@@ -446,20 +430,12 @@ func setScalar(v reflect.Value, text string, quoted bool) (what, hint string) {
 		return "", ""
 	case *fs.FileMode:
 		return setMode(p, text)
-	case *mail.Address:
-		a, problem := parseAddress(text)
-		if problem != "" {
-			return problem, addressHint(text)
-		}
-		*p = a
-		return "", ""
 	case encoding.TextUnmarshaler:
 		if err := p.UnmarshalText([]byte(text)); err != nil {
-			var h hinted
-			if e, ok := errors.AsType[*hinted](err); ok {
-				h = *e
+			if p, ok := errors.AsType[*Problem](err); ok {
+				hint = p.Hint
 			}
-			return err.Error() + ", " + got, h.hint
+			return err.Error() + ", " + got, hint
 		}
 		return "", ""
 	}
@@ -475,7 +451,7 @@ func setScalar(v reflect.Value, text string, quoted bool) (what, hint string) {
 			switch word := strings.ToLower(text); {
 			case slices.Contains(yesWords, word):
 				hint = "write true"
-			case slices.Contains(noWords, word):
+			case MeansNo(word):
 				hint = "write false"
 			}
 			return "want true or false, " + got, hint
@@ -528,7 +504,7 @@ func setNumber(v reflect.Value, text string, quoted bool, got string) (what, hin
 		}
 		v.SetUint(u)
 	default:
-		panic("policy: no way to read a " + v.Type().String())
+		panic("strict: no way to read a " + v.Type().String())
 	}
 	return "", ""
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"postern/filter/mail"
+	"postern/policy/strict"
 )
 
 // The patterns of a rule. They are kept as they are written; each has been
@@ -38,7 +39,7 @@ func (p *NamePattern) UnmarshalText(b []byte) error {
 	case strings.Trim(s, "*?") == "":
 		return errors.New("want a pattern for names")
 	case !strings.ContainsAny(s, "*?") && strings.LastIndexByte(s, '.') <= 0:
-		return &Problem{"want a pattern for names", `for all files with that ending write "*.` + strings.TrimPrefix(s, ".") + `"`}
+		return &strict.Problem{What: "want a pattern for names", Hint: `for all files with that ending write "*.` + strings.TrimPrefix(s, ".") + `"`}
 	}
 	*p = NamePattern(s)
 	return nil
@@ -48,7 +49,7 @@ func (p *NamePattern) UnmarshalText(b []byte) error {
 func (t *FileType) UnmarshalText(b []byte) error {
 	s := strings.TrimPrefix(string(b), ".")
 	if !fileTypes()[s] {
-		return &Problem{"want a type of file", typeHint(s)}
+		return &strict.Problem{What: "want a type of file", Hint: typeHint(s)}
 	}
 	*t = FileType(s)
 	return nil
@@ -58,10 +59,10 @@ func typeHint(s string) string {
 	if strings.ContainsAny(s, "*/?") {
 		return "patterns are for name and media"
 	}
-	if near := nearest(s, typeWords()); near != "" {
-		return "nearest is " + quote(near)
+	if near := strict.Nearest(s, typeWords()); near != "" {
+		return "nearest is " + strict.Quote(near)
 	}
-	return "for the extension of a name write name: " + quote("*."+s)
+	return "for the extension of a name write name: " + strict.Quote("*."+s)
 }
 
 // UnmarshalText reads a media type.
@@ -69,7 +70,7 @@ func (p *MediaPattern) UnmarshalText(b []byte) error {
 	s := strings.ToLower(string(b))
 	major, minor, ok := strings.Cut(s, "/")
 	if !ok || major == "" || minor == "" || strings.ContainsAny(s, " ;\t") {
-		return &Problem{"want a media type", `for example application/x-msdownload or "image/*"`}
+		return &strict.Problem{What: "want a media type", Hint: `for example application/x-msdownload or "image/*"`}
 	}
 	*p = MediaPattern(s)
 	return nil
@@ -100,7 +101,7 @@ func (p *ContainerPattern) UnmarshalText(b []byte) error {
 // UnmarshalText reads a regular expression.
 func (p *AmavisPattern) UnmarshalText(b []byte) error {
 	if !strings.HasPrefix(string(b), "/") {
-		return &Problem{"want a regular expression", "it stands between two slashes, for example /^[.]exe-ms$/i"}
+		return &strict.Problem{What: "want a regular expression", Hint: "it stands between two slashes, for example /^[.]exe-ms$/i"}
 	}
 	_, err := parseRegexp(string(b))
 	*p = AmavisPattern(b)
@@ -111,10 +112,10 @@ func (p *AmavisPattern) UnmarshalText(b []byte) error {
 func parseRegexp(s string) (*regexp.Regexp, error) {
 	end := strings.LastIndexByte(s, '/')
 	if end <= 0 || s[end+1:] != "" && s[end+1:] != "i" {
-		return nil, &Problem{"want a regular expression", "it stands between two slashes, with i after them for any case"}
+		return nil, &strict.Problem{What: "want a regular expression", Hint: "it stands between two slashes, with i after them for any case"}
 	}
 	if end == 1 {
-		return nil, &Problem{"want a regular expression", "an empty one fits everything"}
+		return nil, &strict.Problem{What: "want a regular expression", Hint: "an empty one fits everything"}
 	}
 	expr := s[1:end]
 	if s[end+1:] == "i" {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"postern/filter/mail"
+	"postern/policy/strict"
 )
 
 // Config is the whole configuration. Once it is loaded nobody writes to it, so
@@ -107,8 +108,8 @@ type Config struct {
 	// The log.
 	Log Log `yaml:"log"`
 
-	places   map[string]Place // by dotted key, of the last file that sets it
-	selector *selector        // what Select asks, made by compile when all is valid
+	places   map[string]strict.Place // by dotted key, of the last file that sets it
+	selector *selector               // what Select asks, made by compile when all is valid
 }
 
 // Listener is one address on which mail comes in.

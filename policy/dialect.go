@@ -14,6 +14,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"postern/filter/mail"
+	"postern/policy/strict"
 )
 
 // words are the values that a type of string may have.
@@ -29,8 +30,8 @@ var words = map[reflect.Type][]string{
 	reflect.TypeFor[LogLevel](): {string(LogDebug), string(LogInfo), string(LogWarning), string(LogError)},
 }
 
-func (l *loader) dialect() Dialect {
-	return Dialect{
+func (l *loader) dialect() strict.Dialect {
+	return strict.Dialect{
 		Words: words, Scalar: scalar, Value: l.value, Entry: entry, Belongs: l.belongs, Single: single,
 		Shared: "what several banks share belongs in settings",
 	}
@@ -72,7 +73,7 @@ func (l *loader) value(path string, n *yaml.Node, v reflect.Value) bool {
 }
 
 // entry gives entries of lists their place, and rules settings of that name.
-func entry(path string, at Place, x any) {
+func entry(path string, at strict.Place, x any) {
 	o := Origin{File: at.File, Line: at.Line}
 	switch x := x.(type) {
 	case *Listener:
@@ -98,7 +99,7 @@ func (l *loader) readSettings(path string, n *yaml.Node, o *Overlay) {
 	}
 	l.inSettings = true
 	defer func() { l.inSettings = false }()
-	l.Sparse(path, n, reflect.TypeFor[Settings](), func(key string, value any, at Place) {
+	l.Sparse(path, n, reflect.TypeFor[Settings](), func(key string, value any, at strict.Place) {
 		i, ok := settingsLeaves().number[key]
 		if !ok {
 			return // an entry of a list: the list comes itself
@@ -115,7 +116,7 @@ var bankName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 func (l *loader) readBanks(path string, n *yaml.Node, banks map[string]*Overlay) {
 	l.Pairs(path, n, func(name string, k, val *yaml.Node) {
 		if !bankName.MatchString(name) {
-			l.Wrong(k, path, quote(name)+" cannot be the name of a bank", "want letters, digits, dot, dash and underscore, beginning with a letter or digit")
+			l.Wrong(k, path, strict.Quote(name)+" cannot be the name of a bank", "want letters, digits, dot, dash and underscore, beginning with a letter or digit")
 			return
 		}
 		o := banks[name]
@@ -134,12 +135,12 @@ func (l *loader) readEngines(n *yaml.Node) {
 		if !ok {
 			known := slices.Sorted(maps.Keys(l.engines))
 			hint := "known engines: " + strings.Join(known, ", ")
-			if near := nearest(name, known); near != "" {
-				hint = "nearest known engine is " + quote(near)
+			if near := strict.Nearest(name, known); near != "" {
+				hint = "nearest known engine is " + strict.Quote(near)
 			} else if len(known) == 0 {
 				hint = ""
 			}
-			l.Mistake(l.PlaceOf(k), "unknown engine "+quote(name), hint)
+			l.Mistake(l.PlaceOf(k), "unknown engine "+strict.Quote(name), hint)
 			return
 		}
 		if l.cfg.Engines[name] == nil {
@@ -156,7 +157,7 @@ func (l *loader) belongs(path, key string, known []string) string {
 	if l.inSettings && key == "settings" {
 		return "write what is in it without this key"
 	}
-	if l.inSettings && slices.Contains(Keys(reflect.TypeFor[Config]()), key) {
+	if l.inSettings && slices.Contains(strict.Keys(reflect.TypeFor[Config]()), key) {
 		return "it belongs at the top of the file"
 	}
 	if hint := formerHint(key); hint != "" {
@@ -176,7 +177,7 @@ func (l *loader) belongs(path, key string, known []string) string {
 	case len(sections) > 0 && path != "" && slices.Contains(known, "settings"):
 		return "it belongs in settings"
 	case len(sections) > 0 && (path == "" || l.inSettings || slices.Contains(topSettings(), key)):
-		return "it belongs in " + or(sections)
+		return "it belongs in " + strict.Or(sections)
 	}
 	return ""
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"postern/filter/mail"
+	"postern/policy/strict"
 )
 
 // Doubts returns what is allowed in c but most likely not meant, in the order
@@ -45,9 +46,9 @@ type doubts struct {
 func (d *doubts) at(key, what, hint string) {
 	p, ok := d.cfg.places[key]
 	if !ok {
-		p = Place{File: BuiltIn}
+		p = strict.Place{File: BuiltIn}
 	}
-	d.list = append(d.list, Mistake{p.File, p.Line, p.Column, key + ": " + what, hint})
+	d.list = append(d.list, Mistake{File: p.File, Line: p.Line, Column: p.Column, What: key + ": " + what, Hint: hint})
 }
 
 // in reports a doubt about an entry whose place is kept by line only.
@@ -286,7 +287,7 @@ func (d *doubts) rules(list string, rules []Rule) {
 		for j, m := range r.Match {
 			at := fmt.Sprintf("%s[%d].match[%d]", list, i, j)
 			if !strings.ContainsAny(m, "@./:") && !d.cfg.selector.local.Match(m) {
-				d.in(r.Origin, at, quote(m)+" is taken for a domain", "for the user in any domain write "+m+"@")
+				d.in(r.Origin, at, strict.Quote(m)+" is taken for a domain", "for the user in any domain write "+m+"@")
 			}
 			local, domain := foldAddress(mail.Address(m))
 			id := local + "@" + domain

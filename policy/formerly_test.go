@@ -5,13 +5,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"postern/policy/strict"
 )
 
 func TestFormerly(t *testing.T) {
 	t.Parallel()
 	for name, key := range formerly {
 		section, _, _ := strings.Cut(key, ".")
-		if !slices.Contains(SettingsKeys(), key) && !slices.Contains(Keys(reflect.TypeFor[Config]()), section) {
+		if !slices.Contains(SettingsKeys(), key) && !slices.Contains(strict.Keys(reflect.TypeFor[Config]()), section) {
 			t.Errorf("%s is said to be %s, which does not exist", name, key)
 		}
 		if formerName(name) != name {

@@ -26,6 +26,7 @@ import (
 
 	"postern/filter/check"
 	"postern/filter/mail"
+	"postern/policy/strict"
 )
 
 // option is one key of the configuration.
@@ -84,7 +85,7 @@ func (c *comments) options(t *testing.T, prefix string, v reflect.Value) []optio
 	var out []option
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
-		name, inline := FieldName(f)
+		name, inline := strict.FieldName(f)
 		switch {
 		case inline:
 			out = append(out, c.options(t, prefix, v.Field(i))...)
@@ -101,7 +102,7 @@ func (c *comments) options(t *testing.T, prefix string, v reflect.Value) []optio
 			c.paths[id] = prefix + name
 		}
 		switch elem := f.Type; {
-		case IsScalar(elem):
+		case strict.IsScalar(elem):
 		case prefix == "" && name == "engines":
 			o.children = c.engines(t)
 		case elem.Kind() == reflect.Struct:
@@ -213,7 +214,7 @@ func text(v reflect.Value) string {
 	case reflect.Struct:
 		var pairs []string
 		for i := range v.NumField() {
-			if name, _ := FieldName(v.Type().Field(i)); name != "" && !v.Field(i).IsZero() {
+			if name, _ := strict.FieldName(v.Type().Field(i)); name != "" && !v.Field(i).IsZero() {
 				pairs = append(pairs, name+": "+text(v.Field(i)))
 			}
 		}
@@ -308,7 +309,7 @@ func oneOf(t reflect.Type) string {
 // kind names the type of a value for people.
 func kind(t reflect.Type) string {
 	if list := words[t]; list != nil {
-		return or(list)
+		return strict.Or(list)
 	}
 	switch t {
 	case reflect.TypeFor[Size]():
@@ -342,7 +343,7 @@ func manual(w *bytes.Buffer, prefix string, options []option) {
 	for _, o := range options {
 		key := prefix + o.key
 		fmt.Fprintf(w, "**%s** (%s", key, kind(o.typ))
-		if IsScalar(o.typ) && o.typ.Kind() != reflect.Pointer && !strings.Contains(prefix, "[]") && !o.value.IsZero() {
+		if strict.IsScalar(o.typ) && o.typ.Kind() != reflect.Pointer && !strings.Contains(prefix, "[]") && !o.value.IsZero() {
 			fmt.Fprintf(w, ", default `%s`", text(o.value))
 		}
 		w.WriteString(")\n")
@@ -430,7 +431,7 @@ func schema(t reflect.Type, children []option) map[string]any {
 		return object(children, nil)
 	case reflect.Slice:
 		types := []string{"array", "null"}
-		if IsScalar(t.Elem()) {
+		if strict.IsScalar(t.Elem()) {
 			types = append(types, "string")
 		}
 		return map[string]any{"type": types, "items": schema(t.Elem(), children)}

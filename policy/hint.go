@@ -10,6 +10,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"postern/filter/mail"
+	"postern/policy/strict"
 )
 
 // single says what to write where n has more than the one value of a type.
@@ -44,7 +45,7 @@ func addressHint(text string) string {
 		return severalHint
 	case display && closed && inner != "" && problem == "":
 		return "write " + inner
-	case display && closed && inner == "", MeansNo(text):
+	case display && closed && inner == "", strict.MeansNo(text):
 		return `write ""`
 	case !strings.Contains(text, "@"):
 		return "with its domain, for example postmaster@example.org"

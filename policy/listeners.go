@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"postern/filter/mail"
+	"postern/policy/strict"
 )
 
 func (l *loader) listeners() {
@@ -28,7 +29,7 @@ func (l *loader) listeners() {
 			continue
 		}
 		if x.Protocol == "" && !l.BadBelow(key+".protocol") {
-			l.At(key, "no protocol", "want "+or(words[reflect.TypeFor[mail.Input]()]))
+			l.At(key, "no protocol", "want "+strict.Or(words[reflect.TypeFor[mail.Input]()]))
 		}
 		if x.Bank != "" {
 			l.bankExists(key+".bank", x.Bank)
@@ -40,7 +41,7 @@ func (l *loader) listeners() {
 			l.At(key, "mode and owner are for sockets only", "write address: unix:PATH, or remove them")
 		}
 		if x.Owner != "" && !ownerForm.MatchString(x.Owner) {
-			l.At(key+".owner", "want user:group, not "+quote(x.Owner), `for example "postfix:postfix"`)
+			l.At(key+".owner", "want user:group, not "+strict.Quote(x.Owner), `for example "postfix:postfix"`)
 		}
 		if problem, hint := checkListen(x.Address); problem != "" {
 			l.At(key+".address", problem, hint)
@@ -78,18 +79,18 @@ func checkListen(s string) (problem, hint string) {
 	if p, ok := strings.CutPrefix(s, "unix:"); ok {
 		switch {
 		case p == "" || strings.HasSuffix(p, "/"):
-			return "no path of a socket in " + quote(s), "for example unix:/run/postern/lmtp.sock"
+			return "no path of a socket in " + strict.Quote(s), "for example unix:/run/postern/lmtp.sock"
 		case len(p) > maxSocketPath:
 			return "the path of the socket is longer than 107 bytes", ""
 		}
 		return "", ""
 	}
 	if strings.HasPrefix(s, "/") {
-		return "want IP:PORT or unix:PATH, not " + quote(s), "write unix:" + s
+		return "want IP:PORT or unix:PATH, not " + strict.Quote(s), "write unix:" + s
 	}
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
-		return "want IP:PORT or unix:PATH, not " + quote(s), examples
+		return "want IP:PORT or unix:PATH, not " + strict.Quote(s), examples
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	badPort := err != nil || strconv.FormatUint(n, 10) != port
@@ -98,10 +99,10 @@ func checkListen(s string) (problem, hint string) {
 		if !badPort {
 			hint = "for example 127.0.0.1:" + port
 		}
-		return "want an IP address, not " + quote(host), hint
+		return "want an IP address, not " + strict.Quote(host), hint
 	}
 	if badPort {
-		return "port " + quote(port) + " is not a number from 0 to 65535", ""
+		return "port " + strict.Quote(port) + " is not a number from 0 to 65535", ""
 	}
 	return "", ""
 }

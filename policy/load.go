@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"postern/policy/strict"
 )
 
 // Load reads the configuration in path and then, in the order of their names,
@@ -58,7 +60,7 @@ func Parse(name string, data []byte, engines map[string]func() any) (*Config, er
 
 // loader reads the files of one configuration and judges them.
 type loader struct {
-	*Reader
+	*strict.Reader
 	dir     string
 	cfg     *Config
 	base    *Overlay // the key settings of all files
@@ -69,7 +71,7 @@ type loader struct {
 
 func newLoader(dir string, engines map[string]func() any) *loader {
 	l := &loader{dir: dir, cfg: Default(), base: &Overlay{Origin: Origin{File: BuiltIn}}, engines: engines}
-	l.Reader = NewReader(l.dialect())
+	l.Reader = strict.NewReader(l.dialect())
 	return l
 }
 
@@ -102,7 +104,7 @@ func (l *loader) finish() (*Config, error) {
 	c := l.cfg
 	builtIn := c.Settings
 	c.Settings = *l.base.Over(&builtIn)
-	c.places = map[string]Place{}
+	c.places = map[string]strict.Place{}
 	for key, p := range l.Places() {
 		if !strings.HasPrefix(key, "recipients[") && !strings.HasPrefix(key, "senders[") {
 			c.places[key] = p

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"unicode"
 	"unicode/utf8"
+
+	"postern/policy/strict"
 )
 
 // Networks is an ordered list of networks with the rules of Amavis' IP lists:
@@ -170,9 +172,9 @@ const maxEntry = 1000
 func (e listEntry) check() error {
 	switch {
 	case len(e.text) > maxEntry || !utf8.ValidString(e.text) || strings.ContainsFunc(e.text, unicode.IsControl):
-		return fmt.Errorf("this is no entry of a list: %s", quote(e.text))
+		return fmt.Errorf("this is no entry of a list: %s", strict.Quote(e.text))
 	case strings.HasPrefix(e.text, "file:"):
-		return fmt.Errorf("%s: a list cannot name another one", quote(e.text))
+		return fmt.Errorf("%s: a list cannot name another one", strict.Quote(e.text))
 	}
 	return nil
 }

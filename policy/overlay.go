@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+
+	"postern/policy/strict"
 )
 
 // Origin is the place a value comes from.
@@ -43,7 +45,7 @@ type overlayValue struct {
 	leaf   int
 	value  reflect.Value
 	origin Origin
-	at     Place
+	at     strict.Place
 }
 
 // Over returns a copy of base with the values of o laid over it: mappings
@@ -176,7 +178,7 @@ func (ls *leaves) add(t reflect.Type, prefix string, index []int) {
 		if !f.IsExported() {
 			continue
 		}
-		name, inline := FieldName(f)
+		name, inline := strict.FieldName(f)
 		at := append(slices.Clone(index), i)
 		switch {
 		case inline:

@@ -9,7 +9,15 @@ import (
 	"slices"
 
 	"postern/filter/mail"
+	"postern/policy/strict"
 )
+
+// Mistake is one thing wrong in the configuration, told to people.
+type Mistake = strict.Mistake
+
+// ConfigError is all that is wrong in a configuration, in the order of the
+// files.
+type ConfigError = strict.Error
 
 // Direction is the way of a message as seen from our domains: originating
 // combined with whether the recipient is local.

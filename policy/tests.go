@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"postern/filter/mail"
+	"postern/policy/strict"
 )
 
 // Test is one case of a policy test: an envelope, what the checks are to have
@@ -35,8 +36,8 @@ type Test struct {
 
 	Origin Origin `yaml:"-"`
 
-	key    string           // of this case in places: "tests[0]"
-	places map[string]Place // of all keys of the file
+	key    string                  // of this case in places: "tests[0]"
+	places map[string]strict.Place // of all keys of the file
 }
 
 // TestWant is what a Test compares: only the keys that are given. A list is in
@@ -82,7 +83,7 @@ func (f *TestFinding) UnmarshalText(text []byte) error {
 		}
 	}
 	if f.Category == mail.CatchAll {
-		return errors.New("want " + or(known) + " and a name")
+		return errors.New("want " + strict.Or(known) + " and a name")
 	}
 	if f.Category == mail.Unchecked {
 		minor, ok := testUnchecked[f.Name]
@@ -144,7 +145,7 @@ func (l *loader) test(t *Test) {
 	missing("from", `name the sender; "" is the null sender`)
 	missing("want", "say what must come of the mail")
 	if _, err := netip.ParseAddr(t.Client); err != nil && t.Client != "" {
-		l.At(t.key+".client", "want an IP address, not "+quote(t.Client), "leave it out for an unknown client")
+		l.At(t.key+".client", "want an IP address, not "+strict.Quote(t.Client), "leave it out for an unknown client")
 	}
 	if t.Want.Report == "none" {
 		t.Want.Report = ""

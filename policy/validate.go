@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/idna"
 
 	"postern/filter/mail"
+	"postern/policy/strict"
 )
 
 // validate judges the configuration as a whole, fills what depends on the
@@ -38,13 +39,13 @@ func (l *loader) validate() {
 	c.Spool.Dir = l.resolve(c.Spool.Dir)
 	switch c.Log.To {
 	case "", "stdout", "-":
-		l.At("log.to", "want stderr, syslog or a file, not "+quote(c.Log.To), "")
+		l.At("log.to", "want stderr, syslog or a file, not "+strict.Quote(c.Log.To), "")
 	case "stderr", "syslog":
 	default:
 		c.Log.To = l.resolve(c.Log.To)
 	}
 	if !logIdent.MatchString(c.Log.Ident) {
-		l.At("log.ident", "want one word, not "+quote(c.Log.Ident), "")
+		l.At("log.ident", "want one word, not "+strict.Quote(c.Log.Ident), "")
 	}
 }
 
@@ -68,7 +69,7 @@ func (l *loader) names() {
 	}
 	name, problem := parseDomain(c.Hostname)
 	if _, err := netip.ParseAddr(c.Hostname); err == nil {
-		problem = "want a name, not the address " + quote(c.Hostname)
+		problem = "want a name, not the address " + strict.Quote(c.Hostname)
 	}
 	switch {
 	case problem == "":
@@ -199,10 +200,10 @@ func (l *loader) bankExists(key, name string) {
 	}
 	known := slices.Sorted(maps.Keys(l.cfg.Banks))
 	hint := "defined are " + strings.Join(known, ", ")
-	if near := nearest(name, known); near != "" {
-		hint = "nearest is " + quote(near)
+	if near := strict.Nearest(name, known); near != "" {
+		hint = "nearest is " + strict.Quote(near)
 	}
-	l.At(key, "there is no bank "+quote(name), hint)
+	l.At(key, "there is no bank "+strict.Quote(name), hint)
 }
 
 // banks checks the base and the banks.
@@ -240,7 +241,7 @@ func checkSetting(key string, value any) (what, hint string) {
 	case "virus.fakes_sender":
 		for _, p := range value.([]string) {
 			if _, err := path.Match(p, ""); err != nil || p == "" {
-				return quote(p) + " is no shell pattern", `for example "*Phish*"; a bracket must be closed`
+				return strict.Quote(p) + " is no shell pattern", `for example "*Phish*"; a bracket must be closed`
 			}
 		}
 	}
@@ -307,7 +308,7 @@ func (l *loader) keys() {
 			l.At(key+".selector", strings.Replace(problem, "domain", "selector", 1), "")
 		case strings.Contains(selector, "_domainkey"):
 			short, _, _ := strings.Cut(selector, "._domainkey")
-			l.At(key+".selector", quote(selector)+" holds more than the selector", "write "+short)
+			l.At(key+".selector", strict.Quote(selector)+" holds more than the selector", "write "+short)
 		default:
 			k.Selector = selector
 		}
@@ -386,26 +387,26 @@ func parseDomain(s string) (name, problem string) {
 	case s == "":
 		return s, "empty domain name"
 	case strings.Contains(s, "@"):
-		return s, "want a domain, not the address " + quote(s)
+		return s, "want a domain, not the address " + strict.Quote(s)
 	case strings.ContainsAny(s, " \t"):
-		return s, "blank in the domain " + quote(s)
+		return s, "blank in the domain " + strict.Quote(s)
 	case strings.ContainsAny(s, typographic):
-		return s, quote(s) + " is no domain name: " + quotesHint
+		return s, strict.Quote(s) + " is no domain name: " + quotesHint
 	}
 	name, err := domainProfile.ToASCII(s)
 	if err != nil && mail.Address(s).ASCII() {
-		return s, quote(s) + " is no domain name"
+		return s, strict.Quote(s) + " is no domain name"
 	}
 	if err != nil {
-		return s, quote(s) + " is no valid international domain name"
+		return s, strict.Quote(s) + " is no valid international domain name"
 	}
 	name = strings.ToLower(name)
 	if len(name) > 253 {
-		return s, "the domain " + quote(s) + " is longer than 253 bytes"
+		return s, "the domain " + strict.Quote(s) + " is longer than 253 bytes"
 	}
 	for label := range strings.SplitSeq(name, ".") {
 		if !domainLabel.MatchString(label) {
-			return s, quote(s) + " is no domain name"
+			return s, strict.Quote(s) + " is no domain name"
 		}
 	}
 	return name, ""
@@ -426,7 +427,7 @@ func parseAddress(s string) (a mail.Address, problem string) {
 	}
 	local, domain := mail.Address(s).Split()
 	if domain == "" || !localPart.MatchString(local) {
-		return "", "want an address, not " + quote(s)
+		return "", "want an address, not " + strict.Quote(s)
 	}
 	domain, problem = parseDomain(domain)
 	if problem != "" {

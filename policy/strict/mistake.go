@@ -1,4 +1,4 @@
-package policy
+package strict
 
 import (
 	"cmp"
@@ -94,23 +94,23 @@ func (r *Reader) BadBelow(key string) bool {
 	return false
 }
 
-// Err returns all mistakes as one [ConfigError], or nil.
+// Err returns all mistakes as one [Error], or nil.
 func (r *Reader) Err() error {
 	if len(r.mistakes) == 0 {
 		return nil
 	}
 	sortMistakes(r.mistakes, r.files)
-	return &ConfigError{slices.Compact(r.mistakes)}
+	return &Error{slices.Compact(r.mistakes)}
 }
 
-// ConfigError is all that is wrong in a configuration, in the order of the
+// Error is all that is wrong in a configuration, in the order of the
 // files.
-type ConfigError struct {
+type Error struct {
 	Mistakes []Mistake
 }
 
 // Error returns one line for each mistake.
-func (e *ConfigError) Error() string {
+func (e *Error) Error() string {
 	lines := make([]string, len(e.Mistakes))
 	for i, m := range e.Mistakes {
 		lines[i] = m.String()
@@ -128,9 +128,9 @@ func sortMistakes(ms []Mistake, files []string) {
 	})
 }
 
-// nearest returns the known word that is most like word, or "" when none is
+// Nearest returns the known word that is most like word, or "" when none is
 // like it.
-func nearest(word string, known []string) string {
+func Nearest(word string, known []string) string {
 	best, bestDist := "", len(word)
 	for _, k := range known {
 		d := distance(strings.ToLower(word), strings.ToLower(k))
@@ -171,8 +171,8 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// quote returns s in quotes, escaped and bounded for one line.
-func quote(s string) string {
+// Quote returns s in quotes, escaped and bounded for one line.
+func Quote(s string) string {
 	const limit = 60
 	if r := []rune(s); len(r) > limit {
 		s = string(r[:limit]) + "..."
@@ -180,8 +180,8 @@ func quote(s string) string {
 	return strconv.Quote(s)
 }
 
-// or joins words as in "a, b or c".
-func or(words []string) string {
+// Or joins words as in "a, b or c".
+func Or(words []string) string {
 	if len(words) < 2 {
 		return strings.Join(words, "")
 	}

@@ -1,4 +1,4 @@
-package policy
+package strict
 
 // From the octets of a file to its tree of nodes, and what the YAML package
 // says of files that are none.
@@ -43,7 +43,7 @@ func (r *Reader) Read(name string, data []byte, into any) {
 		if top.Kind != yaml.MappingNode {
 			hint := `the file is made of lines like "key: value"`
 			if m := tightColon.FindStringSubmatch(top.Value); m != nil {
-				hint = "write " + quote(m[1]+": "+m[2]) + ", with a blank"
+				hint = "write " + Quote(m[1]+": "+m[2]) + ", with a blank"
 			}
 			if strings.Contains(top.Value, ";") {
 				hint += "; is this the configuration of another program?"
@@ -119,7 +119,7 @@ func (r *Reader) syntax(err error, data []byte) {
 		name, _, _ = strings.Cut(name, "'")
 		before, _, _ := bytes.Cut(data, []byte("*"+name))
 		line = bytes.Count(before, []byte("\n")) + 1
-		what = "alias " + quote("*"+name) + " is not read here"
+		what = "alias " + Quote("*"+name) + " is not read here"
 	}
 	line = max(line, 1)
 	hint := ""

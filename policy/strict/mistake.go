@@ -94,17 +94,17 @@ func (r *Reader) BadBelow(key string) bool {
 	return false
 }
 
-// Err returns all mistakes as one [Error], or nil.
+// Err returns all mistakes so far as one [Error], or nil.
 func (r *Reader) Err() error {
 	if len(r.mistakes) == 0 {
 		return nil
 	}
 	sortMistakes(r.mistakes, r.files)
-	return &Error{slices.Compact(r.mistakes)}
+	r.mistakes = slices.Compact(r.mistakes)
+	return &Error{slices.Clone(r.mistakes)}
 }
 
-// Error is all that is wrong in a configuration, in the order of the
-// files.
+// Error is all that is wrong in a configuration, in the order of the files.
 type Error struct {
 	Mistakes []Mistake
 }

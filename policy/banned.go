@@ -118,69 +118,126 @@ const (
 	MarkPartial        FileMark = "partial"
 )
 
+// fileMarks are the marks in the order in which they are told.
+var fileMarks = []string{string(MarkEncrypted), string(MarkUndecipherable), string(MarkAmbiguous), string(MarkDirectory), string(MarkLink), string(MarkSpecial),
+	string(MarkMacros), string(MarkDataURI), string(MarkSmuggling), string(MarkExternalBody), string(MarkPartial)}
+
 // markFlags are the marks that are flags of a part; the others are facts.
 var markFlags = map[FileMark]mail.PartFlags{
 	MarkEncrypted: mail.PartEncrypted, MarkUndecipherable: mail.PartUndecipherable, MarkAmbiguous: mail.PartAmbiguous,
 	MarkDirectory: mail.PartDirectory, MarkLink: mail.PartLink, MarkSpecial: mail.PartSpecial,
 }
 
-// maxBanned bounds the findings about one message. More say no more.
+// maxBanned bounds the files of one message that are told. More say no more.
 const maxBanned = 10
 
 // BannedFindings tests the files of a message by the rules of each recipient.
 // There is a finding for each file that is banned: for all recipients together
-// when they have the same rules, else for each. Recipients who bypass the
-// check are left out. root is the message.
+// when they have equal rules from one place, else for each. Recipients who
+// bypass the check are left out. root is the message.
 func BannedFindings(sel *Selection, root *mail.Part) []mail.Finding {
-	var groups [][]int // recipients with the same rules
+	const none = -1
+	groups := make([]bannedGroup, 0, 4)
+	groupOf := make([]int, 0, 16) // by recipient
 	for i := range sel.Rcpts {
 		b := &sel.Rcpts[i].Settings.Banned
 		if b.Bypass || len(b.Rules) == 0 {
+			groupOf = append(groupOf, none)
 			continue
 		}
-		same := func(g []int) bool { return sameRules(sel.Rcpts[g[0]].Settings.Banned.Rules, b.Rules) }
-		if k := slices.IndexFunc(groups, same); k >= 0 {
-			groups[k] = append(groups[k], i)
-		} else {
-			groups = append(groups, []int{i})
+		origin := sel.Rcpts[i].Settings.Origin("banned.rules")
+		k := slices.IndexFunc(groups, func(g bannedGroup) bool { return g.origin == origin && equalRules(g.rules, b.Rules) })
+		if k < 0 {
+			k = len(groups)
+			groups = append(groups, bannedGroup{rules: b.Rules, origin: origin})
 		}
+		groups[k].size++
+		groupOf = append(groupOf, k)
 	}
 	var out []mail.Finding
-	for _, g := range groups {
-		s := sel.Rcpts[g[0]].Settings
-		found := s.bannedFiles(root)
-		if len(g) == len(sel.Rcpts) {
-			return found
+	for k := range groups {
+		g := &groups[k]
+		if j := slices.IndexFunc(groups[:k], func(h bannedGroup) bool { return equalRules(h.rules, g.rules) }); j >= 0 {
+			g.files = groups[j].files
+		} else {
+			g.files = bannedFiles(g.rules, root)
 		}
-		for _, i := range g {
-			for _, f := range found {
-				f.Rcpt = i
-				out = append(out, f)
+		if g.size == len(sel.Rcpts) {
+			return g.findings(out, mail.AllRcpts)
+		}
+		for i, of := range groupOf {
+			if of == k {
+				out = g.findings(out, i)
 			}
 		}
 	}
 	return out
 }
 
-// sameRules reports whether a and b are one list.
-func sameRules(a, b []BannedRule) bool { return len(a) == len(b) && &a[0] == &b[0] }
+// bannedGroup are recipients with equal rules from one place.
+type bannedGroup struct {
+	rules  []BannedRule
+	origin Origin
+	size   int // recipients
+	files  []bannedFile
+}
 
-// bannedFiles returns the findings for recipients with these settings.
-func (s *Settings) bannedFiles(root *mail.Part) []mail.Finding {
-	w := &bannedWalk{rules: withBuiltIn(s.Banned.Rules)}
-	w.part(root, decision{rule: len(w.rules)})
-	out := make([]mail.Finding, 0, len(w.found))
-	for _, d := range w.found {
-		r := &w.rules[d.rule]
-		name := partText(d.part)
-		if r.Comment != "" {
-			name = r.Comment + ":" + name
-		}
+// findings adds one for each file that is banned for the group.
+func (g *bannedGroup) findings(out []mail.Finding, rcpt int) []mail.Finding {
+	for _, f := range g.files {
 		out = append(out, mail.Finding{
-			Category: mail.Banned, Check: "banned", Name: name, Part: d.part.Path(),
-			Detail: fmt.Sprintf("banned.rules, %s: %s", s.Origin("banned.rules").source(), cut(r.Block.String(), 200)),
-			Rcpt:   mail.AllRcpts,
+			Category: mail.Banned, Check: "banned", Name: f.Name(), Part: f.Part.Path(),
+			Detail: fmt.Sprintf("banned.rules, %s: %s", g.origin.source(), f.Why()),
+			Rcpt:   rcpt,
 		})
+	}
+	return out
+}
+
+// equalRules reports whether two lists say the same.
+func equalRules(a, b []BannedRule) bool {
+	if len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) {
+		return true // one list, as recipients of one bank have it
+	}
+	return slices.EqualFunc(a, b, func(x, y BannedRule) bool {
+		return x.BuiltIn == y.BuiltIn && x.Comment == y.Comment && x.Block.equal(&y.Block) && x.Allow.equal(&y.Allow)
+	})
+}
+
+func (f *FileMatch) equal(o *FileMatch) bool {
+	return slices.Equal(f.Name, o.Name) && slices.Equal(f.Type, o.Type) && slices.Equal(f.Media, o.Media) && slices.Equal(f.Is, o.Is) &&
+		slices.Equal(f.Inside, o.Inside) && f.Depth == o.Depth && slices.Equal(f.Amavis, o.Amavis)
+}
+
+// bannedFile is a file that may not pass, and the first rule that fits it.
+type bannedFile struct {
+	Part *mail.Part
+	Rule *BannedRule
+}
+
+// Name describes the file as the log and replies call it: the comment of the
+// rule, then media types, short types and names as Amavis' macro %F gives
+// them. It is foreign text of up to about 1,000 octets.
+func (f bannedFile) Name() string {
+	if f.Rule.Comment != "" {
+		return f.Rule.Comment + ":" + partText(f.Part)
+	}
+	return partText(f.Part)
+}
+
+// Why returns what the rule says, as in a file and bounded for one line.
+func (f bannedFile) Why() string { return cut(f.Rule.Block.String(), 200) }
+
+// bannedFiles tests the files of a message: every file in it, also those
+// inside archives, documents and attached messages. The first rule that fits
+// decides. It returns those that are blocked, up to ten, in the order of the
+// message. root is the message.
+func bannedFiles(rules []BannedRule, root *mail.Part) []bannedFile {
+	w := &bannedWalk{rules: withBuiltIn(rules)}
+	w.part(root, decision{rule: len(w.rules)})
+	var out []bannedFile
+	for _, d := range w.found {
+		out = append(out, bannedFile{d.part, &w.rules[d.rule]})
 	}
 	return out
 }

@@ -229,6 +229,59 @@ recipients:
 	}
 }
 
+// TestBannedEqualRules: whether recipients share a finding hangs on what their
+// rules say and where they stand, not on whether it is the same list: settings
+// from a database are new for every message.
+func TestBannedEqualRules(t *testing.T) {
+	t.Parallel()
+	const rules = "settings: {banned: {rules: [{block: {name: '*.pdf', is: encrypted}}, {block: {type: pdf}, comment: no pdf}]}}"
+	one, two := mustParse(t, rules).Settings, mustParse(t, rules).Settings
+	elsewhere := mustParse(t, "\n"+rules).Settings
+	root := tree("1|multipart/mixed", "1/1||pdf|a.pdf")
+	for _, tt := range []struct {
+		rcpts []*Settings
+		want  string
+	}{
+		{[]*Settings{&one, &two}, "-1 base settings (postern.yaml:1)"},
+		{[]*Settings{&one, &elsewhere, &two}, "0 base settings (postern.yaml:1); 2 base settings (postern.yaml:1); 1 base settings (postern.yaml:2)"},
+	} {
+		sel := &Selection{Settings: tt.rcpts[0]}
+		for _, s := range tt.rcpts {
+			sel.Rcpts = append(sel.Rcpts, RcptSelection{Settings: s})
+		}
+		var got []string
+		for _, f := range BannedFindings(sel, root) {
+			place, _, _ := strings.Cut(strings.TrimPrefix(f.Detail, "banned.rules, "), ": {")
+			got = append(got, fmt.Sprint(f.Rcpt, " ", place))
+		}
+		if s := strings.Join(got, "; "); s != tt.want {
+			t.Errorf("got %s, want %s", s, tt.want)
+		}
+	}
+	changed := []func(*BannedRule){
+		func(r *BannedRule) { r.Block.Name = []NamePattern{"*.doc"} },
+		func(r *BannedRule) { r.Block.Type = []FileType{"pdf"} },
+		func(r *BannedRule) { r.Block.Media = []MediaPattern{"text/plain"} },
+		func(r *BannedRule) { r.Block.Is = nil },
+		func(r *BannedRule) { r.Block.Inside = []ContainerPattern{"zip"} },
+		func(r *BannedRule) { r.Block.Depth = 1 },
+		func(r *BannedRule) { r.Block.Amavis = []AmavisPattern{"/x/"} },
+		func(r *BannedRule) { r.Allow, r.Block = r.Block, r.Allow },
+		func(r *BannedRule) { r.BuiltIn = true },
+		func(r *BannedRule) { r.Comment = "x" },
+	}
+	for i, change := range changed {
+		rules := slices.Clone(one.Banned.Rules)
+		change(&rules[0])
+		if equalRules(rules, one.Banned.Rules) {
+			t.Errorf("change %d: %s counts as %s", i, rules[0], one.Banned.Rules[0])
+		}
+	}
+	if !equalRules(nil, []BannedRule{}) || equalRules(nil, one.Banned.Rules) {
+		t.Error("no rules are not like no rules")
+	}
+}
+
 // TestBannedBounds: hostile messages give short and few findings.
 func TestBannedBounds(t *testing.T) {
 	t.Parallel()
@@ -245,7 +298,8 @@ func TestBannedBounds(t *testing.T) {
 		t.Errorf("%d findings, want %d", len(got), maxBanned)
 	}
 	c := mustParse(t, "")
-	for _, f := range c.Settings.bannedFiles(root) {
+	sel := &Selection{Settings: &c.Settings, Rcpts: []RcptSelection{{Settings: &c.Settings}}}
+	for _, f := range BannedFindings(sel, root) {
 		if len(f.Name) > 1000 || len(f.Detail) > 500 {
 			t.Errorf("name of %d octets, detail of %d", len(f.Name), len(f.Detail))
 		}

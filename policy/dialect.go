@@ -25,9 +25,8 @@ var words = map[reflect.Type][]string{
 	reflect.TypeFor[mail.Input]():  {string(mail.InputLMTP), string(mail.InputSMTP), string(mail.InputMilter), string(mail.InputAMPDP)},
 	reflect.TypeFor[BareNewline](): {string(BareNewlineNormalize), string(BareNewlineReject)},
 	reflect.TypeFor[LogFormat]():   {string(LogText), string(LogJSON)},
-	reflect.TypeFor[FileMark](): {string(MarkEncrypted), string(MarkUndecipherable), string(MarkAmbiguous), string(MarkDirectory), string(MarkLink), string(MarkSpecial),
-		string(MarkMacros), string(MarkDataURI), string(MarkSmuggling), string(MarkExternalBody), string(MarkPartial)},
-	reflect.TypeFor[LogLevel](): {string(LogDebug), string(LogInfo), string(LogWarning), string(LogError)},
+	reflect.TypeFor[FileMark]():    fileMarks,
+	reflect.TypeFor[LogLevel]():    {string(LogDebug), string(LogInfo), string(LogWarning), string(LogError)},
 }
 
 func (l *loader) dialect() strict.Dialect {

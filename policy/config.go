@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"postern/filter/mail"
+	"postern/policy/banned"
 	"postern/policy/strict"
 )
 
@@ -297,7 +298,7 @@ func Default() *Config {
 			NotifyTo:  "smtp://127.0.0.1:10025",
 			OnError:   OnErrorTempfail,
 			Virus:     VirusSettings{CategorySettings: CategorySettings{Destiny: Reject, SubjectTag: "***INFECTED*** "}},
-			Banned:    BannedSettings{CategorySettings: CategorySettings{Destiny: Reject}, Rules: builtInRules},
+			Banned:    BannedSettings{CategorySettings: CategorySettings{Destiny: Reject}, Rules: banned.BuiltIn()},
 			Spam:      SpamSettings{CategorySettings: CategorySettings{Destiny: Reject}, TagLevel: 2, Tag2Level: 6.31, KillLevel: 6.31},
 			BadHeader: CategorySettings{Destiny: Pass},
 			Unchecked: CategorySettings{Destiny: Pass, SubjectTag: "***UNCHECKED*** "},

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"sync"
 
+	"postern/policy/banned"
 	"postern/policy/strict"
 )
 
@@ -147,7 +148,7 @@ func (s *Settings) clone() *Settings {
 // which nobody writes to, are shared: they are long, and equal ones are told
 // fastest when they are the same.
 func cloneLeaf(v reflect.Value) reflect.Value {
-	if v.Kind() != reflect.Slice || v.IsNil() || v.Type() == reflect.TypeFor[[]BannedRule]() {
+	if v.Kind() != reflect.Slice || v.IsNil() || v.Type() == reflect.TypeFor[[]banned.Rule]() {
 		return v
 	}
 	c := reflect.MakeSlice(v.Type(), v.Len(), v.Len())

@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+
+	"postern/policy/banned"
 )
 
 // mustParse reads one file that must be right.
@@ -226,7 +228,7 @@ func TestSettingsKinds(t *testing.T) {
 		if f.Kind() == reflect.Slice {
 			f = f.Elem()
 		}
-		if f == reflect.TypeFor[BannedRule]() {
+		if f == reflect.TypeFor[banned.Rule]() {
 			continue
 		}
 		switch f.Kind() {

@@ -1,6 +1,9 @@
 package policy
 
-import "postern/filter/mail"
+import (
+	"postern/filter/mail"
+	"postern/policy/banned"
+)
 
 // Destiny is what becomes of a message in a category (Amavis: D_PASS, ...).
 type Destiny string
@@ -76,6 +79,37 @@ type VirusSettings struct {
 	// Virus names whose senders are forged, so that no report is sent;
 	// shell patterns, for example "*Phish*".
 	FakesSender []string `yaml:"fakes_sender"`
+}
+
+// BannedSettings are for category BANNED.
+type BannedSettings struct {
+	CategorySettings `yaml:",inline"`
+	// Which files may not pass. Every file of a message is tested, also those
+	// inside archives, documents and attached messages: the first rule that
+	// fits decides, and a file that no rule fits may pass. A list replaces the
+	// one below it; built_in: true stands for the built-in rules.
+	//
+	// The built-in rules block, in this order: names with two extensions of
+	// which the last is a program, and names that end in a class id, because
+	// Windows hides the part that counts; the media types of Windows programs
+	// and HTML applications; the extensions that Windows always ran; Windows
+	// programs by content, whatever their name (these five are Debian's
+	// rules for Amavis); scripts that run on a click, also in a zip;
+	// shortcuts and settings files that start something else; packages,
+	// libraries and add-ins that install or are programs; disk images and notebooks, which take
+	// the mark of the internet from what is in them; the same by content;
+	// and pieces of a message, which no filter can see whole. The large mail
+	// services refuse nearly all of these too.
+	//
+	// Not blocked are documents with macros, HTML pages and archives with a
+	// password: ordinary business mail has them. Block them where you can:
+	//
+	//	rules:
+	//	  - {allow: {name: "setup-*.exe", inside: [zip, 7z]}, comment: our own updates}
+	//	  - {block: {is: [macros, html-smuggling, encrypted]}}
+	//	  - {block: {name: ["*.wmf", "/^invoice.*[.]html?$/i"]}}
+	//	  - {built_in: true}
+	Rules []banned.Rule `yaml:"rules"`
 }
 
 // SpamSettings are for categories SPAM and SPAMMY.

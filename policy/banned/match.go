@@ -1,4 +1,4 @@
-package policy
+package banned
 
 // How banned rules are written and tested.
 

@@ -1,18 +1,22 @@
-package policy
+package banned
 
 import (
 	"strings"
 	"sync"
 )
 
-// builtInRules are the default of banned.rules. The comment of that key says
+// BuiltIn returns the rules that built_in: true stands for. Nobody writes to
+// them.
+func BuiltIn() []Rule { return builtIn }
+
+// builtIn are the default of banned.rules. The comment of that key says
 // why each of them is there.
-var builtInRules = compiledRules(
+var builtIn = compiledRules(
 	blockNames(`/[.][^./]*[.](exe|vbs|pif|scr|bat|cmd|com|cpl|dll)$/i`),
 	blockNames(`/[{][0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}[}]?$/i`),
-	BannedRule{Block: FileMatch{Media: []MediaPattern{"application/x-msdownload", "application/x-msdos-program", "application/hta"}}},
+	Rule{Block: FileMatch{Media: []MediaPattern{"application/x-msdownload", "application/x-msdos-program", "application/hta"}}},
 	blockNames("*.exe", "*.vbs", "*.pif", "*.scr", "*.bat", "*.cmd", "*.com", "*.cpl"),
-	BannedRule{Block: FileMatch{Type: []FileType{"exe-ms"}}},
+	Rule{Block: FileMatch{Type: []FileType{"exe-ms"}}},
 
 	blockNames("*.hta", "*.js", "*.jse", "*.vb", "*.vbe", "*.wsf", "*.wsh", "*.wsc", "*.sct", "*.ps1", "*.ps1xml", "*.psm1", "*.msh", "*.mjs", "*.ws", "*.pyw", "*.pyz"),
 	blockNames("*.lnk", "*.url", "*.website", "*.scf", "*.library-ms", "*.search-ms", "*.searchconnector-ms", "*.settingcontent-ms",
@@ -20,18 +24,18 @@ var builtInRules = compiledRules(
 	blockNames("*.msi", "*.msp", "*.mst", "*.msix", "*.msixbundle", "*.appx", "*.appxbundle", "*.appinstaller", "*.application",
 		"*.xll", "*.jar", "*.jnlp", "*.msu", "*.xbap", "*.diagcfg", "*.diagpkg", "*.dll", "*.ocx", "*.sys", "*.ex_", "*.chm", "*.hlp"),
 	blockNames("*.iso", "*.img", "*.vhd", "*.vhdx", "*.one", "*.onepkg"),
-	BannedRule{Block: FileMatch{Type: []FileType{"dll", "lnk", "hta", "chm", "msi", "iso", "vhd", "vhdx", "one"}}},
-	BannedRule{Block: FileMatch{Is: []FileMark{MarkPartial}}},
+	Rule{Block: FileMatch{Type: []FileType{"dll", "lnk", "hta", "chm", "msi", "iso", "vhd", "vhdx", "one"}}},
+	Rule{Block: FileMatch{Is: []FileMark{MarkPartial}}},
 )
 
-func blockNames(patterns ...NamePattern) BannedRule {
-	return BannedRule{Block: FileMatch{Name: patterns}}
+func blockNames(patterns ...NamePattern) Rule {
+	return Rule{Block: FileMatch{Name: patterns}}
 }
 
-func compiledRules(rules ...BannedRule) []BannedRule {
+func compiledRules(rules ...Rule) []Rule {
 	for i := range rules {
 		if what, _ := rules[i].Check(); what != "" {
-			panic("policy: built-in rule: " + what)
+			panic("banned: built-in rule: " + what)
 		}
 	}
 	return rules

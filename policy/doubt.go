@@ -197,7 +197,7 @@ func (d *doubts) onlyExclusions() {
 func (d *doubts) ownClients() {
 	c := d.cfg
 	originating := func(r clientRule) bool {
-		s := c.selector.base
+		s := c.selector.base.settings
 		for _, o := range r.banks {
 			s = o.Over(s)
 		}

@@ -59,6 +59,8 @@ type Selection struct {
 	// Unanswerable says that nobody waits for an answer to the message: it is
 	// a report, or a list or a program sent it. Who has the message sets it.
 	Unanswerable bool
+
+	layer *layer // that Settings are of, for the overlays that come next
 }
 
 // RcptSelection is the part of a Selection that belongs to one recipient.

@@ -14,9 +14,9 @@ import (
 
 // selector is what [Config.Select] needs of a configuration in a form that is
 // fast to ask. Nobody writes to it once the configuration is in use, except
-// for the cache, which guards itself.
+// for the layers, which guard themselves.
 type selector struct {
-	base    *Settings
+	base    *layer // the settings that no overlay has changed
 	domain  string // of addresses without one
 	local   *Domains
 	clients []clientRule
@@ -25,8 +25,7 @@ type selector struct {
 	senders, recipients *overlayTable
 	foreign             []Lookup // recipients, outside the configuration
 	timeout             time.Duration
-
-	cache overlayCache
+	layers              atomic.Int64 // kept so far
 }
 
 // clientRule loads banks for the clients in some networks.
@@ -64,7 +63,7 @@ const lookupTimeout = 5 * time.Second
 // their paths are relative to dir. All mistakes are reported together.
 func (c *Config) compile(dir string) error {
 	s := &selector{
-		base: &c.Settings, domain: c.Domain, timeout: lookupTimeout,
+		base: &layer{settings: &c.Settings}, domain: c.Domain, timeout: lookupTimeout,
 		senders: &overlayTable{}, recipients: &overlayTable{},
 	}
 	var errs []error
@@ -150,7 +149,8 @@ func (s *selector) complete(a mail.Address) mail.Address {
 // Path says so.
 func (c *Config) Select(ctx context.Context, req Request) (*Selection, error) {
 	s := c.selector
-	sel := &Selection{Settings: s.base, SenderLocal: s.isLocal(req.From)}
+	sel := &Selection{SenderLocal: s.isLocal(req.From)}
+	sel.settle(s.base)
 	if l := c.Listener(req.Listener); l != nil && l.Bank != "" {
 		s.load(sel, c.Bank(l.Bank), "listener "+req.Listener)
 	}
@@ -178,7 +178,7 @@ func (c *Config) Select(ctx context.Context, req Request) (*Selection, error) {
 
 	for _, o := range s.senders.lookup(s.complete(req.From)) {
 		sel.Path = append(sel.Path, ruleStep(o, "sender", req.From))
-		sel.Settings = s.cache.over(sel.Settings, o)
+		sel.settle(s.over(sel.layer, o))
 	}
 	return sel, s.selectRcpts(ctx, sel, req.Rcpts)
 }
@@ -189,8 +189,10 @@ func (s *selector) load(sel *Selection, o *Overlay, reason string) {
 		return
 	}
 	sel.Path = append(sel.Path, Step{Bank: o.Name, Reason: reason})
-	sel.Settings = s.cache.over(sel.Settings, o)
+	sel.settle(s.over(sel.layer, o))
 }
+
+func (sel *Selection) settle(l *layer) { sel.layer, sel.Settings = l, l.settings }
 
 func (s *selector) selectRcpts(ctx context.Context, sel *Selection, rcpts []mail.Address) error {
 	if len(s.foreign) > 0 {
@@ -204,12 +206,14 @@ func (s *selector) selectRcpts(ctx context.Context, sel *Selection, rcpts []mail
 	var failed error
 	for i, a := range rcpts {
 		r := &sel.Rcpts[i]
-		*r = RcptSelection{Address: a, Local: s.isLocal(a), Path: sel.Path, Settings: sel.Settings}
+		*r = RcptSelection{Address: a, Local: s.isLocal(a), Path: sel.Path}
 		r.Direction = direction(sel.Originating, r.Local)
+		at := sel.layer
 		for _, o := range s.recipients.lookup(s.complete(a)) {
 			r.Path = append(r.Path, ruleStep(o, "recipient", a))
-			r.Settings = s.cache.over(r.Settings, o)
+			at = s.over(at, o)
 		}
+		r.Settings = at.settings
 		var overlays []*Overlay
 		if failed == nil {
 			overlays, failed = s.askForeign(ctx, a)
@@ -328,34 +332,31 @@ func (o Origin) source() string {
 	return "bank " + o.Bank + " (" + place + ")"
 }
 
-// overlayCache remembers what an overlay made of settings. There are only few
-// combinations of banks and rules, so that a message costs no overlay. The
-// key of a chain of overlays is that of its links.
-type overlayCache struct {
-	made sync.Map // overlayKey to *Settings
-	n    atomic.Int64
+// layer is what a chain of overlays of the configuration made of the base, and
+// what the next ones made of it. There are only few chains of banks and rules,
+// so that a message costs no overlay. Layers are found by the overlays that
+// made them, never by the settings that they hold: those that a lookup gives
+// are new for every message, and are not kept.
+type layer struct {
+	settings *Settings
+	above    sync.Map // *Overlay to *layer
 }
 
-type overlayKey struct {
-	base *Settings
-	over *Overlay
-}
+// maxLayers bounds what is kept: a request may name banks in any order.
+const maxLayers = 1 << 14
 
-// maxCached bounds the cache: a request may name banks in any order.
-const maxCached = 1 << 14
-
-func (c *overlayCache) over(base *Settings, o *Overlay) *Settings {
-	key := overlayKey{base, o}
-	if s, ok := c.made.Load(key); ok {
-		return s.(*Settings)
+// over returns the layer that o, of the configuration, makes above l.
+func (s *selector) over(l *layer, o *Overlay) *layer {
+	if above, ok := l.above.Load(o); ok {
+		return above.(*layer)
 	}
-	s := o.Over(base)
-	if c.n.Load() >= maxCached {
-		return s
+	made := &layer{settings: o.Over(l.settings)}
+	if s.layers.Load() >= maxLayers {
+		return made
 	}
-	kept, loaded := c.made.LoadOrStore(key, s)
+	kept, loaded := l.above.LoadOrStore(o, made)
 	if !loaded {
-		c.n.Add(1)
+		s.layers.Add(1)
 	}
-	return kept.(*Settings)
+	return kept.(*layer)
 }

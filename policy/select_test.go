@@ -455,18 +455,32 @@ func TestSelectConcurrently(t *testing.T) {
 	wg.Wait()
 }
 
-func TestCacheIsBounded(t *testing.T) {
+// Layers are kept for overlays of the configuration, up to a bound, and not for
+// what a lookup gives, which is new for every message.
+func TestLayers(t *testing.T) {
 	t.Parallel()
-	var c overlayCache
 	o := builtInBank("A")
-	c.n.Store(maxCached)
-	base := &Settings{}
-	if a, b := c.over(base, o), c.over(base, o); a == b || !a.Originating || !b.Originating {
-		t.Error("a full cache took more, or gave wrong settings")
+	s := &selector{base: &layer{settings: &Settings{}}}
+	s.layers.Store(maxLayers)
+	if a, b := s.over(s.base, o), s.over(s.base, o); a == b || !a.settings.Originating || !b.settings.Originating {
+		t.Error("more than the bound was kept, or gave wrong settings")
 	}
-	c.n.Store(0)
-	if a, b := c.over(base, o), c.over(base, o); a != b {
-		t.Error("not cached")
+	s.layers.Store(0)
+	if a, b := s.over(s.base, o), s.over(s.base, o); a != b {
+		t.Error("not kept")
+	}
+	c := parse(t, "banks: {ORIGINATING: {spam: {lover: true}}}\nrecipients: [{match: ., settings: {virus: {lover: true}}}]")
+	c.AddLookup(lookupFunc(func(context.Context, mail.Address) ([]*Overlay, error) { return []*Overlay{builtInBank("new")}, nil }))
+	for range 5 {
+		sel := selected(t, c, Request{Listener: "127.0.0.1:10023", Rcpts: []mail.Address{"a@x.test", "b@x.test"}})
+		for _, r := range sel.Rcpts {
+			if s := r.Settings; !s.Spam.Lover || !s.Virus.Lover || s.Origin("originating").Bank != "new" {
+				t.Errorf("%s: %+v", r.Address, r.Path)
+			}
+		}
+	}
+	if n := c.selector.layers.Load(); n != 2 {
+		t.Errorf("%d layers are kept, want that of the bank and that of the rule", n)
 	}
 }
 

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
 	"strconv"
@@ -104,6 +105,31 @@ func (s *Settings) Value(key string) any {
 		return nil
 	}
 	return reflect.ValueOf(s).Elem().FieldByIndex(settingsLeaves().list[i].index).Interface()
+}
+
+// Fingerprint returns a text that is the same for settings whose values are all
+// equal and come from the same places, whoever made them. It is long, and not
+// for people.
+func (s *Settings) Fingerprint() string {
+	var b []byte
+	v := reflect.ValueOf(s).Elem()
+	for _, l := range settingsLeaves().list {
+		switch x := v.FieldByIndex(l.index).Interface().(type) {
+		case []string:
+			for _, text := range x {
+				b = strconv.AppendQuote(b, text)
+			}
+		case []banned.Rule:
+			for _, r := range x {
+				b = append(b, r.String()...)
+			}
+		default:
+			b = strconv.AppendQuote(b, fmt.Sprint(x))
+		}
+		o := s.Origin(l.key)
+		b = fmt.Appendf(b, "%q%q%d\n", o.Bank, o.File, o.Line)
+	}
+	return string(b)
 }
 
 // SettingsKeys returns the dotted keys of all settings in the order of the

@@ -239,6 +239,53 @@ func TestSettingsKinds(t *testing.T) {
 	}
 }
 
+// Settings are told apart by their values and places, each of them, and not by
+// who made them.
+func TestFingerprint(t *testing.T) {
+	t.Parallel()
+	const text = "settings: {virus: {fakes_sender: [a, b]}, banned: {rules: [{block: {name: '*.a'}}]}}"
+	one, two := mustParse(t, text).Settings, mustParse(t, text).Settings
+	if one.Fingerprint() != two.Fingerprint() || one.Fingerprint() != one.clone().Fingerprint() {
+		t.Error("equal settings are told apart")
+	}
+	seen := map[string]string{one.Fingerprint(): "nothing"}
+	look := func(what string, s *Settings) {
+		if same := seen[s.Fingerprint()]; same != "" {
+			t.Errorf("%s changed counts as %s changed", what, same)
+		}
+		seen[s.Fingerprint()] = what
+	}
+	for i, l := range settingsLeaves().list {
+		s := one.clone()
+		s.origins[i].Line = 99
+		look("place of "+l.key, s)
+		s = one.clone()
+		switch f := reflect.ValueOf(s).Elem().FieldByIndex(l.index); f.Kind() {
+		case reflect.Slice:
+			f.Set(reflect.MakeSlice(f.Type(), 1, 1))
+		case reflect.Bool:
+			f.SetBool(!f.Bool())
+		case reflect.Float64:
+			f.SetFloat(99)
+		default:
+			f.SetString("changed")
+		}
+		look(l.key, s)
+	}
+	split := one.clone()
+	split.Virus.FakesSender = []string{"a b"}
+	look("virus.fakes_sender in one", split)
+	split.Virus.FakesSender = []string{`a""b`}
+	look("virus.fakes_sender with quotes", split)
+}
+
+func BenchmarkFingerprint(b *testing.B) {
+	c := mustParse(b, "")
+	for b.Loop() {
+		c.Settings.Fingerprint()
+	}
+}
+
 func BenchmarkOver(b *testing.B) {
 	c := mustParse(b, "banks: {B: {virus: {destiny: pass, fakes_sender: [x]}, spam: {kill_level: 1}}}")
 	for b.Loop() {

@@ -195,8 +195,7 @@ func group[T any](ctx context.Context, s *survey, values map[string]T, general [
 	return out, nil
 }
 
-// clientKey tells clients apart by banks and settings at every listener. Equal
-// overlays over equal settings give the same pointer.
+// clientKey tells clients apart by banks and settings at every listener.
 func (s *survey) clientKey(ctx context.Context, a netip.Addr) (string, error) {
 	var b strings.Builder
 	for _, run := range s.runs {
@@ -205,7 +204,7 @@ func (s *survey) clientKey(ctx context.Context, a netip.Addr) (string, error) {
 			if err != nil {
 				return "", err
 			}
-			fmt.Fprintf(&b, "%s %p\n", sel.BankPath(), sel.Settings)
+			fmt.Fprintf(&b, "%s %s\n", sel.BankPath(), sel.Settings.Fingerprint())
 		}
 	}
 	return b.String(), nil
@@ -218,7 +217,7 @@ func (s *survey) senderKey(ctx context.Context, a mail.Address) (string, error) 
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(&b, "%v %p %s\n", sel.SenderLocal, sel.Settings, keyFor(run.filter.Policy, a))
+		fmt.Fprintf(&b, "%v %s %s\n", sel.SenderLocal, sel.Settings.Fingerprint(), keyFor(run.filter.Policy, a))
 	}
 	return b.String(), nil
 }
@@ -240,7 +239,7 @@ func (s *survey) recipientKey(ctx context.Context, a mail.Address) (string, erro
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(&b, "%v %p\n", sel.Rcpts[0].Local, sel.Rcpts[0].Settings)
+		fmt.Fprintf(&b, "%v %s\n", sel.Rcpts[0].Local, sel.Rcpts[0].Settings.Fingerprint())
 	}
 	return b.String(), nil
 }

@@ -136,21 +136,13 @@ func distinct(c []ContentCategory) []ContentCategory {
 	return slices.Compact(c)
 }
 
-// section returns the key under which the settings of a category stand.
+// section returns the key under which the settings that hold for a category
+// stand; SPAMMY has those of SPAM.
 func section(c mail.Category) string {
-	switch c {
-	case mail.Infected:
-		return "virus"
-	case mail.Banned:
-		return "banned"
-	case mail.Unchecked:
-		return "unchecked"
-	case mail.Spam, mail.Spammy:
-		return "spam"
-	case mail.BadHeader:
-		return "bad_header"
+	if c == mail.Spammy {
+		c = mail.Spam
 	}
-	return ""
+	return CategoryKey(c)
 }
 
 // source says where a setting of a category comes from.

@@ -22,20 +22,6 @@ func found(c mail.Category, minor int) mail.Finding {
 	return mail.Finding{Category: c, Minor: minor, Name: c.String(), Rcpt: mail.AllRcpts}
 }
 
-func (s *Settings) forTest(c mail.Category) *CategorySettings {
-	switch c {
-	case mail.Infected:
-		return &s.Virus.CategorySettings
-	case mail.Banned:
-		return &s.Banned.CategorySettings
-	case mail.Unchecked:
-		return &s.Unchecked
-	case mail.Spam:
-		return &s.Spam.CategorySettings
-	}
-	return &s.BadHeader
-}
-
 // TestDecideTable walks all destinies x lover x bypass of two categories, for
 // each pair of categories that has settings.
 func TestDecideTable(t *testing.T) {
@@ -61,7 +47,7 @@ func TestDecideTable(t *testing.T) {
 func decideTwo(t *testing.T, hc mail.Category, high CategorySettings, lc mail.Category, low CategorySettings) {
 	t.Helper()
 	s := &Settings{}
-	*s.forTest(hc), *s.forTest(lc) = high, low
+	*s.category(hc), *s.category(lc) = high, low
 	minors := map[mail.Category]int{mail.Unchecked: mail.Encrypted}
 	// the lower one is found first
 	v := Decide(selectionOf(s), []mail.Finding{found(lc, minors[lc]), found(hc, minors[hc])})[0]

@@ -133,24 +133,52 @@ type DKIMSettings struct {
 	Verify bool `yaml:"verify"`
 }
 
+// CategoryKey returns the key of the settings of category c, for example
+// "virus", and the empty string for a category without settings of its own.
+func CategoryKey(c mail.Category) string {
+	switch c {
+	case mail.Infected:
+		return "virus"
+	case mail.Banned:
+		return "banned"
+	case mail.Unchecked:
+		return "unchecked"
+	case mail.Spam:
+		return "spam"
+	case mail.BadHeader:
+		return "bad_header"
+	}
+	return ""
+}
+
+// category returns the settings under the key of category c, nil where it has
+// none.
+func (s *Settings) category(c mail.Category) *CategorySettings {
+	switch c {
+	case mail.Infected:
+		return &s.Virus.CategorySettings
+	case mail.Banned:
+		return &s.Banned.CategorySettings
+	case mail.Unchecked:
+		return &s.Unchecked
+	case mail.Spam:
+		return &s.Spam.CategorySettings
+	case mail.BadHeader:
+		return &s.BadHeader
+	}
+	return nil
+}
+
 // Category returns the settings common to all categories for c. Spammy shares
 // those of Spam; categories without settings of their own pass.
 func (s *Settings) Category(c mail.Category) CategorySettings {
-	switch c {
-	case mail.Infected:
-		return s.Virus.CategorySettings
-	case mail.Banned:
-		return s.Banned.CategorySettings
-	case mail.Spam:
-		return s.Spam.CategorySettings
-	case mail.BadHeader:
-		return s.BadHeader
-	case mail.Unchecked:
-		return s.Unchecked
-	case mail.Spammy:
-		c := s.Spam.CategorySettings
-		c.Destiny = Pass
-		return c
+	if c == mail.Spammy {
+		shared := s.Spam.CategorySettings
+		shared.Destiny = Pass
+		return shared
+	}
+	if own := s.category(c); own != nil {
+		return *own
 	}
 	return CategorySettings{Destiny: Pass}
 }

@@ -13,16 +13,6 @@ type Change struct {
 	Origin Origin // where the value in force stands
 }
 
-// keyOf names the settings of a category.
-var keyOf = map[mail.Category]string{
-	mail.Infected: "virus", mail.Banned: "banned", mail.Unchecked: "unchecked",
-	mail.Spam: "spam", mail.BadHeader: "bad_header",
-}
-
-// CategoryKey returns the key of the settings of category c, for example
-// "virus", and the empty string for a category without settings.
-func CategoryKey(c mail.Category) string { return keyOf[c] }
-
 // Flip returns the fewest changes of settings that would turn the verdict for
 // recipient i: a blocked message would pass, one that passed in spite of a
 // finding would be rejected. It returns nil where no setting would help, as
@@ -36,19 +26,19 @@ func Flip(sel *Selection, i int, findings []mail.Finding) []Change {
 	var out []Change
 	for v.Destiny != Pass {
 		c := v.Blocking
-		key, value := keyOf[c.Category]+".destiny", string(Pass)
+		key, value := CategoryKey(c.Category)+".destiny", string(Pass)
 		if c.Category == mail.Unchecked && s.OnError != OnErrorPass && v.Destiny == Tempfail {
 			key, value = "on_error", string(OnErrorPass)
 		}
 		change := Change{key, value, s.Origin(key)}
-		if keyOf[c.Category] == "" || slices.Contains(out, change) {
+		if CategoryKey(c.Category) == "" || slices.Contains(out, change) {
 			return nil
 		}
 		out = append(out, change)
 		if key == "on_error" {
 			s.OnError = OnErrorPass
 		} else {
-			s.setDestiny(c.Category, Pass)
+			s.category(c.Category).Destiny = Pass
 		}
 		v = decideRcpt(s, i, findings, sel.Unanswerable)
 	}
@@ -58,7 +48,7 @@ func Flip(sel *Selection, i int, findings []mail.Finding) []Change {
 // flipToReject says what would block: the highest category that was let pass.
 func flipToReject(s *Settings, v *Verdict, unanswerable bool) []Change {
 	for _, c := range v.Categories {
-		key := keyOf[c.Category]
+		key := CategoryKey(c.Category)
 		if key == "" {
 			continue
 		}
@@ -73,19 +63,4 @@ func flipToReject(s *Settings, v *Verdict, unanswerable bool) []Change {
 		return out
 	}
 	return nil
-}
-
-func (s *Settings) setDestiny(c mail.Category, d Destiny) {
-	switch c {
-	case mail.Infected:
-		s.Virus.Destiny = d
-	case mail.Banned:
-		s.Banned.Destiny = d
-	case mail.Unchecked:
-		s.Unchecked.Destiny = d
-	case mail.Spam:
-		s.Spam.Destiny = d
-	case mail.BadHeader:
-		s.BadHeader.Destiny = d
-	}
 }

@@ -13,15 +13,13 @@ import (
 )
 
 // Admins returns who gets a notice: for each recipient the administrator of
-// the category that decided, or else of the highest one; each once. Mail that
-// is merely marked as SPAMMY interests nobody.
+// the category that decided, or else of the highest one; each once.
 func (r *Report) Admins() []mail.Address {
 	var out []mail.Address
 	seen := map[mail.Address]bool{"": true}
 	for i := range r.Outcomes {
-		c := r.Outcomes[i].category().Category
-		a := r.Selection.Rcpts[i].Settings.Category(c).Admin
-		if c != mail.Spammy && !seen[a] {
+		a := r.Selection.Rcpts[i].Settings.AdminFor(r.Outcomes[i].category().Category)
+		if !seen[a] {
 			seen[a] = true
 			out = append(out, a)
 		}

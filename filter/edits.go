@@ -58,7 +58,7 @@ func holdEdits(f *copyFacts) []mail.Edit {
 	}
 	for _, c := range f.verdict.Categories {
 		if c.Category == mail.Unchecked && c.Minor == mail.OverLimits {
-			return append(out, add(name, uncheckedWords[mail.OverLimits])...)
+			return append(out, add(name, mail.UncheckedPhrase(mail.OverLimits))...)
 		}
 	}
 	return out

@@ -151,7 +151,7 @@ func reasonText(v *policy.Verdict) string {
 	case mail.Banned:
 		return "BANNED: " + names
 	case mail.Unchecked:
-		return "UNCHECKED: " + uncheckedWords[c.Minor%len(uncheckedWords)]
+		return "UNCHECKED: " + mail.UncheckedPhrase(c.Minor)
 	case mail.Spam:
 		return "spam"
 	case mail.Spammy:
@@ -165,9 +165,4 @@ func reasonText(v *policy.Verdict) string {
 		return "Message size exceeds recipient's size limit"
 	}
 	return c.Category.String()
-}
-
-var uncheckedWords = [...]string{
-	mail.CheckFailed: "a check could not be done", mail.Encrypted: "encrypted",
-	mail.OverLimits: "over limits", mail.Ambiguous: "ambiguous content",
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"postern/filter/mail"
@@ -66,10 +67,7 @@ type TestWant struct {
 // TestFinding is a finding as a test file writes it.
 type TestFinding struct{ mail.Finding }
 
-var (
-	testCategories = []mail.Category{mail.Infected, mail.Banned, mail.Unchecked, mail.Spam, mail.Spammy, mail.BadHeader}
-	testUnchecked  = map[string]int{"failed": mail.CheckFailed, "encrypted": mail.Encrypted, "over-limits": mail.OverLimits, "ambiguous": mail.Ambiguous}
-)
+var testCategories = []mail.Category{mail.Infected, mail.Banned, mail.Unchecked, mail.Spam, mail.Spammy, mail.BadHeader}
 
 // UnmarshalText reads "CATEGORY name". After UNCHECKED comes one of failed,
 // encrypted, over-limits and ambiguous.
@@ -86,11 +84,11 @@ func (f *TestFinding) UnmarshalText(text []byte) error {
 		return errors.New("want " + strict.Or(known) + " and a name")
 	}
 	if f.Category == mail.Unchecked {
-		minor, ok := testUnchecked[f.Name]
-		if !ok {
-			return errors.New("want failed, encrypted, over-limits or ambiguous after UNCHECKED")
+		words := mail.UncheckedWords()
+		f.Minor = slices.Index(words, f.Name)
+		if f.Minor < 0 {
+			return errors.New("want " + strict.Or(words) + " after UNCHECKED")
 		}
-		f.Minor = minor
 	}
 	return nil
 }

@@ -278,7 +278,7 @@ func (f *inspectedFinding) text() string {
 	case mail.BadHeader.String():
 		return fmt.Sprintf("%s-%d: %s", word, f.Minor, f.Name) // the check has escaped it
 	case mail.Unchecked.String():
-		word += ", " + uncheckedMinors[f.Minor%len(uncheckedMinors)]
+		word += ", " + strings.ReplaceAll(mail.UncheckedWord(f.Minor), "-", " ")
 	case mail.Banned.String():
 		word += " " + escaped(f.Name)
 	}
@@ -286,10 +286,6 @@ func (f *inspectedFinding) text() string {
 		word += ": " + escaped(f.Why)
 	}
 	return word
-}
-
-var uncheckedMinors = [...]string{
-	mail.CheckFailed: "a check failed", mail.Encrypted: "encrypted", mail.OverLimits: "over limits", mail.Ambiguous: "ambiguous",
 }
 
 // maxShown bounds foreign text in a line, in characters.

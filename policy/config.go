@@ -187,14 +187,14 @@ type Spool struct {
 	// Folder for temporary files; empty: that of the system.
 	Dir string `yaml:"dir"`
 	// Up to this size a message stays in memory.
-	Memory Size `yaml:"memory"`
+	Memory strict.Size `yaml:"memory"`
 }
 
 // Limits bound one message and all sessions.
 type Limits struct {
 	// Size of a message; beyond it the answer is 552. It must not be below
 	// message_size_limit of Postfix.
-	MessageSize Size `yaml:"message_size"`
+	MessageSize strict.Size `yaml:"message_size"`
 	// Recipients of one message; to more the answer is 452, so that the feed
 	// sends to them in another transaction.
 	Recipients int `yaml:"recipients"`
@@ -221,7 +221,7 @@ type Limits struct {
 // UnpackLimits bound the work of taking one message apart.
 type UnpackLimits struct {
 	// Size of all that is decoded.
-	Size Size `yaml:"size"`
+	Size strict.Size `yaml:"size"`
 	// Decoded octets for each octet of the message.
 	Ratio int `yaml:"ratio"`
 	// MIME parts.
@@ -237,7 +237,7 @@ type UnpackLimits struct {
 	// Memory for all messages that are taken apart at a time. The costliest
 	// takes 64MiB and three times its size; an ordinary one that much for less
 	// than a millisecond. Who waits for it up to check_deadline gets 451.
-	Memory Size `yaml:"memory"`
+	Memory strict.Size `yaml:"memory"`
 }
 
 // Log says where the log goes.

@@ -29,7 +29,7 @@ func (c *Config) Doubts() []Mistake {
 	d.rules("senders", c.Senders)
 	d.foreignKeys()
 	// RFC 5321 section 4.5.3.1.7
-	if least := Size(64 << 10); c.Limits.MessageSize < least {
+	if least := strict.Size(64 << 10); c.Limits.MessageSize < least {
 		d.at("limits.message_size", "mail of more than "+c.Limits.MessageSize.String()+" octets is refused", "RFC 5321 wants "+least.String()+" taken; units are KiB, MiB and GiB")
 	}
 	slices.SortStableFunc(d.list, func(a, b Mistake) int {
@@ -116,7 +116,7 @@ func (d *doubts) hiddenNetworks() {
 				key = fmt.Sprintf("client_banks[%d].networks", i)
 				list = c.ClientBanks[i].Networks
 			}
-			if k := slices.Index(list, e.entry.text); k >= 0 && e.entry.file == "" {
+			if k := slices.Index(list, e.entry.Text); k >= 0 && e.entry.File == "" {
 				key += fmt.Sprintf("[%d]", k)
 			}
 			d.at(key, fmt.Sprintf("%s is never asked, since %s is in %s", e.entry, by.entry, why), "the first entry that holds an address decides: put the smaller network first")

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"postern/filter/mail"
+	"postern/policy/strict"
 )
 
 func TestParse(t *testing.T) {
@@ -60,9 +61,9 @@ engines:
 		{"absolute key", c.DKIMKeys[1].Key, "/etc/k.pem"},
 		{"quarantine", c.Quarantine.Dir, "etc/q"},
 		{"spool", c.Spool.Dir, ""},
-		{"memory", c.Spool.Memory, Size(1 << 20)},
+		{"memory", c.Spool.Memory, strict.Size(1 << 20)},
 		{"idle", c.Limits.Idle, 90 * time.Minute},
-		{"size in octets", c.Limits.MessageSize, Size(4096)},
+		{"size in octets", c.Limits.MessageSize, strict.Size(4096)},
 		{"default beside it", c.Limits.Received, 50},
 		{"log", c.Log.To, "etc/mail.log"},
 		{"engine", c.Engines["clamav"], want},
@@ -218,22 +219,6 @@ func TestArticle(t *testing.T) {
 	s := c.Bank("INT-MTA").Over(c.Bank("AM.PDP-SOCK").Over(&c.Settings))
 	if !s.DKIM.Sign || s.Virus.Admin != "postmaster@no-uce.de" || !s.Originating {
 		t.Errorf("AM.PDP-SOCK/INT-MTA does not sign and notify: %+v", s)
-	}
-}
-
-func TestSize(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]Size{"0": 0, "1": 1, "1023": 1023, "256KiB": 256 << 10, "50MiB": 50 << 20, "3GiB": 3 << 30, "9223372036854775807": 1<<63 - 1} {
-		var s Size
-		if err := s.UnmarshalText([]byte(text)); err != nil || s != want || s.String() != text {
-			t.Errorf("%q is %d, written %q (%v)", text, s, s, err)
-		}
-	}
-	for _, text := range []string{"", "KiB", "-1", "+1", "01", "1.5KiB", "1 KiB", "1kib", "1KB", "1K", "9223372036854775808", "9007199254740992KiB", "0x10", "1_000"} {
-		var s Size
-		if err := s.UnmarshalText([]byte(text)); err == nil {
-			t.Errorf("%q is taken for %d", text, s)
-		}
 	}
 }
 

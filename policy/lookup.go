@@ -11,6 +11,7 @@ import (
 	"golang.org/x/net/idna"
 
 	"postern/filter/mail"
+	"postern/policy/strict"
 )
 
 // Lookup finds the overlays for an address outside the configuration, in a
@@ -203,11 +204,11 @@ type overlayTable struct{ addressTable[*Overlay] }
 
 // addKeys enters an overlay under each key of a list, which may name files.
 func (t *overlayTable) addKeys(dir string, keys []string, o *Overlay) error {
-	entries, err := expandList(dir, keys)
+	entries, err := strict.Expand(dir, keys)
 	errs := []error{err}
 	for _, e := range entries {
-		if err := t.add(e.text, o); err != nil {
-			errs = append(errs, e.wrap(err))
+		if err := t.add(e.Text, o); err != nil {
+			errs = append(errs, e.Wrap(err))
 		}
 	}
 	return errors.Join(errs...)
@@ -240,17 +241,17 @@ type Domains struct {
 // one entry a line and comments after "#". Paths are relative to dir. All
 // mistakes are reported together.
 func ParseDomains(dir string, list []string) (*Domains, error) {
-	entries, err := expandList(dir, list)
+	entries, err := strict.Expand(dir, list)
 	errs := []error{err}
 	d := &Domains{exact: map[string]int{}, below: map[string]int{}}
 	for i, e := range entries {
 		rank := 2 * i
-		name, not := strings.CutPrefix(e.text, "!")
+		name, not := strings.CutPrefix(e.Text, "!")
 		if not {
 			rank++
 		}
 		if err := checkDomain(name); err != nil {
-			errs = append(errs, e.wrap(err))
+			errs = append(errs, e.Wrap(err))
 			continue
 		}
 		m := d.exact

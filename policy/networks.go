@@ -1,20 +1,13 @@
 package policy
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
-	"unicode"
-	"unicode/utf8"
 
 	"postern/policy/strict"
 )
@@ -32,7 +25,7 @@ type Networks struct {
 }
 
 type network struct {
-	entry  listEntry
+	entry  strict.Entry
 	prefix netip.Prefix
 	index  int // in the list
 	not    bool
@@ -44,14 +37,14 @@ type network struct {
 // address only; an IPv4-mapped IPv6 network is the IPv4 one. All mistakes are
 // reported together.
 func ParseNetworks(dir string, list []string) (*Networks, error) {
-	entries, err := expandList(dir, list)
+	entries, err := strict.Expand(dir, list)
 	errs := []error{err}
 	n := &Networks{first: make(map[netip.Prefix]int, len(entries))}
 	for _, e := range entries {
-		text, not := strings.CutPrefix(e.text, "!")
+		text, not := strings.CutPrefix(e.Text, "!")
 		p, err := parsePrefix(strings.TrimSpace(text))
 		if err != nil {
-			errs = append(errs, e.wrap(err))
+			errs = append(errs, e.Wrap(err))
 			continue
 		}
 		if _, ok := n.first[p]; !ok {
@@ -140,112 +133,4 @@ func parsePrefix(s string) (netip.Prefix, error) {
 		a, bits = a.Unmap(), bits-96
 	}
 	return a.Prefix(bits)
-}
-
-// listEntry is one entry of a list with the file it was read from, if it does
-// not stand in the configuration itself.
-type listEntry struct {
-	text string
-	file string // base name, "" for the configuration
-	line int
-}
-
-// String returns the entry for people: "10.0.0.0/8 (networks.txt:3)".
-func (e listEntry) String() string {
-	if e.file == "" {
-		return e.text
-	}
-	return e.text + " (" + e.file + ":" + strconv.Itoa(e.line) + ")"
-}
-
-func (e listEntry) wrap(err error) error {
-	if e.file == "" {
-		return err
-	}
-	return fmt.Errorf("%s:%d: %w", e.file, e.line, err)
-}
-
-// maxEntry bounds one line of a list, in octets.
-const maxEntry = 1000
-
-// check finds what no list of ours holds.
-func (e listEntry) check() error {
-	switch {
-	case len(e.text) > maxEntry || !utf8.ValidString(e.text) || strings.ContainsFunc(e.text, unicode.IsControl):
-		return fmt.Errorf("this is no entry of a list: %s", strict.Quote(e.text))
-	case strings.HasPrefix(e.text, "file:"):
-		return fmt.Errorf("%s: a list cannot name another one", strict.Quote(e.text))
-	}
-	return nil
-}
-
-// expandList puts the lines of "file:PATH" entries in the place of the entry.
-// It returns what it could read along with the errors.
-func expandList(dir string, list []string) ([]listEntry, error) {
-	out := make([]listEntry, 0, len(list))
-	var errs []error
-	for _, s := range list {
-		s = strings.TrimSpace(s)
-		path, ok := strings.CutPrefix(s, "file:")
-		if !ok {
-			out = append(out, listEntry{text: s})
-			continue
-		}
-		path = strings.TrimSpace(path)
-		if path == "" {
-			errs = append(errs, errors.New("want the path of a list after file:, not nothing"))
-			continue
-		}
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(dir, path)
-		}
-		entries, err := readListFile(path)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("reading list %s: %w", path, err))
-		}
-		for _, e := range entries {
-			if err := e.check(); err != nil {
-				errs = append(errs, e.wrap(err))
-				continue
-			}
-			out = append(out, e)
-		}
-	}
-	return out, errors.Join(errs...)
-}
-
-func readListFile(path string) ([]listEntry, error) {
-	// a pipe must not hold up the reload until somebody writes
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: no regular file", path)
-	}
-	return readList(f, filepath.Base(path))
-}
-
-// readList reads one entry a line. A comment starts with "#" at the start of
-// a line or after a blank, since "#" may stand in a local part; a regular
-// expression, "/.../", has no comment behind it.
-func readList(r io.Reader, file string) ([]listEntry, error) {
-	var out []listEntry
-	sc := bufio.NewScanner(r)
-	for line := 1; sc.Scan(); line++ {
-		s := strings.TrimSpace(sc.Text())
-		if s == "" || s[0] == '#' {
-			continue
-		}
-		if s[0] != '/' {
-			for _, mark := range []string{" #", "\t#"} {
-				if i := strings.Index(s, mark); i >= 0 {
-					s = strings.TrimSpace(s[:i])
-				}
-			}
-		}
-		out = append(out, listEntry{text: s, file: file, line: line})
-	}
-	return out, sc.Err()
 }

@@ -17,7 +17,7 @@ func (c *Config) ClientSamples() map[string]netip.Addr {
 	out := map[string]netip.Addr{}
 	for _, r := range c.selector.clients {
 		for _, e := range r.networks.entries {
-			out[strings.TrimPrefix(e.entry.text, "!")] = e.prefix.Addr()
+			out[strings.TrimPrefix(e.entry.Text, "!")] = e.prefix.Addr()
 		}
 	}
 	return out

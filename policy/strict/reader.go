@@ -5,6 +5,9 @@
 // no value in a way that its writer may not have meant: no octal numbers, no
 // "yes" for true, no anchors, no tags.
 //
+// What many configurations need is here too: sizes, and lists whose entries
+// stand in files of their own.
+//
 // It is not for judging what values mean: it knows nothing of mail and of what
 // is set. What is special about a configuration it is told by a [Dialect].
 // Start with [Reader] and [Mistake].

@@ -1,10 +1,11 @@
-package main
+package ask
 
 import (
 	"context"
 	"strings"
 	"testing"
 
+	"postern/filter"
 	"postern/filter/mail"
 	"postern/policy"
 )
@@ -33,7 +34,11 @@ recipients:
 		t.Fatal(err)
 	}
 	cfg.AddLookup(newEachTime{cfg.Bank("SQL")})
-	s, err := newSurvey(t.Context(), cfg)
+	run, err := New(&filter.Filter{Policy: cfg})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := newSurvey(t.Context(), run)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -224,7 +224,7 @@ func (f *Filter) Examine(ctx context.Context, tx *mail.Transaction) (*Examinatio
 // Select finds the settings of the envelope, and of those who have signed the
 // message if auth is not nil.
 func (f *Filter) Select(ctx context.Context, tx *mail.Transaction, auth *mail.Authentication) (*policy.Selection, error) {
-	req := policy.Request{Listener: tx.Listener, Client: tx.Client.Addr, From: tx.From, Banks: tx.Banks}
+	req := policy.Request{Listener: tx.Listener, Client: tx.Client.Addr, From: tx.From, Banks: tx.Banks, Automatic: notify.Automatic(tx)}
 	if auth != nil {
 		req.Signers = auth.Signers
 	}
@@ -235,7 +235,6 @@ func (f *Filter) Select(ctx context.Context, tx *mail.Transaction, auth *mail.Au
 	if err != nil {
 		return nil, fmt.Errorf("selecting the policy: %w", err)
 	}
-	sel.Unanswerable = notify.Unanswerable(tx)
 	return sel, nil
 }
 

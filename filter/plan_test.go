@@ -65,6 +65,7 @@ func TestPlans(t *testing.T) {
 			tx.From = ""
 		}
 		tx.Message = mail.NewMessage([]byte(text))
+		sel.Automatic = notify.Automatic(tx)
 		var verdicts []policy.Verdict
 		for _, d := range strings.Fields(tt.destinies) {
 			r := mail.Recipient{Address: "b@example.net"}

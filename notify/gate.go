@@ -46,8 +46,8 @@ func messageReason(tx *mail.Transaction, sel *policy.Selection) Reason {
 	case !sel.SenderLocal:
 		return Reason{"sender-not-local", "the sender's domain is not one of ours"}
 	}
-	if why := automatic(tx); why != "" {
-		return Reason{"bulk", "nobody waits for an answer: " + why}
+	if sel.Automatic != "" {
+		return Reason{"bulk", "nobody waits for an answer: " + sel.Automatic}
 	}
 	return Reason{}
 }
@@ -122,13 +122,9 @@ func matching(patterns []string, name string) string {
 	return ""
 }
 
-// Unanswerable reports whether nobody waits for an answer to the message: it is
-// a report itself, or a program or a list sent it.
-func Unanswerable(tx *mail.Transaction) bool { return tx.From == "" || automatic(tx) != "" }
-
-// automatic says which field or address shows that the message was sent by a
+// Automatic says which field or address shows that the message was sent by a
 // program or a list (RFC 3834 section 2), or returns the empty string.
-func automatic(tx *mail.Transaction) string {
+func Automatic(tx *mail.Transaction) string {
 	for _, f := range tx.Message.Header() {
 		name := strings.ToLower(f.Name)
 		switch {

@@ -40,6 +40,12 @@ func openCase() *gateCase {
 	}
 }
 
+// gate is what the filter makes of the case.
+func (c *gateCase) gate() *Gate {
+	c.sel.Automatic = Automatic(c.tx)
+	return NewGate(c.tx, c.sel)
+}
+
 func (c *gateCase) header(field string) {
 	c.tx.Message = mail.NewMessage([]byte(field + "\r\nFrom: himself@jeanbruenn.info\r\n\r\nbody\r\n"))
 }
@@ -108,7 +114,7 @@ func TestGate(t *testing.T) {
 			t.Parallel()
 			c := openCase()
 			tt.change(c)
-			got := NewGate(c.tx, c.sel).Failure(0, c.v)
+			got := c.gate().Failure(0, c.v)
 			if got.Word != tt.want {
 				t.Errorf("Failure: %+v, want %q", got, tt.want)
 			}
@@ -143,7 +149,7 @@ func TestRefusal(t *testing.T) {
 			t.Parallel()
 			c := openCase()
 			tt.change(c)
-			g := NewGate(c.tx, c.sel)
+			g := c.gate()
 			if got := g.Refusal(0, c.v); got.Word != tt.want {
 				t.Errorf("Refusal: %+v, want %q", got, tt.want)
 			}
@@ -173,7 +179,7 @@ func TestSuccess(t *testing.T) {
 			t.Parallel()
 			c := openCase()
 			tt.change(c)
-			if got := NewGate(c.tx, c.sel).Success(0); got.Word != tt.want {
+			if got := c.gate().Success(0); got.Word != tt.want {
 				t.Errorf("%+v, want %q", got, tt.want)
 			}
 		})
@@ -185,7 +191,7 @@ func TestGateReasonIsOneLine(t *testing.T) {
 	c := openCase()
 	c.settings().Virus.FakesSender = []string{"*"}
 	c.v.Findings[0].Name = "evil\r\nname\x1b[2J" + strings.Repeat("x", 5000)
-	got := NewGate(c.tx, c.sel).Failure(0, c.v).Text
+	got := c.gate().Failure(0, c.v).Text
 	if strings.ContainsAny(got, "\r\n\x1b") || len(got) > 400 {
 		t.Errorf("%q", got)
 	}
@@ -195,6 +201,6 @@ func BenchmarkGate(b *testing.B) {
 	c := openCase()
 	b.ReportAllocs()
 	for b.Loop() {
-		NewGate(c.tx, c.sel).Failure(0, c.v)
+		c.gate().Failure(0, c.v)
 	}
 }

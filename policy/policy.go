@@ -41,6 +41,10 @@ type Request struct {
 	Rcpts    []mail.Address
 	Banks    []string // named by the request (AM.PDP)
 	Signers  []string // domains of valid DKIM author signatures
+
+	// Automatic says which field or address shows that a program or a list
+	// sent the message; empty: none does.
+	Automatic string
 }
 
 // Step is one bank on the path, and why it was loaded.
@@ -58,8 +62,10 @@ type Selection struct {
 	SenderLocal bool   // the envelope sender's domain is in local_domains
 	Rcpts       []RcptSelection
 
+	// Automatic is that of the request.
+	Automatic string
 	// Unanswerable says that nobody waits for an answer to the message: it is
-	// a report, or a list or a program sent it. Who has the message sets it.
+	// a report, or automatic.
 	Unanswerable bool
 
 	layer *layer // that Settings are of, for the overlays that come next

@@ -149,7 +149,7 @@ func (s *selector) complete(a mail.Address) mail.Address {
 // Path says so.
 func (c *Config) Select(ctx context.Context, req Request) (*Selection, error) {
 	s := c.selector
-	sel := &Selection{SenderLocal: s.isLocal(req.From)}
+	sel := &Selection{SenderLocal: s.isLocal(req.From), Automatic: req.Automatic, Unanswerable: req.From == "" || req.Automatic != ""}
 	sel.settle(s.base)
 	if l := c.Listener(req.Listener); l != nil && l.Bank != "" {
 		s.load(sel, c.Bank(l.Bank), "listener "+req.Listener)

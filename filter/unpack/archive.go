@@ -58,16 +58,16 @@ func init() {
 		"pptx": readZip, "pptm": readZip, "vsdx": readZip, "vsdm": readZip,
 		"7z": read7z, "rar": readRar,
 		"tar": readTar, "cpio": readCpio, "a": readAr, "deb": readAr, "rpm": readRPM,
-		"Z": readCompress, "gz": readGzip, "bz2": readBzip2, "xz": readXZ, "lzma": readLZMA, "zst": readZstd, "szdd": readSZDD,
+		"Z": readCompress, "gz": readGzip, "bz2": readBzip2, "xz": readXZ, "lzma": readLZMA, "zst": readZstd,
 		"cab": readCab, "lha": readLHA, "arj": readARJ, "iso": readISO,
 		"doc": readOLE, "cdf-ms": readOLE, "tnef": readTNEF,
 		"pdf": readPDF, "rtf": readRTF, "one": readOneNote, "pgp.enc": readPGP,
 		"sh": readScript, "xml": readXML, "ics": readCard, "vcf": readCard,
-		"exe": readProgram, "chm": readCHM, "sis": readSIS,
+		"exe": readProgram, "chm": readCHM,
 	}
 	for _, s := range []string{
-		"ace", "alz", "arc", "archive", "dmg", "egg", "img", "installshield", "kwaj", "lrz", "lz", "lz4", "lzo", "qcow", "sit",
-		"squashfs", "udf", "vhd", "vhdx", "vmdk", "volume", "wim", "xar", "zoo",
+		"ace", "alz", "arc", "archive", "dmg", "egg", "img", "installshield", "kwaj", "lrz", "lz", "lz4", "lzo", "qcow", "sis", "sit",
+		"squashfs", "szdd", "udf", "vhd", "vhdx", "vmdk", "volume", "wim", "xar", "zoo",
 	} {
 		containers[s] = unreadable
 	}

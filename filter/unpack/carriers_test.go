@@ -204,26 +204,6 @@ func arjOf(name string, method byte, flags int, packed []byte, size int) []byte 
 	return concat(block(head(0, 2, 0, 0, 0, "x.arj")), block(head(int(method), 0, flags, len(packed), size, name)), packed, []byte("\x60\xea\x00\x00"))
 }
 
-// implodeOf encodes data as literals, with codes that are never used.
-func implodeOf(data []byte) []byte {
-	code := []byte{3, 0xf5, 0xf5, 0xf5, 0xf5} // 64 symbols of six bits
-	out, n := slices.Concat(code, code), 0
-	put := func(bit byte) {
-		if n%8 == 0 {
-			out = append(out, 0)
-		}
-		out[len(out)-1] |= bit << (n % 8)
-		n++
-	}
-	for _, b := range data {
-		put(1)
-		for i := range 8 {
-			put(b >> i & 1)
-		}
-	}
-	return out
-}
-
 // compressOf encodes data for compress -d with codes of nine bits, and a clear
 // code, which ends a group, before there would be ten.
 func compressOf(data []byte) []byte {
@@ -247,14 +227,6 @@ func compressOf(data []byte) []byte {
 		put(int(b))
 	}
 	return out
-}
-
-func szddOf(data []byte) []byte {
-	b := appendLE([]byte("SZDD\x88\xf0\x27\x33A\x00"), len(data), 4)
-	for chunk := range slices.Chunk(data, 8) {
-		b = append(append(b, 0xff), chunk...)
-	}
-	return b
 }
 
 func rpmOf(payload []byte) []byte {
@@ -433,18 +405,6 @@ func setupProgram(overlay []byte) []byte {
 
 func setupFilesOf(name string, data []byte) []byte {
 	return append(fmt.Appendf(nil, "%s\x00Disk1\\%s\x001.0\x00%d\x00", name, name, len(data)), data...)
-}
-
-func installShieldOf(name string, data []byte) []byte {
-	packed := pack(data, func(w io.Writer) io.WriteCloser { return zlib.NewWriter(w) })
-	for i, c := range packed {
-		k := i % 1024 % len(name)
-		c ^= name[k] ^ ^"\x13\x35\x86\x07"[k%4]
-		packed[i] = c<<4 | c>>4
-	}
-	head := padded([]byte("InstallShield\x00\x01"), 46)
-	file := padded([]byte(name), 260)
-	return concat(head, padded(appendLE(file, 6, 4, 0, 4, len(packed), 4), 312), packed)
 }
 
 func nsisOf(data []byte) []byte {

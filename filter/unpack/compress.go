@@ -7,7 +7,6 @@ import (
 	"compress/gzip"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/ulikunitz/xz/lzma"
@@ -152,53 +151,4 @@ func readZstd(x *expander, data []byte) error {
 	}
 	defer d.Close()
 	return x.giveDecoded(member{}, d, -1)
-}
-
-// readSZDD gives the content of a file of the Microsoft program COMPRESS.EXE:
-// LZSS with a window of 4096 octets.
-func readSZDD(x *expander, data []byte) error {
-	in, at, size := data, 0, int64(-1)
-	switch {
-	case len(in) >= 14 && bytes.HasPrefix(in, []byte("SZDD")) && in[8] == 'A':
-		size, in, at = int64(binary.LittleEndian.Uint32(in[10:])), in[14:], 4096-16
-	case len(in) >= 12 && bytes.HasPrefix(in, []byte("SZ ")):
-		size, in, at = int64(binary.LittleEndian.Uint32(in[8:])), in[12:], 4096-18
-	default:
-		return fmt.Errorf("header: %w", errUnsupported)
-	}
-	var out bytes.Buffer
-	window := bytes.Repeat([]byte{' '}, 4096)
-	put := func(b byte) {
-		window[at&4095] = b
-		at++
-		out.WriteByte(b)
-	}
-	// a code of 17 bits stands for at most 18 octets
-	for len(in) > 0 && int64(out.Len()) < size {
-		flags := in[0]
-		in = in[1:]
-		for bit := 0; bit < 8 && len(in) > 0; bit++ {
-			if flags&(1<<bit) != 0 {
-				put(in[0])
-				in = in[1:]
-				continue
-			}
-			if len(in) < 2 {
-				in = nil
-				break
-			}
-			from, n := int(in[0])|int(in[1]&0xf0)<<4, int(in[1]&0x0f)+3
-			in = in[2:]
-			for i := range n {
-				put(window[(from+i)&4095])
-			}
-		}
-		if err := x.budget.Check(); err != nil {
-			return err
-		}
-	}
-	if int64(out.Len()) < size {
-		x.damage("szdd: cut")
-	}
-	return x.giveStored(member{}, out.Bytes()[:min(int64(out.Len()), size)])
 }

@@ -16,10 +16,7 @@ import (
 // inflate returns a decoder of the zlib stream at the start of b. There is only
 // one at a time: a document may have thousands of streams.
 func (x *expander) inflate(b []byte) (io.Reader, error) {
-	return x.inflateFrom(bytes.NewReader(b))
-}
-
-func (x *expander) inflateFrom(in *bytes.Reader) (io.Reader, error) {
+	in := bytes.NewReader(b)
 	if x.zlib == nil {
 		r, err := zlib.NewReader(in)
 		if err != nil {

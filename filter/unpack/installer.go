@@ -3,9 +3,8 @@ package unpack
 import (
 	"bytes"
 	"compress/flate"
-	"compress/zlib"
 	"encoding/binary"
-	"errors"
+	"fmt"
 	"io"
 	"strconv"
 )
@@ -24,8 +23,8 @@ func readProgram(x *expander, data []byte) error {
 	}
 	overlay := overlayOf(data)
 	const near = 1024 // debugging data may come first
-	if i := bytes.Index(overlay[:min(len(overlay), near)], []byte("InstallShield\x00")); i >= 0 {
-		return x.installShield(overlay[i:])
+	if bytes.Contains(overlay[:min(len(overlay), near)], []byte("InstallShield\x00")) {
+		return fmt.Errorf("files of InstallShield: %w", errUnsupported)
 	}
 	return x.setupFiles(overlay)
 }
@@ -165,99 +164,6 @@ func (x *expander) setupFiles(b []byte) error {
 			return err
 		}
 		b = b[n:]
-	}
-	return nil
-}
-
-// installShield gives the files of another InstallShield program: a count,
-// and for each file a header of 312 octets and its content, disguised with a
-// key made of its name.
-func (x *expander) installShield(b []byte) error {
-	const header, nameLen = 312, 260
-	le := binary.LittleEndian
-	if len(b) < 46 {
-		return errDamaged
-	}
-	count := le.Uint32(b[14:])
-	b = b[46:]
-	for range count {
-		if len(b) < header {
-			return errDamaged
-		}
-		name, flags, size := cString(b[:nameLen]), le.Uint32(b[nameLen:]), le.Uint32(b[nameLen+8:])
-		b = b[header:]
-		if int64(size) > int64(len(b)) {
-			return errDamaged
-		}
-		content := b[:size]
-		b = b[size:]
-		if err := x.giveDisguised(member{names: addName(nil, name)}, content, flags); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (x *expander) giveDisguised(m member, content []byte, flags uint32) error {
-	const swapped, blocks = 2, 4
-	if flags&(swapped|blocks) == 0 || len(m.names) == 0 {
-		return x.giveStored(m, content)
-	}
-	if err := x.budget.Take(int64(len(content))); err != nil {
-		return err
-	}
-	magic, name := [4]byte{0x13, 0x35, 0x86, 0x07}, m.names[0]
-	plain := make([]byte, len(content))
-	for i, c := range content {
-		at := i
-		if flags&blocks != 0 {
-			at %= 1024
-		}
-		k := at % len(name)
-		plain[i] = (c<<4 | c>>4) ^ name[k] ^ ^magic[k%4]
-	}
-	if r, err := zlib.NewReader(bytes.NewReader(plain)); err == nil {
-		return x.giveDecoded(m, r, -1)
-	}
-	return x.giveStored(m, plain)
-}
-
-// readSIS gives the files in a package of Symbian: zlib streams, wherever they
-// begin.
-func readSIS(x *expander, data []byte) error {
-	const maxTries = 10000
-	found := false
-	for pos, tries := 0, 0; tries < maxTries; tries++ {
-		i := bytes.IndexByte(data[pos:], 0x78)
-		if i < 0 || pos+i+2 >= len(data) {
-			break
-		}
-		pos += i
-		if binary.BigEndian.Uint16(data[pos:])%31 != 0 {
-			pos++
-			continue
-		}
-		in := bytes.NewReader(data[pos:])
-		r, err := x.inflateFrom(in)
-		var content []byte
-		if err == nil {
-			content, err = x.decode(r, -1)
-		}
-		if errors.Is(err, ErrOverLimits) {
-			return err
-		}
-		if err != nil {
-			pos++
-			continue
-		}
-		found = true
-		if err := x.give(member{data: content}); err != nil {
-			return err
-		}
-		pos = len(data) - in.Len()
-	}
-	if !found {
-		return errUnsupported
 	}
 	return nil
 }

@@ -18,7 +18,6 @@ import (
 // The compression methods of zip (APPNOTE 4.4.5) that are decoded.
 const (
 	zipStore     = 0
-	zipImplode   = 6
 	zipDeflate   = 8
 	zipDeflate64 = 9
 	zipBzip2     = 12
@@ -68,7 +67,7 @@ type zipView struct {
 	packed    int64  // the largest that a header says, -1 if none does
 	size      int64  // the same
 	methods   []uint16
-	flags     uint16   // for the options of some methods
+	flags     uint16
 	sums      []uint32 // CRC-32 values that headers give
 	times     []uint16
 	aes       byte // strength of the encryption of WinZip, 0 if there is none
@@ -287,7 +286,7 @@ func (z *zipReader) decode(v *zipView, method uint16) (data []byte, used int, er
 		data, err = z.x.decode(newInflate64(br), v.size)
 		return data, len(v.rest) - br.Len(), err
 	}
-	r, err := z.x.zipDecoder(method, v.flags, in, v.size)
+	r, err := z.x.zipDecoder(method, in, v.size)
 	if err != nil {
 		return nil, -1, err
 	}
@@ -322,7 +321,7 @@ func descriptorAt(in []byte) int {
 
 // zipDecoder returns the decoder of the methods whose data does not tell its
 // own end.
-func (x *expander) zipDecoder(method, flags uint16, in []byte, size int64) (io.Reader, error) {
+func (x *expander) zipDecoder(method uint16, in []byte, size int64) (io.Reader, error) {
 	switch method {
 	case zipBzip2:
 		return bzip2.NewReader(bytes.NewReader(in)), nil
@@ -336,8 +335,6 @@ func (x *expander) zipDecoder(method, flags uint16, in []byte, size int64) (io.R
 		return newXZ(in, x.needs)
 	case zipLZMA:
 		return x.zipLZMA(in, size)
-	case zipImplode:
-		return newImplode(in, flags, size)
 	}
 	return nil, fmt.Errorf("method %d: %w", method, errUnsupported)
 }

@@ -48,39 +48,35 @@ var (
 	errUnsupported = errors.New("method is not supported")
 )
 
-// containers maps the short types to the function that opens them. Words that
-// are only typed, and so make a message unchecked, go to unreadable.
-var containers map[string]func(*expander, []byte) error
-
-func init() {
-	containers = map[string]func(*expander, []byte) error{
-		"zip": readZip, "docx": readZip, "docm": readZip, "xlsx": readZip, "xlsm": readZip, "xlsb": readZip,
-		"pptx": readZip, "pptm": readZip, "vsdx": readZip, "vsdm": readZip,
-		"7z": read7z, "rar": readRar,
-		"tar": readTar, "cpio": readCpio, "a": readAr, "deb": readAr, "rpm": readRPM,
-		"Z": readCompress, "gz": readGzip, "bz2": readBzip2, "xz": readXZ, "lzma": readLZMA, "zst": readZstd,
-		"cab": readCab, "lha": readLHA, "arj": readARJ, "iso": readISO,
-		"doc": readOLE, "cdf-ms": readOLE, "tnef": readTNEF,
-		"pdf": readPDF, "rtf": readRTF, "one": readOneNote, "pgp.enc": readPGP,
-		"sh": readScript, "xml": readXML, "ics": readCard, "vcf": readCard,
-		"exe": readProgram, "chm": readCHM,
-	}
-	for _, s := range []string{
-		"ace", "alz", "arc", "archive", "dmg", "egg", "img", "installshield", "kwaj", "lrz", "lz", "lz4", "lzo", "qcow", "sis", "sit",
-		"squashfs", "szdd", "udf", "vhd", "vhdx", "vmdk", "volume", "wim", "xar", "zoo",
-	} {
-		containers[s] = unreadable
-	}
+// archives has the reader of each type of archive.
+var archives = map[string]func(*expander, []byte) error{
+	"zip": readZip, "docx": readZip, "docm": readZip, "xlsx": readZip, "xlsm": readZip, "xlsb": readZip,
+	"pptx": readZip, "pptm": readZip, "vsdx": readZip, "vsdm": readZip,
+	"7z": read7z, "rar": readRar,
+	"tar": readTar, "cpio": readCpio, "a": readAr, "deb": readAr, "rpm": readRPM,
+	"Z": readCompress, "gz": readGzip, "bz2": readBzip2, "xz": readXZ, "lzma": readLZMA, "zst": readZstd,
+	"cab": readCab, "lha": readLHA, "arj": readARJ, "iso": readISO, "chm": readCHM,
+	"exe": readProgram, "sh": readScript,
 }
 
-// isContainer reports whether expand has something to do for these types.
-func isContainer(short []string) bool {
-	for _, s := range short {
-		if containers[s] != nil {
-			return true
-		}
+// documents has the reader of each type of document.
+var documents = map[string]func(*expander, []byte) error{
+	"doc": readOLE, "cdf-ms": readOLE, "tnef": readTNEF,
+	"pdf": readPDF, "rtf": readRTF, "one": readOneNote, "pgp.enc": readPGP,
+	"xml": readXML, "ics": readCard, "vcf": readCard,
+}
+
+// reader returns the reader of a type, nil if it is no container.
+func reader(kind string) func(*expander, []byte) error {
+	switch {
+	case archives[kind] != nil:
+		return archives[kind]
+	case documents[kind] != nil:
+		return documents[kind]
+	case isContainer([]string{kind}):
+		return unreadable
 	}
-	return false
+	return nil
 }
 
 // expand opens one container and hands its members to add, one at a time. It
@@ -88,10 +84,10 @@ func isContainer(short []string) bool {
 // else that goes wrong is in the outcome, and the members found until then
 // have been given.
 func expand(data []byte, short []string, b *Budget, add func(member) error) (outcome, error) {
-	x := &expander{budget: b, add: add}
+	x := newOpener(b, add, readInside)
 	defer x.free()
 	for i, s := range short {
-		read := containers[s]
+		read := reader(s)
 		if read == nil || sameReader(short[:i], s) {
 			continue
 		}
@@ -117,14 +113,47 @@ type expander struct {
 	budget *Budget
 	add    func(member) error
 	out    outcome
-	buf    []byte        // for decoded members, used again for the next one
-	room   []byte        // the memory map that buf is in when it is large
-	held   int64         // octets of buf that the budget granted
-	window int64         // octets that the budget granted to the windows of decoders
-	stop   error         // what add returned
-	zlib   io.ReadCloser // see inflate
-	inside bool          // the container lies in other data, which is searched for more
+	buf    []byte // for decoded members, used again for the next one
+	room   []byte // the memory map that buf is in when it is large
+	held   int64  // octets of buf that the budget granted
+	window int64  // octets that the budget granted to the windows of decoders
+	stop   error  // what add returned
+	within bool   // the container lies in other data, which is searched for more
+
+	// search opens what lies in other data; it knows all readers
+	search func(x *expander, data []byte, kind string) error
 }
+
+// newOpener returns an opener for one container, which hands the members to
+// add. search opens the archives of one kind, or all if it is empty, that
+// begin inside data.
+func newOpener(b *Budget, add func(member) error, search func(x *expander, data []byte, kind string) error) *expander {
+	return &expander{budget: b, add: add, search: search}
+}
+
+// outcome says how it went, up to now.
+func (x *expander) outcome() outcome { return x.out }
+
+// inside opens the archives of one kind, or all if it is empty, that begin
+// inside data.
+func (x *expander) inside(data []byte, kind string) error {
+	before := x.within
+	x.within = true
+	defer func() { x.within = before }()
+	return x.search(x, data, kind)
+}
+
+// noteEncrypted records that names or contents are encrypted.
+func (x *expander) noteEncrypted() { x.out.encrypted = true }
+
+// noteOpened records that a password was right.
+func (x *expander) noteOpened() { x.out.opened = true }
+
+// damaged reports whether something was not read so far.
+func (x *expander) damaged() bool { return x.out.damaged }
+
+// keepWindow says that the window of the last decoder is not given back.
+func (x *expander) keepWindow() { x.window = 0 }
 
 // run calls one reader and turns its error or panic into the outcome.
 func (x *expander) run(kind string, read func(*expander, []byte) error, data []byte) (err error) {
@@ -358,7 +387,7 @@ func (x *expander) unmap() {
 // giveTail hands over what follows the end of a container, if it is more than
 // padding: another archive may be there.
 func (x *expander) giveTail(tail []byte) error {
-	if x.inside || len(bytes.Trim(tail, "\x00")) < 4 {
+	if x.within || len(bytes.Trim(tail, "\x00")) < 4 {
 		return nil
 	}
 	return x.giveStored(member{note: "after the end of the archive"}, bytes.TrimLeft(tail, "\x00"))

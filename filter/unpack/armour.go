@@ -261,7 +261,7 @@ func (w *walker) findParts(text []byte) []hidden {
 			at = lineEnd(text, at)
 			continue
 		}
-		h := &scanHead(text[at:end], w.budget.limits)[0]
+		h := &scanHead(text[at:end], w.budget.Limits())[0]
 		at = end
 		for at < len(text) && !bytes.HasPrefix(text[at:], []byte("--")) {
 			at = lineEnd(text, at)

@@ -101,6 +101,15 @@ func (b *Budget) collect(n int64) {
 	b.windows += n
 }
 
+// Limits are those that the budget began with.
+func (b *Budget) Limits() Limits { return b.limits }
+
+// entriesLeft is how many members of archives can still be paid for.
+func (b *Budget) entriesLeft() int { return max(b.entries, 0) }
+
+// memoryLeft is how many octets hold would grant.
+func (b *Budget) memoryLeft() int64 { return b.memory }
+
 // Part pays for one MIME part.
 func (b *Budget) Part() error {
 	if b.parts--; b.parts < 0 {

@@ -37,7 +37,7 @@ type cabFile struct {
 // readCab gives the files of a cabinet.
 func readCab(x *expander, data []byte) error {
 	if !bytes.HasPrefix(data, []byte("MSCF")) {
-		return x.readInside(data, "cab")
+		return x.inside(data, "cab")
 	}
 	c := &cabReader{x: x, data: data}
 	if err := c.parse(); err != nil {

@@ -24,7 +24,7 @@ type chmEntry struct {
 // readCHM gives the files of a help file.
 func readCHM(x *expander, data []byte) error {
 	r := &chmReader{data: data}
-	if err := r.directory(max(x.budget.entries, 0) + 16); err != nil {
+	if err := r.directory(x.budget.entriesLeft() + 16); err != nil {
 		return err
 	}
 	plain, err := r.unpack(x)

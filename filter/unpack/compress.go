@@ -41,7 +41,7 @@ func readGzip(x *expander, data []byte) error {
 		ends = append(ends, len(all))
 		rest = data[len(data)-in.Len():]
 	}
-	if err := x.giveStreams(names, all, ends, fail); err != nil {
+	if err := giveStreams(x, names, all, ends, fail); err != nil {
 		return err
 	}
 	if fail != nil {
@@ -51,7 +51,7 @@ func readGzip(x *expander, data []byte) error {
 }
 
 // giveStreams gives the whole and the parts of it that end at ends.
-func (x *expander) giveStreams(names []string, all []byte, ends []int, fail error) error {
+func giveStreams(x *expander, names []string, all []byte, ends []int, fail error) error {
 	m := member{names: names, data: all}
 	if fail != nil {
 		m.note = fail.Error()
@@ -125,7 +125,7 @@ func readXZ(x *expander, data []byte) error {
 	if err := x.giveDecoded(member{}, r, -1); err != nil {
 		return err
 	}
-	if x.out.damaged {
+	if x.damaged() {
 		return nil
 	}
 	return x.giveTail(r.in)

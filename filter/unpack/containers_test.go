@@ -272,10 +272,21 @@ func TestCallerStops(t *testing.T) {
 	}
 }
 
+// TestReaders checks that whatever has a reader is called a container.
+func TestReaders(t *testing.T) {
+	for _, table := range []map[string]func(*expander, []byte) error{archives, documents} {
+		for kind := range table {
+			if !isContainer([]string{kind}) {
+				t.Errorf("%s has a reader and is no container", kind)
+			}
+		}
+	}
+}
+
 // TestPanic checks that a panic in a reader is an outcome.
 func TestPanic(t *testing.T) {
 	t.Parallel()
-	x := &expander{budget: testBudget(1)}
+	x := newOpener(testBudget(1), nil, nil)
 	if err := x.run("test", func(*expander, []byte) error { panic("boom") }, nil); err != nil || !x.out.damaged {
 		t.Errorf("error %v, outcome %+v", err, x.out)
 	}

@@ -45,7 +45,7 @@ func (w *walker) content(p *mail.Part) {
 	}
 	w.guard(p, func() {
 		p.Types, p.Detected = fileTypes(p.Data, namesOf(p))
-		container, limit := isContainer(p.Types), w.budget.limits.Nesting
+		container, limit := isContainer(p.Types), w.budget.Limits().Nesting
 		if !container && !mayHide(p) {
 			return
 		}

@@ -2,7 +2,6 @@ package unpack
 
 import (
 	"bytes"
-	"compress/zlib"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -12,21 +11,6 @@ import (
 
 // Documents carry other files: a PDF its attachments, RTF its objects in
 // hexadecimal, OneNote whatever was dropped on the page.
-
-// inflate returns a decoder of the zlib stream at the start of b. There is only
-// one at a time: a document may have thousands of streams.
-func (x *expander) inflate(b []byte) (io.Reader, error) {
-	in := bytes.NewReader(b)
-	if x.zlib == nil {
-		r, err := zlib.NewReader(in)
-		if err != nil {
-			return nil, err
-		}
-		x.zlib = r
-		return r, nil
-	}
-	return x.zlib, x.zlib.(zlib.Resetter).Reset(in, nil)
-}
 
 // startsFile reports whether content begins like a program or a container.
 func startsFile(b []byte) bool {
@@ -56,7 +40,7 @@ func readRTF(x *expander, data []byte) error {
 		if err := x.budget.Take(int64(len(content))); err != nil {
 			return err
 		}
-		if err := x.giveObject(content); err != nil {
+		if err := giveObject(x, content); err != nil {
 			return err
 		}
 	}
@@ -124,7 +108,7 @@ func rtfControl(b []byte) (word string, number, n int) {
 
 // giveObject gives what an OLE 1 object holds ([MS-OLEDS] 2.2.5): version,
 // format, three strings with their length, and the native data with its length.
-func (x *expander) giveObject(b []byte) error {
+func giveObject(x *expander, b []byte) error {
 	rest := b
 	number := func() int64 {
 		if len(rest) < 4 {
@@ -154,7 +138,7 @@ func (x *expander) giveObject(b []byte) error {
 	}
 	native := rest[:min(n, int64(len(rest)))]
 	if class == "Package" || bytes.HasPrefix(native, []byte("\x02\x00")) {
-		return x.givePackage(native, 0)
+		return givePackage(x, native, 0)
 	}
 	return x.giveStored(member{note: "embedded object"}, native)
 }
@@ -298,7 +282,7 @@ func (z *lzw) code() error {
 
 // readPGP reports an encrypted message.
 func readPGP(x *expander, _ []byte) error {
-	x.out.encrypted = true
+	x.noteEncrypted()
 	return nil
 }
 
@@ -306,7 +290,7 @@ func readPGP(x *expander, _ []byte) error {
 // of Office are in elements binaryData and binData, those of OpenDocument in
 // binary-data.
 func readXML(x *expander, data []byte) error {
-	if err := readEmbedded(x, data); err != nil {
+	if err := x.inside(data, ""); err != nil {
 		return err
 	}
 	for {
@@ -340,7 +324,7 @@ func readXML(x *expander, data []byte) error {
 // readCard gives the files that a calendar or an address card carries in base64
 // (RFC 5545 section 3.8.1.1, RFC 6350 section 6.2.4).
 func readCard(x *expander, data []byte) error {
-	if err := readEmbedded(x, data); err != nil {
+	if err := x.inside(data, ""); err != nil {
 		return err
 	}
 	for len(data) > 0 {

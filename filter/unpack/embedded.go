@@ -68,15 +68,9 @@ func archiveAt(b []byte) string {
 	return ""
 }
 
-// readEmbedded opens the archives inside a program.
-func readEmbedded(x *expander, data []byte) error { return x.readInside(data, "") }
-
 // readInside opens the archives of one kind, or all if it is empty, that begin
 // inside data.
-func (x *expander) readInside(data []byte, kind string) error {
-	before := x.inside
-	x.inside = true
-	defer func() { x.inside = before }()
+func readInside(x *expander, data []byte, kind string) error {
 	for _, e := range findEmbedded(data) {
 		if kind != "" && e.kind != kind {
 			continue
@@ -85,7 +79,7 @@ func (x *expander) readInside(data []byte, kind string) error {
 		if e.kind != "zip" {
 			part = data[e.at:]
 		}
-		if err := containers[e.kind](x, part); err != nil {
+		if err := reader(e.kind)(x, part); err != nil {
 			return err
 		}
 	}

@@ -15,24 +15,24 @@ import (
 // readProgram gives what is inside a program: archives, and what the best known
 // installers put there.
 func readProgram(x *expander, data []byte) error {
-	if err := readEmbedded(x, data); err != nil {
+	if err := x.inside(data, ""); err != nil {
 		return err
 	}
 	if i := nsisAt(data); i >= 0 {
-		return x.nsis(data[i:])
+		return nsis(x, data[i:])
 	}
 	overlay := overlayOf(data)
 	const near = 1024 // debugging data may come first
 	if bytes.Contains(overlay[:min(len(overlay), near)], []byte("InstallShield\x00")) {
 		return fmt.Errorf("files of InstallShield: %w", errUnsupported)
 	}
-	return x.setupFiles(overlay)
+	return setupFiles(x, overlay)
 }
 
 // readScript gives the archive that stands behind the lines of a script which
 // unpacks itself.
 func readScript(x *expander, data []byte) error {
-	if err := readEmbedded(x, data); err != nil {
+	if err := x.inside(data, ""); err != nil {
 		return err
 	}
 	for _, mark := range []string{"\n\x1f\x8b\x08", "\nBZh", "\n\xfd7zXZ\x00", "\n\x28\xb5\x2f\xfd"} {
@@ -81,7 +81,7 @@ func nsisAt(data []byte) int {
 
 // nsis gives the files of a Nullsoft installer: blocks with their length before
 // them, each packed by itself, or one stream with all of them.
-func (x *expander) nsis(b []byte) error {
+func nsis(x *expander, b []byte) error {
 	const header = 28
 	if len(b) < header+4 {
 		return errDamaged
@@ -89,7 +89,7 @@ func (x *expander) nsis(b []byte) error {
 	size := int(binary.LittleEndian.Uint32(b[24:]))
 	b = b[header:min(max(size, header), len(b))]
 	if isNSISLZMA(b) { // solid
-		r, err := x.nsisDecoder(b)
+		r, err := nsisDecoder(x, b)
 		if err != nil {
 			return err
 		}
@@ -111,7 +111,7 @@ func (x *expander) nsis(b []byte) error {
 		var err error
 		if !packed {
 			err = x.giveStored(m, content)
-		} else if r, derr := x.nsisDecoder(content); derr != nil {
+		} else if r, derr := nsisDecoder(x, content); derr != nil {
 			x.fail("nsis", derr)
 		} else {
 			err = x.giveDecoded(m, r, -1)
@@ -129,7 +129,7 @@ func isNSISLZMA(b []byte) bool {
 
 // nsisDecoder returns the decoder of a packed block: LZMA without a length,
 // with or without a filter flag before it, or Deflate.
-func (x *expander) nsisDecoder(b []byte) (io.Reader, error) {
+func nsisDecoder(x *expander, b []byte) (io.Reader, error) {
 	if len(b) > 6 && b[0] <= 1 && isNSISLZMA(b[1:]) {
 		if b[0] == 1 {
 			return nil, errUnsupported // x86 filter
@@ -144,7 +144,7 @@ func (x *expander) nsisDecoder(b []byte) (io.Reader, error) {
 
 // setupFiles gives the files that InstallShield's setup program has behind it:
 // name, path, version and length as strings, then the content.
-func (x *expander) setupFiles(b []byte) error {
+func setupFiles(x *expander, b []byte) error {
 	for len(b) > 0 {
 		var fields [4]string
 		for i := range fields {

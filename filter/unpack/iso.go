@@ -40,7 +40,7 @@ type isoReader struct {
 
 // readISO gives the files of an ISO 9660 image, also of one with raw sectors.
 func readISO(x *expander, data []byte) error {
-	data, err := x.cooked(data)
+	data, err := cooked(x, data)
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ descriptors:
 }
 
 // cooked returns the image with sectors of 2048 octets.
-func (x *expander) cooked(data []byte) ([]byte, error) {
+func cooked(x *expander, data []byte) ([]byte, error) {
 	const raw = 2352
 	if len(data) >= 17*raw && bytes.HasPrefix(data, []byte("\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00")) {
 		head := 16
@@ -140,7 +140,7 @@ func (r *isoReader) directory(record []byte, path string, joliet bool, tree, dep
 		if name := rec[33 : 33+rec[32]]; len(name) == 1 && name[0] <= 1 { // itself, its parent
 			continue
 		}
-		if r.records++; len(r.files) > max(r.x.budget.entries, 0) || r.records > isoPerFile*r.x.budget.limits.Entries {
+		if r.records++; len(r.files) > r.x.budget.entriesLeft() || r.records > isoPerFile*r.x.budget.Limits().Entries {
 			r.err = ErrOverLimits
 			return
 		}

@@ -31,7 +31,7 @@ func readLHA(x *expander, data []byte) error {
 			}
 			continue
 		}
-		if err := x.giveLZH(m, h.method, packed); err != nil {
+		if err := giveLZH(x, m, h.method, packed); err != nil {
 			return err
 		}
 	}
@@ -39,7 +39,7 @@ func readLHA(x *expander, data []byte) error {
 }
 
 // giveLZH gives a member that is packed by one of the methods of LHA or ARJ.
-func (x *expander) giveLZH(m member, method string, packed []byte) error {
+func giveLZH(x *expander, m member, method string, packed []byte) error {
 	var r io.Reader
 	switch method {
 	case "-lh0-", "-lz4-", "arj0":
@@ -196,7 +196,7 @@ func readARJ(x *expander, data []byte) error {
 			m.encrypted = true
 			err = x.give(m)
 		default:
-			err = x.giveLZH(m, fmt.Sprintf("arj%d", method), packed)
+			err = giveLZH(x, m, fmt.Sprintf("arj%d", method), packed)
 		}
 		if err != nil {
 			return err

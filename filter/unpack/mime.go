@@ -50,7 +50,7 @@ func (w *walker) entity(p *mail.Part, data []byte, def string) {
 	if w.budget.Part() != nil {
 		return
 	}
-	if w.depth >= w.budget.limits.Depth {
+	if w.depth >= w.budget.Limits().Depth {
 		w.budget.note("nesting of MIME parts")
 		p.Flags |= mail.PartUndecipherable
 		return
@@ -58,7 +58,7 @@ func (w *walker) entity(p *mail.Part, data []byte, def string) {
 	w.depth++
 	defer func() { w.depth-- }()
 
-	heads := scanHead(data, w.budget.limits)
+	heads := scanHead(data, w.budget.Limits())
 	if heads[0].over {
 		w.budget.note("header")
 	}
@@ -375,7 +375,7 @@ func (w *walker) overrun(p *mail.Part, part []byte, boundary string) {
 	if isIdentity(p.How) || onlyDelimiters(rest) {
 		return
 	}
-	h := scanHead(part, w.budget.limits)[0]
+	h := scanHead(part, w.budget.Limits())[0]
 	if ds, _ := delimiters(rest, boundary); len(ds) > 0 {
 		rest = rest[:ds[0].start]
 	}

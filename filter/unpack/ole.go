@@ -203,7 +203,7 @@ func (r *cfbReader) directory(b []byte) error {
 func (r *cfbReader) stream(i int, e cfbStream) error {
 	switch {
 	case e.name == "EncryptedPackage":
-		r.x.out.encrypted = true
+		r.x.noteEncrypted()
 		return r.x.give(member{names: []string{e.name}, size: e.size, encrypted: true})
 	case strings.HasPrefix(e.name, "__substg1.0_3701"): // PidTagAttachDataBinary
 		return r.give(member{names: r.attachmentNames(e.parent), note: "attachment"}, e)
@@ -218,14 +218,14 @@ func (r *cfbReader) stream(i int, e cfbStream) error {
 		r.x.fail("ole: "+e.name, err)
 	}
 	if locked(e.name, content) {
-		r.x.out.encrypted = true
+		r.x.noteEncrypted()
 		return r.x.give(member{names: []string{e.name}, size: e.size, encrypted: true})
 	}
 	switch e.name {
 	case "PowerPoint Document":
-		return r.x.slides(content)
+		return slides(r.x, content)
 	case "\x01Ole10Native":
-		return r.x.givePackage(content, 4)
+		return givePackage(r.x, content, 4)
 	}
 	if !worthGiving(content) && e.name != "Package" {
 		return nil
@@ -325,7 +325,7 @@ func worthGiving(content []byte) bool {
 // givePackage gives the file in an OLE 1 "Package": flags, label, path, two
 // numbers, path of the temporary file, and the content with its length before
 // it. The first skip octets are the length of the whole.
-func (x *expander) givePackage(b []byte, skip int) error {
+func givePackage(x *expander, b []byte, skip int) error {
 	whole := b
 	text := func() (string, bool) {
 		i := bytes.IndexByte(b, 0)
@@ -363,7 +363,7 @@ func (x *expander) givePackage(b []byte, skip int) error {
 
 // slides gives the objects in a PowerPoint stream: records ExOleObjStg
 // ([MS-PPT] 2.10.34), compressed or not.
-func (x *expander) slides(b []byte) error {
+func slides(x *expander, b []byte) error {
 	const header, object = 8, 0x1011
 	le := binary.LittleEndian
 	for len(b) >= header {

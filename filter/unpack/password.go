@@ -39,6 +39,12 @@ func (b *Budget) tries(rounds int64) iter.Seq[string] {
 	}
 }
 
+// setPasswords sets what tries yields.
+func (b *Budget) setPasswords(words []string) { b.passwords = words }
+
+// hasPasswords reports whether there is anything to try.
+func (b *Budget) hasPasswords() bool { return len(b.passwords) > 0 }
+
 // opened moves a password to the front.
 func (b *Budget) opened(word string) {
 	if i := slices.Index(b.passwords, word); i > 0 {
@@ -89,7 +95,7 @@ func (w *walker) unlockAll(root *mail.Part) {
 		if !isLocked(p) {
 			continue
 		}
-		if w.budget.passwords = wordsOf(root); len(w.budget.passwords) > 0 {
+		if w.budget.setPasswords(wordsOf(root)); w.budget.hasPasswords() {
 			w.unlock(root)
 		}
 		return

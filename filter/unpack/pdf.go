@@ -13,12 +13,15 @@ import (
 
 // readPDF gives the embedded files of a PDF, and streams that are programs or
 // containers by their content. Its text and pictures are not given.
-func readPDF(x *expander, data []byte) error {
+func readPDF(o *expander, data []byte) error {
+	x := &pdfReader{expander: o}
 	key := x.pdfUnlock(data)
 	if key != nil && key.key != nil {
-		x.out.opened = key.secret
+		if key.secret {
+			x.noteOpened()
+		}
 	} else if key != nil && (bytes.Contains(data, []byte("/EmbeddedFile")) || bytes.Contains(data, []byte("/ObjStm"))) {
-		x.out.encrypted = true // what may be attached is, too
+		x.noteEncrypted() // what may be attached is, too
 	}
 	names := pdfNames(data, key)
 	for pos, end := 0, 0; ; {
@@ -53,9 +56,30 @@ func readPDF(x *expander, data []byte) error {
 	}
 }
 
+// pdfReader is the opener of a PDF with the decoder of its streams. There is
+// only one of it at a time: a document may have thousands of streams.
+type pdfReader struct {
+	*expander
+	zlib io.ReadCloser
+}
+
+// inflate returns a decoder of the zlib stream at the start of b.
+func (x *pdfReader) inflate(b []byte) (io.Reader, error) {
+	in := bytes.NewReader(b)
+	if x.zlib == nil {
+		r, err := zlib.NewReader(in)
+		if err != nil {
+			return nil, err
+		}
+		x.zlib = r
+		return r, nil
+	}
+	return x.zlib, x.zlib.(zlib.Resetter).Reset(in, nil)
+}
+
 // pdfStream gives one stream if it is a file. head ends with its dictionary;
 // plain is up to the end mark, content goes on behind it.
-func (x *expander) pdfStream(head, content, plain []byte, names map[int][]string, key *pdfKey) error {
+func (x *pdfReader) pdfStream(head, content, plain []byte, names map[int][]string, key *pdfKey) error {
 	if err := x.budget.Check(); err != nil {
 		return err
 	}
@@ -96,7 +120,7 @@ func (x *expander) pdfStream(head, content, plain []byte, names map[int][]string
 // pdfFits reports whether a stream can be what its dictionary says. If it is
 // not, it is encrypted, or was decrypted with a key that is not the one of
 // readers.
-func (x *expander) pdfFits(dict, content, plain []byte, embedded bool) bool {
+func (x *pdfReader) pdfFits(dict, content, plain []byte, embedded bool) bool {
 	filters := pdfFilters(dict)
 	switch {
 	case embedded && len(filters) == 0:
@@ -122,7 +146,7 @@ func (x *expander) pdfFits(dict, content, plain []byte, embedded bool) bool {
 }
 
 // pdfGive gives a stream if it is embedded or begins like a file.
-func (x *expander) pdfGive(m member, dict, content, plain []byte, embedded bool) error {
+func (x *pdfReader) pdfGive(m member, dict, content, plain []byte, embedded bool) error {
 	filters := pdfFilters(dict)
 	if len(filters) == 0 {
 		if !embedded && !startsFile(plain) {
@@ -153,7 +177,7 @@ func (x *expander) pdfGive(m member, dict, content, plain []byte, embedded bool)
 }
 
 // pdfDecoder returns a decoder of a stream for all its filters.
-func (x *expander) pdfDecoder(filters []string, content, plain []byte) (io.Reader, error) {
+func (x *pdfReader) pdfDecoder(filters []string, content, plain []byte) (io.Reader, error) {
 	var r io.Reader
 	for i, f := range filters {
 		var err error

@@ -37,7 +37,7 @@ type pdfKey struct {
 
 // pdfUnlock looks for the key of a PDF. It returns nil if that is not
 // encrypted.
-func (x *expander) pdfUnlock(data []byte) *pdfKey {
+func (x *pdfReader) pdfUnlock(data []byte) *pdfKey {
 	dict, encrypted := pdfEncryption(data)
 	if !encrypted {
 		return nil

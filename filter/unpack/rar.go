@@ -21,15 +21,15 @@ func readRar(x *expander, data []byte) error {
 		return errUnsupported // RAR 1.4
 	}
 	if !bytes.HasPrefix(data, []byte("Rar!")) {
-		return x.readInside(data, "rar")
+		return x.inside(data, "rar")
 	}
 	// the window comes with the header, but what it may cost is known only then
-	window := max(x.budget.memory/2, minRarWindow)
+	window := max(x.budget.memoryLeft()/2, minRarWindow)
 	x.budget.collect(window)
 	options, opened := []rardecode.Option{rardecode.MaxDictionarySize(window)}, false
-	if len(x.budget.passwords) > 0 && rarLocked(data, options) {
+	if x.budget.hasPasswords() && rarLocked(data, options) {
 		for word := range x.budget.tries(rarRounds(data)) {
-			if try := append(options, rardecode.Password(word)); x.opensRar(data, try) {
+			if try := append(options, rardecode.Password(word)); opensRar(x, data, try) {
 				x.budget.opened(word)
 				options, opened = try, true
 				break
@@ -38,7 +38,7 @@ func readRar(x *expander, data []byte) error {
 	}
 	r, err := rardecode.NewReader(bytes.NewReader(data), options...)
 	if err != nil {
-		return x.rarError(err)
+		return rarError(x, err)
 	}
 	models := rarModels(data)
 	solid := int64(0) // octets so far that later members may refer to
@@ -48,7 +48,7 @@ func readRar(x *expander, data []byte) error {
 			return nil
 		}
 		if err != nil {
-			return x.rarError(err)
+			return rarError(x, err)
 		}
 		if !h.Solid {
 			solid = 0
@@ -58,7 +58,7 @@ func readRar(x *expander, data []byte) error {
 		if i < len(models) {
 			need += models[i]
 		}
-		if err := x.giveRar(r, h, opened, x.needs(need)); err != nil {
+		if err := giveRar(x, r, h, opened, x.needs(need)); err != nil {
 			return err
 		}
 	}
@@ -77,7 +77,7 @@ func rarLocked(data []byte, options []rardecode.Option) bool {
 }
 
 // opensRar reports whether the first encrypted member comes out whole.
-func (x *expander) opensRar(data []byte, options []rardecode.Option) bool {
+func opensRar(x *expander, data []byte, options []rardecode.Option) bool {
 	r, err := rardecode.NewReader(bytes.NewReader(data), options...)
 	if err != nil {
 		return false
@@ -167,10 +167,10 @@ func (v *vints) take(n uint64) []byte {
 	return b
 }
 
-func (x *expander) rarError(err error) error {
+func rarError(x *expander, err error) error {
 	switch {
 	case errors.Is(err, rardecode.ErrArchiveEncrypted), errors.Is(err, rardecode.ErrArchivedFileEncrypted):
-		x.out.encrypted = true
+		x.noteEncrypted()
 		return nil
 	case errors.Is(err, rardecode.ErrDictionaryTooLarge):
 		return fmt.Errorf("%w: %w", ErrOverLimits, err)
@@ -180,7 +180,7 @@ func (x *expander) rarError(err error) error {
 
 // giveRar gives the member that r stands at, without content if there is no
 // memory for decoding it. opened says that the password is known.
-func (x *expander) giveRar(r *rardecode.Reader, h *rardecode.FileHeader, opened bool, noMemory error) error {
+func giveRar(x *expander, r *rardecode.Reader, h *rardecode.FileHeader, opened bool, noMemory error) error {
 	m := member{names: addName(nil, textName([]byte(h.Name))), size: max(h.UnPackedSize, 0)}
 	locked := h.Encrypted || h.HeaderEncrypted
 	switch {
@@ -208,7 +208,7 @@ func (x *expander) giveRar(r *rardecode.Reader, h *rardecode.FileHeader, opened 
 	var err error
 	m.data, err = x.decode(r, m.size)
 	if errors.Is(err, rardecode.ErrDictionaryTooLarge) {
-		err = x.rarError(err)
+		err = rarError(x, err)
 	}
 	if locked {
 		if m.opened = err == nil; err != nil {

@@ -84,7 +84,8 @@ func (w *walk7z) unlockHeader(f folder7z, in []byte, size uint64) ([]byte, error
 		}
 		if err == nil && crc32.ChecksumIEEE(plain) == f.sum {
 			w.x.budget.opened(word)
-			w.password, w.x.out.opened = word, true
+			w.password = word
+			w.x.noteOpened()
 			return plain, nil
 		}
 	}

@@ -18,12 +18,12 @@ import (
 // once, which nothing can recover from; so the header is walked here first.
 func read7z(x *expander, data []byte) error {
 	if !bytes.HasPrefix(data, magic7z) {
-		return x.readInside(data, "7z")
+		return x.inside(data, "7z")
 	}
 	w := &walk7z{x: x, data: data}
 	tail, err := w.check()
 	if errors.Is(err, errEncrypted) {
-		x.out.encrypted = true
+		x.noteEncrypted()
 		return nil
 	}
 	if err != nil {
@@ -112,7 +112,7 @@ func (w *walk7z) give(f *sevenzip.File, opened bool) error {
 	}
 	var err error
 	if m.data, err = w.decode(f); err != nil {
-		w.x.window = 0 // not given back: the library keeps its decoder
+		w.x.keepWindow() // not given back: the library keeps its decoder
 	}
 	if locked && m.size > 0 {
 		if m.opened = err == nil; err != nil {

@@ -53,7 +53,7 @@ func readTNEF(x *expander, data []byte) error {
 		}
 		a := *cur
 		cur = nil
-		return x.giveTNEF(a)
+		return giveTNEF(x, a)
 	}
 	var cut error
 	for len(rest) > 0 {
@@ -76,7 +76,7 @@ func readTNEF(x *expander, data []byte) error {
 				cut = err
 			}
 		case tnefMessageProps:
-			if err := x.giveTNEFBody(value); err != nil {
+			if err := giveTNEFBody(x, value); err != nil {
 				return err
 			}
 		}
@@ -127,7 +127,7 @@ func (a *tnefAttachment) add(id uint16, value []byte) error {
 	return nil
 }
 
-func (x *expander) giveTNEF(a tnefAttachment) error {
+func giveTNEF(x *expander, a tnefAttachment) error {
 	if len(a.data) == 0 {
 		return x.give(member{names: a.names, note: "attachment without data"})
 	}
@@ -140,7 +140,7 @@ func (x *expander) giveTNEF(a tnefAttachment) error {
 }
 
 // giveTNEFBody hands over the text of the message where it is HTML or plain.
-func (x *expander) giveTNEFBody(props []byte) error {
+func giveTNEFBody(x *expander, props []byte) error {
 	var err error
 	perr := mapiProps(props, func(id, kind uint16, v []byte) {
 		if err != nil || len(v) == 0 || (id != mapiHTML && id != mapiBody) {

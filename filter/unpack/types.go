@@ -37,6 +37,30 @@ func fileTypes(data []byte, names []string) (short []string, media string) {
 	return short, media
 }
 
+// containers are the types of files that hold other files, whether there is a
+// reader for them or not: one that is only known makes a message unchecked.
+var containers = func() map[string]bool {
+	known := map[string]bool{}
+	for _, word := range strings.Fields(`
+		zip docx docm xlsx xlsm xlsb pptx pptm vsdx vsdm 7z rar tar cpio a deb rpm Z gz bz2 xz lzma zst cab lha arj iso chm exe sh
+		doc cdf-ms tnef pdf rtf one pgp.enc xml ics vcf
+		ace alz arc archive dmg egg img installshield kwaj lrz lz lz4 lzo qcow sis sit squashfs szdd udf vhd vhdx vmdk volume wim xar zoo
+	`) {
+		known[word] = true
+	}
+	return known
+}()
+
+// isContainer reports whether one of these types holds other files.
+func isContainer(short []string) bool {
+	for _, s := range short {
+		if containers[s] {
+			return true
+		}
+	}
+	return false
+}
+
 // isVolume reports whether the name is that of a further file of an archive in
 // several files, which only the first one tells: "x.7z.002", "x.z01", "x.r00".
 func isVolume(names []string) bool {

@@ -37,7 +37,7 @@ const maxFindings = 10
 func Parts(ctx context.Context, msg *mail.Message, limits Limits, passwords ...string) *Result {
 	w := &walker{budget: NewBudget(ctx, limits, msg.Size()), notes: map[*mail.Part]string{}, ended: map[string]bool{}}
 	root := &mail.Part{Place: "1"}
-	w.budget.passwords = slices.Clone(passwords)
+	w.budget.setPasswords(slices.Clone(passwords))
 	w.guard(root, func() { w.entity(root, slices.Clip(msg.Bytes()), textPlain) })
 	w.guard(root, func() { w.unlockAll(root) })
 	r := &Result{Root: root}

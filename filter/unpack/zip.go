@@ -201,7 +201,7 @@ func (z *zipReader) entries(at, shift, count int64) {
 			break
 		}
 		// entries for one place make one member, so both are counted
-		if z.parsed++; len(z.members) > max(z.x.budget.entries, 0) || z.parsed > zipMaxEnds*z.x.budget.limits.Entries {
+		if z.parsed++; len(z.members) > z.x.budget.entriesLeft() || z.parsed > zipMaxEnds*z.x.budget.Limits().Entries {
 			z.over = true
 			break
 		}

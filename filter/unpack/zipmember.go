@@ -192,7 +192,7 @@ func (z *zipReader) locked(v *zipView) error {
 		}
 	}
 	const unknown = zipFlagStrong | zipFlagMasked
-	if v.packed >= 0 && v.packed <= int64(len(v.rest)) && v.flags&unknown == 0 && len(z.x.budget.passwords) > 0 && z.x.budget.hold(v.packed) {
+	if v.packed >= 0 && v.packed <= int64(len(v.rest)) && v.flags&unknown == 0 && z.x.budget.hasPasswords() && z.x.budget.hold(v.packed) {
 		defer z.x.budget.release(v.packed)
 		opened, err := z.unlock(v, v.rest[:v.packed], make([]byte, v.packed))
 		if err != nil {
@@ -286,7 +286,7 @@ func (z *zipReader) decode(v *zipView, method uint16) (data []byte, used int, er
 		data, err = z.x.decode(newInflate64(br), v.size)
 		return data, len(v.rest) - br.Len(), err
 	}
-	r, err := z.x.zipDecoder(method, in, v.size)
+	r, err := zipDecoder(z.x, method, in, v.size)
 	if err != nil {
 		return nil, -1, err
 	}
@@ -321,7 +321,7 @@ func descriptorAt(in []byte) int {
 
 // zipDecoder returns the decoder of the methods whose data does not tell its
 // own end.
-func (x *expander) zipDecoder(method uint16, in []byte, size int64) (io.Reader, error) {
+func zipDecoder(x *expander, method uint16, in []byte, size int64) (io.Reader, error) {
 	switch method {
 	case zipBzip2:
 		return bzip2.NewReader(bytes.NewReader(in)), nil
@@ -334,13 +334,13 @@ func (x *expander) zipDecoder(method uint16, in []byte, size int64) (io.Reader, 
 	case zipXZ:
 		return newXZ(in, x.needs)
 	case zipLZMA:
-		return x.zipLZMA(in, size)
+		return openZipLZMA(x, in, size)
 	}
 	return nil, fmt.Errorf("method %d: %w", method, errUnsupported)
 }
 
-// zipLZMA turns the header of APPNOTE 5.8.8 into that of an LZMA file.
-func (x *expander) zipLZMA(in []byte, size int64) (io.Reader, error) {
+// openZipLZMA turns the header of APPNOTE 5.8.8 into that of an LZMA file.
+func openZipLZMA(x *expander, in []byte, size int64) (io.Reader, error) {
 	if len(in) < 9 || binary.LittleEndian.Uint16(in[2:]) != 5 {
 		return nil, errDamaged
 	}

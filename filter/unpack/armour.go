@@ -3,18 +3,15 @@ package unpack
 import (
 	"bytes"
 	"encoding/binary"
-	"slices"
 	"strings"
 )
 
 // This file finds files that stand in a text without help of MIME: uuencode,
-// yEnc and BinHex 4.0, and parts of a message that became text; also what else
-// the Macintosh wrapped files in.
+// yEnc and BinHex 4.0; also what else the Macintosh wrapped files in.
 
 // hidden is a file found in a text.
 type hidden struct {
 	name string
-	head *head // in place of a name
 	data []byte
 	how  string
 }
@@ -72,7 +69,7 @@ func armours(text []byte) (uu, yEnc, parts bool) {
 			case '=':
 				yEnc = yEnc || hasPrefixFold(line, "=ybegin ")
 			case 'c':
-				parts = parts || beginsWithContent(line)
+				parts = parts || len(line) > 8 && hasPrefixFold(line, "content-")
 			}
 		}
 		at = end
@@ -130,7 +127,7 @@ func beginLine(line []byte) (word, name string, sure, ok bool) {
 	if strings.HasSuffix(word, "-encoded") {
 		name = string(looseBase64([]byte(name)))
 	}
-	return word, name, len(f[1]) >= 3 && isOctal([]byte(f[1])), true
+	return word, name, len(f[1]) >= 3 && strings.Trim(f[1], "01234567") == "", true
 }
 
 // uuLines decodes lines until "end" or the next file. If it is not sure that
@@ -248,63 +245,6 @@ func appendYEnc(out, line []byte) []byte {
 		out = append(out, c-42)
 	}
 	return out
-}
-
-// findParts returns the encoded parts that stand in text with a header of their
-// own. Bounces quote the returned message so, and all that breaks the structure
-// of a message ends so.
-func (w *walker) findParts(text []byte) []hidden {
-	var out []hidden
-	for at := 0; at < len(text) && len(out) < maxHidden; {
-		end := fieldsEnd(text, at)
-		if !beginsWithContent(text[at:]) || end == at {
-			at = lineEnd(text, at)
-			continue
-		}
-		h := &scanHead(text[at:end], w.budget.Limits())[0]
-		at = end
-		for at < len(text) && !bytes.HasPrefix(text[at:], []byte("--")) {
-			at = lineEnd(text, at)
-		}
-		body, before := text[end:at:at], len(out)
-		if bytes.Count(body, []byte(" "))*16 > len(body) && !slices.Contains(encodings(h), "quoted-printable") {
-			at = end // prose
-			continue
-		}
-		for _, d := range w.decode(body, encodings(h)) {
-			f := hidden{head: h, data: d.data, how: d.how}
-			if isIdentity(d.how) && classify(body).text() {
-				whole, _ := wholeBase64(body)
-				f.data, f.how = whole.data, whole.how
-			}
-			if len(f.data) > 0 {
-				out = append(out, f)
-			}
-		}
-		if len(out) == before {
-			at = end
-		}
-	}
-	return out
-}
-
-// fieldsEnd returns the end of the header fields that begin at pos, with the
-// empty line after them.
-func fieldsEnd(text []byte, pos int) int {
-	for start := pos; pos < len(text); {
-		end := lineEnd(text, pos)
-		line := trimEOL(text[pos:end])
-		switch colon := bytes.IndexByte(line, ':'); {
-		case len(line) == 0 && pos > start:
-			return end
-		case colon > 0 && (validName(line[:colon]) || bytes.HasPrefix(cleanName(line[:min(colon, 100)]), []byte("content"))):
-		case pos > start && (line[0] == ' ' || line[0] == '\t'):
-		default:
-			return pos
-		}
-		pos = end
-	}
-	return pos
 }
 
 const (

@@ -188,31 +188,40 @@ const maxBinHex = 1 << 20
 
 // embedded looks for files that stand in a text.
 func (w *walker) embedded(p *mail.Part) {
-	var found []hidden
-	found = append(found, findApple(p.Data)...)
-	uu, yEnc, parts := armours(p.Data)
+	var found []quoted
+	add := func(list []hidden) {
+		for _, f := range list {
+			found = append(found, quoted{hidden: f})
+		}
+	}
+	add(findApple(p.Data))
+	uu, yEnc, heads := armours(p.Data)
 	if uu && p.How != "uuencode" {
-		found = append(found, findUU(p.Data)...)
+		add(findUU(p.Data))
 	}
 	if yEnc {
-		found = append(found, findYEnc(p.Data)...)
+		add(findYEnc(p.Data))
 	}
-	if parts && !isAttachedMail(p) && classify(p.Data[:min(len(p.Data), 32)]).text() { // CMS is not
+	if heads && !isAttachedMail(p) && classify(p.Data[:min(len(p.Data), 32)]).text() { // CMS is not
 		found = append(found, w.findParts(p.Data)...)
 	}
 	if bytes.Contains(p.Data, []byte(hqxMark)) {
 		files, over := findBinHex(p.Data, 4*len(p.Data)+maxBinHex)
-		found = append(found, files...)
+		add(files)
 		if over {
 			w.budget.note("BinHex")
 			p.Flags |= mail.PartUndecipherable
 		}
 	}
 	if f, ok := wholeBase64(p.Data); ok {
-		found = append(found, f)
+		found = append(found, quoted{hidden: f})
 	}
 	if isHTML(p) {
-		found = append(found, w.html(p)...)
+		files, facts := findInPage(p.Data)
+		add(files)
+		for _, fact := range facts {
+			p.AddFact(fact)
+		}
 	}
 	for _, f := range found {
 		if w.budget.Entry() != nil || w.budget.Take(int64(len(f.data))) != nil {
@@ -226,6 +235,11 @@ func (w *walker) embedded(p *mail.Part) {
 		c.Data, c.Size, c.How = f.data, int64(len(f.data)), f.how
 		w.content(c)
 	}
+}
+
+func isHTML(p *mail.Part) bool {
+	return slices.Contains(p.Types, "html") || slices.Contains(p.Media, "text/html") || strings.HasPrefix(p.Detected, "text/html") ||
+		p.Detected == "image/svg+xml"
 }
 
 // wholeBase64 decodes data that is nothing but base64 although it was not

@@ -26,10 +26,16 @@ type head struct {
 	over  bool // longer than the limits: the rest was not parsed
 }
 
+// headLimits bound what is parsed of one header block.
+type headLimits struct {
+	Header int // octets
+	Fields int
+}
+
 // scanHead parses the header at the start of data. The first head is the
 // reading that skips damaged lines. The others, few and seldom there, end the
 // header at a line that is no field or at one of blanks only.
-func scanHead(data []byte, l Limits) []head {
+func scanHead(data []byte, l headLimits) []head {
 	s := headScan{data: data, limits: l, junk: -1, blank: -1, lateJunk: -1}
 	s.run()
 	heads := []head{s.head}
@@ -56,7 +62,7 @@ func scanHead(data []byte, l Limits) []head {
 
 // afterEmptyLines returns the header of a part that begins with empty lines,
 // which some readers skip.
-func afterEmptyLines(data []byte, l Limits) []head {
+func afterEmptyLines(data []byte, l headLimits) []head {
 	data = bytes.TrimPrefix(data, utf8BOM)
 	rest := bytes.TrimLeft(data, "\r\n")
 	if len(rest) == len(data) || !beginsWithContent(rest) && !looksLikeMail(rest) {
@@ -73,7 +79,7 @@ func beginsWithContent(b []byte) bool {
 type headScan struct {
 	head
 	data   []byte
-	limits Limits
+	limits headLimits
 
 	named    int // valid fields, of any name
 	junk     int // offset of the first line that is no field

@@ -5,32 +5,25 @@ import (
 	"html"
 	"slices"
 	"strings"
-
-	"postern/filter/mail"
 )
 
 // This file looks for files that an HTML or SVG page carries.
 
-func isHTML(p *mail.Part) bool {
-	return slices.Contains(p.Types, "html") || slices.Contains(p.Media, "text/html") || strings.HasPrefix(p.Detected, "text/html") ||
-		p.Detected == "image/svg+xml"
-}
-
 // maxHTML bounds the text that is searched for scripts.
 const maxHTML = 4 << 20
 
-// html decodes data: URIs and notes the ways in which a page puts a file
-// together that no filter sees (HTML smuggling).
-func (w *walker) html(p *mail.Part) []hidden {
-	var out []hidden
-	for _, page := range pageViews(p.Data[:min(len(p.Data), maxHTML)]) {
+// findInPage returns the files in the data: URIs of a page. The facts are
+// "data-uri", and "html-smuggling" if the page puts a file together in a way
+// that no filter sees.
+func findInPage(page []byte) (out []hidden, facts []string) {
+	for _, page := range pageViews(page[:min(len(page), maxHTML)]) {
 		text := lowerASCII(page)
 		has := func(list ...string) bool {
 			return slices.ContainsFunc(list, func(s string) bool { return bytes.Contains(text, []byte(s)) })
 		}
 		if has("mssaveoropenblob", "mssaveblob") ||
 			has("new blob", "'blob'", "\"blob\"", "new file(", "atob(", "'atob'", "\"atob\"") && has("createobjecturl", "download") {
-			p.AddFact("html-smuggling")
+			facts = append(facts, "html-smuggling")
 		}
 		for at := 0; len(out) < maxHidden; {
 			start, body, end := dataURI(text, at)
@@ -39,9 +32,9 @@ func (w *walker) html(p *mail.Part) []hidden {
 			}
 			at = end
 			name := downloadName(page[max(0, start-1024):start], page[end:min(len(page), end+1024)])
-			p.AddFact("data-uri")
+			facts = append(facts, "data-uri")
 			if name != "" || downloads(text[end:min(len(text), end+256)]) || downloads(text[max(0, start-256):start]) {
-				p.AddFact("html-smuggling")
+				facts = append(facts, "html-smuggling")
 			}
 			f := hidden{name: name, data: decodePercent(string(page[body:end])), how: "data-uri"}
 			if bytes.Contains(text[start:body], []byte("base64")) {
@@ -52,7 +45,7 @@ func (w *walker) html(p *mail.Part) []hidden {
 			}
 		}
 	}
-	return out
+	return out, facts
 }
 
 // dataURI finds the next data: URI (RFC 2397) in text, from at on: its start,

@@ -58,7 +58,7 @@ func (w *walker) entity(p *mail.Part, data []byte, def string) {
 	w.depth++
 	defer func() { w.depth-- }()
 
-	heads := scanHead(data, w.budget.Limits())
+	heads := w.heads(data)
 	if heads[0].over {
 		w.budget.note("header")
 	}
@@ -80,6 +80,12 @@ func (w *walker) entity(p *mail.Part, data []byte, def string) {
 			break
 		}
 	}
+}
+
+// heads parses the header at the start of data.
+func (w *walker) heads(data []byte) []head {
+	l := w.budget.Limits()
+	return scanHead(data, headLimits{Header: l.Header, Fields: l.Fields})
 }
 
 // readings lists the ways to understand the entity, the most probable first.
@@ -375,7 +381,7 @@ func (w *walker) overrun(p *mail.Part, part []byte, boundary string) {
 	if isIdentity(p.How) || onlyDelimiters(rest) {
 		return
 	}
-	h := scanHead(part, w.budget.Limits())[0]
+	h := w.heads(part)[0]
 	if ds, _ := delimiters(rest, boundary); len(ds) > 0 {
 		rest = rest[:ds[0].start]
 	}

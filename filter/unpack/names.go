@@ -26,7 +26,7 @@ func (w *walker) describe(p *mail.Part, h *head, def string) {
 		addMedia(p, word)
 		if word == "message/external-body" { // the content is elsewhere, its header is here
 			p.AddFact("external-body")
-			inner := scanHead(h.body, w.budget.Limits())[0]
+			inner := w.heads(h.body)[0]
 			readings, spelled = dispositionNames(&inner, true)
 		}
 		for _, name := range nameParams {

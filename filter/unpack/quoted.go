@@ -1,0 +1,69 @@
+package unpack
+
+import (
+	"bytes"
+	"slices"
+)
+
+// quoted is a part that stands in a text with its header.
+type quoted struct {
+	hidden
+	head *head // nil for a file that has a name of its own
+}
+
+// findParts returns the encoded parts that stand in text with a header of their
+// own. Bounces quote the returned message so, and all that breaks the structure
+// of a message ends so.
+func (w *walker) findParts(text []byte) []quoted {
+	var out []quoted
+	for at := 0; at < len(text) && len(out) < maxHidden; {
+		end := fieldsEnd(text, at)
+		if !beginsWithContent(text[at:]) || end == at {
+			at = lineEnd(text, at)
+			continue
+		}
+		h := &w.heads(text[at:end])[0]
+		at = end
+		for at < len(text) && !bytes.HasPrefix(text[at:], []byte("--")) {
+			at = lineEnd(text, at)
+		}
+		body, before := text[end:at:at], len(out)
+		if bytes.Count(body, []byte(" "))*16 > len(body) && !slices.Contains(encodings(h), "quoted-printable") {
+			at = end // prose
+			continue
+		}
+		for _, d := range w.decode(body, encodings(h)) {
+			f := quoted{hidden{data: d.data, how: d.how}, h}
+			if isIdentity(d.how) && classify(body).text() {
+				whole, _ := wholeBase64(body)
+				f.data, f.how = whole.data, whole.how
+			}
+			if len(f.data) > 0 {
+				out = append(out, f)
+			}
+		}
+		if len(out) == before {
+			at = end
+		}
+	}
+	return out
+}
+
+// fieldsEnd returns the end of the header fields that begin at pos, with the
+// empty line after them.
+func fieldsEnd(text []byte, pos int) int {
+	for start := pos; pos < len(text); {
+		end := lineEnd(text, pos)
+		line := trimEOL(text[pos:end])
+		switch colon := bytes.IndexByte(line, ':'); {
+		case len(line) == 0 && pos > start:
+			return end
+		case colon > 0 && (validName(line[:colon]) || bytes.HasPrefix(cleanName(line[:min(colon, 100)]), []byte("content"))):
+		case pos > start && (line[0] == ' ' || line[0] == '\t'):
+		default:
+			return pos
+		}
+		pos = end
+	}
+	return pos
+}

@@ -318,15 +318,15 @@ func looksLikeMail(data []byte) bool {
 			continue
 		}
 		colon := bytes.IndexByte(line, ':')
-		if colon <= 0 || !validName(bytes.TrimRight(line[:colon], " \t")) {
+		if colon <= 0 || !couldBeName(line[:colon]) {
 			if n == 0 && (bytes.HasPrefix(line, []byte("From ")) || bytes.HasPrefix(line, []byte(">From "))) {
 				continue
 			}
 			break
 		}
-		name := bytes.ToLower(bytes.TrimRight(line[:colon], " \t"))
+		name := bytes.TrimRight(line[:colon], " \t")
 		for _, k := range headerNames {
-			if bytes.Equal(name, k) {
+			if len(name) == len(k) && bytes.EqualFold(name, k) {
 				known++
 			}
 		}
@@ -335,4 +335,11 @@ func looksLikeMail(data []byte) bool {
 		}
 	}
 	return false
+}
+
+// couldBeName reports whether b, which stands before a colon, is no prose: the
+// name of a field, blanks before the colon included, or one short word of any
+// octets.
+func couldBeName(b []byte) bool {
+	return validName(bytes.TrimRight(b, " \t")) || len(b) <= 60 && bytes.IndexByte(b, ' ') < 0
 }

@@ -243,7 +243,7 @@ func wrapped(s []byte) (word, media string) {
 			return "pgp.asc", "application/pgp-keys"
 		}
 	}
-	if isMail(s) {
+	if looksLikeMail(s) {
 		return "mail", "message/rfc822"
 	}
 	for rest, at := s, 0; ; {
@@ -251,7 +251,7 @@ func wrapped(s []byte) (word, media string) {
 		if i < 0 || i+9 > len(rest) {
 			break
 		}
-		if (at+i == 0 || s[at+i-1] == '\n') && isOctal(rest[i+6:i+9]) {
+		if (at+i == 0 || s[at+i-1] == '\n') && len(bytes.Trim(rest[i+6:i+9], "01234567")) == 0 {
 			return "uue", "text/x-uuencode"
 		}
 		rest, at = rest[i+6:], at+i+6
@@ -263,48 +263,6 @@ func wrapped(s []byte) (word, media string) {
 		return "hqx", "application/mac-binhex40"
 	}
 	return "", ""
-}
-
-func isOctal(b []byte) bool {
-	for _, c := range b {
-		if c < '0' || c > '7' {
-			return false
-		}
-	}
-	return true
-}
-
-// mailFields are fields of which two in a row of header lines make a message.
-var mailFields = []string{
-	"received", "from", "to", "subject", "date", "message-id", "mime-version", "return-path", "content-type",
-	"content-transfer-encoding", "content-disposition", "delivered-to", "reply-to", "cc", "dkim-signature", "x-mailer", "sender",
-}
-
-func isMail(s []byte) bool {
-	known := 0
-	for lines := 0; len(s) > 0 && lines < 40; lines++ {
-		line, rest, _ := bytes.Cut(s, []byte("\n"))
-		s = rest
-		if lines == 0 && bytes.HasPrefix(line, []byte("From ")) {
-			continue
-		}
-		if len(line) > 0 && (line[0] == ' ' || line[0] == '\t') && lines > 0 {
-			continue
-		}
-		name, _, ok := bytes.Cut(line, []byte(":"))
-		if !ok || len(name) == 0 || len(name) > 60 || bytes.IndexByte(name, ' ') >= 0 {
-			return false
-		}
-		for _, f := range mailFields {
-			if len(f) == len(name) && strings.EqualFold(f, string(name)) {
-				known++
-			}
-		}
-		if known >= 2 {
-			return true
-		}
-	}
-	return false
 }
 
 // script tells script languages by how they begin and by a word that prose

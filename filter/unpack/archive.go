@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
 	"syscall"
 	"unicode/utf8"
@@ -25,6 +26,14 @@ type member struct {
 	encrypted bool     // content needs a password, or says so
 	opened    bool     // content needed a password, and one was right
 	note      string   // why data is missing or incomplete
+}
+
+// name returns the first name, or the empty string.
+func (m member) name() string {
+	if len(m.names) == 0 {
+		return ""
+	}
+	return m.names[0]
 }
 
 // outcome says how much of a container the members given stand for.
@@ -88,7 +97,7 @@ func expand(data []byte, short []string, b *Budget, add func(member) error) (out
 	defer x.free()
 	for i, s := range short {
 		read := reader(s)
-		if read == nil || sameReader(short[:i], s) {
+		if read == nil || slices.Contains(short[:i], s) {
 			continue
 		}
 		if err := x.run(s, read, data); err != nil {
@@ -96,16 +105,6 @@ func expand(data []byte, short []string, b *Budget, add func(member) error) (out
 		}
 	}
 	return x.out, nil
-}
-
-// sameReader reports whether s repeats a word in before.
-func sameReader(before []string, s string) bool {
-	for _, w := range before {
-		if w == s {
-			return true
-		}
-	}
-	return false
 }
 
 // expander is the state of one expand.
@@ -266,7 +265,7 @@ func (x *expander) giveDecoded(m member, r io.Reader, size int64) error {
 func (x *expander) handDecoded(m member, what string, err error) error {
 	if err != nil {
 		m.note = err.Error()
-		x.fail(fmt.Sprintf("%s: %q", what, first(m.names)), err)
+		x.fail(fmt.Sprintf("%s: %q", what, m.name()), err)
 		if len(m.data) == 0 {
 			m.data = nil
 		}
@@ -418,7 +417,7 @@ func textName(raw []byte) string {
 // addName appends a name that is not yet in the list, and for a name with a
 // NUL also what a reader in C makes of it.
 func addName(names []string, name string) []string {
-	if name == "" || len(names) >= maxSpellings || sameReader(names, name) {
+	if name == "" || len(names) >= maxSpellings || slices.Contains(names, name) {
 		return names
 	}
 	names = append(names, name)

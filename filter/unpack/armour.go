@@ -36,9 +36,9 @@ func (l *lines) next() (line []byte, ok bool) {
 	return trimEOL(line), true
 }
 
-// seek moves to the next line that begins with mark, in any case and after
+// seek moves l to the next line that begins with mark, in any case and after
 // blanks or control characters, and returns it from there on.
-func (l *lines) seek(mark string) ([]byte, bool) {
+func seek(l *lines, mark string) ([]byte, bool) {
 	for {
 		line, ok := l.next()
 		if !ok {
@@ -85,9 +85,9 @@ func hasPrefixFold(b []byte, prefix string) bool {
 // "begin-base64 644 name". The end line may be missing.
 func findUU(text []byte) []hidden {
 	var out []hidden
-	l := lines{text}
+	l := lines{rest: text}
 	for len(out) < maxHidden {
-		line, ok := l.seek("begin")
+		line, ok := seek(&l, "begin")
 		if !ok {
 			break
 		}
@@ -129,6 +129,9 @@ func beginLine(line []byte) (word, name string, sure, ok bool) {
 	}
 	return word, name, len(f[1]) >= 3 && strings.Trim(f[1], "01234567") == "", true
 }
+
+// uuBody decodes a uuencoded text without its first line.
+func uuBody(text []byte) []byte { return uuLines(&lines{rest: text}, false) }
 
 // uuLines decodes lines until "end" or the next file. If it is not sure that
 // this is a file, the first must be whole, because prose begins with "begin"
@@ -205,9 +208,9 @@ func uuBase64(l *lines) []byte {
 func findYEnc(text []byte) []hidden {
 	var out []hidden
 	whole := map[string][]byte{}
-	l := lines{text}
+	l := lines{rest: text}
 	for len(out) < maxHidden {
-		line, ok := l.seek("=ybegin ")
+		line, ok := seek(&l, "=ybegin ")
 		if !ok {
 			break
 		}

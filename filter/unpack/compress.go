@@ -128,7 +128,7 @@ func readXZ(x *expander, data []byte) error {
 	if x.damaged() {
 		return nil
 	}
-	return x.giveTail(r.in)
+	return x.giveTail(r.rest())
 }
 
 // readLZMA gives the content of a file in the older format of xz.

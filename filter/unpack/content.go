@@ -202,7 +202,7 @@ func (w *walker) embedded(p *mail.Part) {
 	if yEnc {
 		add(findYEnc(p.Data))
 	}
-	if heads && !isAttachedMail(p) && classify(p.Data[:min(len(p.Data), 32)]).text() { // CMS is not
+	if heads && !isAttachedMail(p) && isText(p.Data[:min(len(p.Data), 32)]) { // CMS is not
 		found = append(found, w.findParts(p.Data)...)
 	}
 	if bytes.Contains(p.Data, []byte(hqxMark)) {

@@ -100,7 +100,7 @@ func endedDelimiters(body []byte, boundaries map[string]bool) (out []delimiter) 
 // onlyDelimiters reports whether text holds nothing but lines that begin with
 // "--" and empty ones.
 func onlyDelimiters(text []byte) bool {
-	for l := (lines{text}); ; {
+	for l := (lines{rest: text}); ; {
 		line, ok := l.next()
 		if !ok {
 			return true

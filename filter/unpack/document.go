@@ -178,11 +178,11 @@ func readCompress(x *expander, data []byte) error {
 	if widest < 9 || widest > 16 {
 		return errDamaged
 	}
-	z := &lzw{in: data[3:], widest: widest, block: data[2]&0x80 != 0, old: -1}
-	z.reset()
-	return x.giveDecoded(member{}, z, -1)
+	return x.giveDecoded(member{}, newLZW(data[3:], widest, data[2]&0x80 != 0), -1)
 }
 
+// lzw decodes what the Unix program compress writes: LZW with codes of 9 bits
+// up to a limit.
 type lzw struct {
 	in       []byte
 	at       int // in bits
@@ -197,6 +197,14 @@ type lzw struct {
 	suffix   [1 << 16]byte
 	out      []byte
 	backward [1 << 16]byte
+}
+
+// newLZW returns a decoder of in whose codes have up to widest bits, at most
+// 16. With block the code 256 begins anew.
+func newLZW(in []byte, widest uint, block bool) *lzw {
+	z := &lzw{in: in, widest: widest, block: block, old: -1}
+	z.reset()
+	return z
 }
 
 func (z *lzw) reset() {

@@ -61,7 +61,8 @@ func archiveAt(b []byte) string {
 			return "7z"
 		}
 	case "MSCF":
-		if b[24] <= 3 && b[25] == 1 && le.Uint32(b[16:]) >= cabHeader {
+		const header = 36
+		if b[24] <= 3 && b[25] == 1 && le.Uint32(b[16:]) >= header {
 			return "cab"
 		}
 	}

@@ -54,7 +54,7 @@ func (w *walker) decode(body []byte, encs []string) []decoded {
 			if len(files) > 0 {
 				break
 			}
-			if data := uuLines(&lines{body}, false); len(data) > 0 { // without its first line
+			if data := uuBody(body); len(data) > 0 { // without its first line
 				add(decoded{data: data, how: e})
 			} else {
 				add(decoded{data: body, how: "7bit"})

@@ -185,7 +185,7 @@ func (x *pdfReader) pdfDecoder(filters []string, content, plain []byte) (io.Read
 		case i > 4:
 			err = errUnsupported
 		case f == "Crypt":
-			err = errEncrypted
+			err = errors.New("encrypted")
 		case i == 0 && (f == "FlateDecode" || f == "Fl"):
 			r, err = x.inflate(content) // whatever the end mark says
 		case f == "FlateDecode" || f == "Fl":

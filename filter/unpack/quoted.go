@@ -34,7 +34,7 @@ func (w *walker) findParts(text []byte) []quoted {
 		}
 		for _, d := range w.decode(body, encodings(h)) {
 			f := quoted{hidden{data: d.data, how: d.how}, h}
-			if isIdentity(d.how) && classify(body).text() {
+			if isIdentity(d.how) && isText(body) {
 				whole, _ := wholeBase64(body)
 				f.data, f.how = whole.data, whole.how
 			}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -42,7 +43,7 @@ func tarNumber(b []byte) (int64, error) {
 		if n := binary.BigEndian.Uint64(b[len(b)-8:]); n < 1<<62 {
 			return int64(n), nil
 		}
-		return 0, errDamaged
+		return 0, strconv.ErrRange
 	}
 	s := strings.Trim(string(b), " \x00")
 	if i := strings.IndexAny(s, " \x00"); i >= 0 {
@@ -213,7 +214,7 @@ func (t *tarReader) pax(b []byte) {
 		key, value, _ := strings.Cut(record, "=")
 		switch key {
 		case "path", "GNU.sparse.name":
-			if len(t.names) > 0 && !sameReader(t.names, value) {
+			if len(t.names) > 0 && !slices.Contains(t.names, value) {
 				t.x.differ("tar: %q is also called %q", t.names[0], value)
 			}
 			t.names = addName(t.names, textName([]byte(value)))

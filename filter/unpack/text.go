@@ -76,6 +76,9 @@ func printable(v uint64) bool {
 
 func (c textClass) text() bool { return c.wide != 0 || c.bits&octetControl == 0 }
 
+// isText reports whether a sample is text, as opposed to binary data.
+func isText(sample []byte) bool { return classify(sample).text() }
+
 // textTypes names text. Everything is asc or txt first.
 func textTypes(data []byte, class textClass, names []string) ([]string, string) {
 	short := []string{"asc"}

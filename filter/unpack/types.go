@@ -203,7 +203,7 @@ func zipType(data []byte, short []string, media string) ([]string, string) {
 // so that no rule for the archive can let it through.
 func alsoContainers(short []string, data []byte) []string {
 	add := func(word string) {
-		if !sameReader(short, word) {
+		if !slices.Contains(short, word) {
 			short = append(short, word)
 		}
 	}

@@ -37,8 +37,8 @@ func newXZ(data []byte, needs func(window int64) error) (*xzReader, error) {
 	return r, r.stream()
 }
 
-// Read reads on through blocks and streams. After the last one the rest of
-// the input is in r.in.
+// Read reads on through blocks and streams. After the last one rest has the
+// rest of the input.
 func (r *xzReader) Read(p []byte) (int, error) {
 	for {
 		if r.block == nil {
@@ -59,6 +59,9 @@ func (r *xzReader) Read(p []byte) (int, error) {
 		}
 	}
 }
+
+// rest is the input that is left.
+func (r *xzReader) rest() []byte { return r.in }
 
 // stream reads a stream header.
 func (r *xzReader) stream() error {

@@ -2,7 +2,6 @@ package unpack
 
 import (
 	"bytes"
-	"encoding/binary"
 	"strings"
 )
 
@@ -18,23 +17,6 @@ type hidden struct {
 
 // maxHidden bounds the files found in one text.
 const maxHidden = 1000
-
-// lines steps through a text.
-type lines struct{ rest []byte }
-
-// next returns the next line without its end.
-func (l *lines) next() (line []byte, ok bool) {
-	if len(l.rest) == 0 {
-		return nil, false
-	}
-	i := bytes.IndexByte(l.rest, '\n')
-	if i < 0 {
-		line, l.rest = l.rest, nil
-	} else {
-		line, l.rest = l.rest[:i+1], l.rest[i+1:]
-	}
-	return trimEOL(line), true
-}
 
 // seek moves l to the next line that begins with mark, in any case and after
 // blanks or control characters, and returns it from there on.
@@ -250,144 +232,16 @@ func appendYEnc(out, line []byte) []byte {
 	return out
 }
 
-const (
-	hqxMark     = "must be converted with BinHex"
-	hqxAlphabet = "!\"#$%&'()*+,-012345689@ABCDEFGHIJKLMNPQRSTUVXYZ[`abcdefhijklmpqr"
-)
-
-var hqx = func() (t [256]byte) {
-	for i := range t {
-		t[i] = 0xff
+// wholeBase64 decodes data that is nothing but base64 although it was not
+// declared, such as what was encoded twice.
+func wholeBase64(data []byte) (hidden, bool) {
+	line := bytes.TrimSpace(data[:min(len(data), 64)])
+	if i := bytes.IndexByte(line, '\n'); i >= 0 {
+		line = bytes.TrimSpace(line[:i])
 	}
-	for i, c := range []byte(hqxAlphabet) {
-		t[c] = byte(i)
+	if len(data) < 64 || len(line) < 32 || bytes.ContainsAny(line, " \t") || !isBase64Line(line) {
+		return hidden{}, false
 	}
-	return t
-}()
-
-// findBinHex returns the forks of the BinHex 4.0 files in text (RFC 1741).
-// Its run lengths make bombs: all files together may have room octets, over
-// says that they have more.
-func findBinHex(text []byte, room int) (out []hidden, over bool) {
-	for len(out) < maxHidden {
-		i := bytes.Index(text, []byte(hqxMark))
-		if i < 0 {
-			break
-		}
-		text = text[i+len(hqxMark):]
-		start := bytes.IndexByte(text, ':')
-		if start < 0 {
-			break
-		}
-		raw, n := hqxOctets(text[start+1:], room)
-		if room -= len(raw); room < 0 {
-			return out, true
-		}
-		out = append(out, hqxForks(raw)...)
-		text = text[start+1+n:]
-	}
-	return out, false
-}
-
-// hqxOctets decodes up to the closing colon and undoes the run lengths; n is
-// what it read. It ends as soon as there are more than room octets.
-func hqxOctets(text []byte, room int) (out []byte, n int) {
-	var acc uint32
-	bits := 0
-	repeat := false
-	put := func(c byte) {
-		switch {
-		case repeat && c == 0:
-			out = append(out, 0x90)
-			repeat = false
-		case repeat:
-			for ; c > 1 && len(out) > 0; c-- {
-				out = append(out, out[len(out)-1])
-			}
-			repeat = false
-		case c == 0x90:
-			repeat = true
-		default:
-			out = append(out, c)
-		}
-	}
-	for ; n < len(text) && len(out) <= room; n++ {
-		v := hqx[text[n]]
-		if v == 0xff {
-			if text[n] == '\r' || text[n] == '\n' || text[n] == ' ' || text[n] == '\t' {
-				continue
-			}
-			break
-		}
-		acc = acc<<6 | uint32(v)
-		if bits += 6; bits >= 8 {
-			bits -= 8
-			put(byte(acc >> bits))
-		}
-	}
-	return out, n
-}
-
-// hqxForks splits the header off and returns data and resource fork. A fork
-// that is cut is returned as far as it goes.
-func hqxForks(raw []byte) []hidden {
-	if len(raw) == 0 || len(raw) < int(raw[0])+22 {
-		return nil
-	}
-	n := 1 + int(raw[0])
-	name := string(raw[1:n])
-	// version 1, type 4, creator 4, flags 2, then the two lengths
-	h := raw[n+11:]
-	sizes := []uint32{binary.BigEndian.Uint32(h), binary.BigEndian.Uint32(h[4:])}
-	h = h[min(len(h), 10):]
-	var out []hidden
-	for _, size := range sizes {
-		n := min(len(h), int(size))
-		if n > 0 {
-			out = append(out, hidden{name: name, data: h[:n:n], how: "binhex"})
-		}
-		h = h[min(len(h), n+2):]
-	}
-	return out
-}
-
-// findApple returns the forks of an AppleSingle or AppleDouble file (RFC 1740
-// appendix A and B) or of a MacBinary one.
-func findApple(raw []byte) []hidden {
-	be := binary.BigEndian
-	if len(raw) >= 128 && raw[0] == 0 && raw[74] == 0 && raw[82] == 0 && raw[1] > 0 && raw[1] < 64 {
-		data, resource := uint64(be.Uint32(raw[83:])), uint64(be.Uint32(raw[87:]))
-		padded := (data + 127) &^ 127
-		if n := uint64(len(raw)); data+resource == 0 || 128+padded+resource > n || n > 128+padded+(resource+127)&^127+128 {
-			return nil
-		}
-		f := hidden{name: string(raw[2 : 2+raw[1]]), data: raw[128 : 128+data], how: "macbinary"}
-		return []hidden{f, {name: f.name, data: raw[128+padded : 128+padded+resource], how: f.how}}
-	}
-	if len(raw) < 26 || be.Uint32(raw)&^7 != 0x51600 {
-		return nil
-	}
-	const dataFork, resourceFork, realName = 1, 2, 3
-	var out []hidden
-	name := ""
-	for i := range int(be.Uint16(raw[24:])) {
-		entry := raw[min(len(raw), 26+12*i):]
-		if len(entry) < 12 {
-			break
-		}
-		at := min(uint64(be.Uint32(entry[4:])), uint64(len(raw)))
-		data := raw[at:min(at+uint64(be.Uint32(entry[8:])), uint64(len(raw)))]
-		switch be.Uint32(entry) {
-		case realName:
-			name = string(data[:min(len(data), 255)])
-		case dataFork, resourceFork:
-			if len(data) > 0 && len(out) < 2 {
-				out = append(out, hidden{data: data, how: "applesingle"})
-			}
-		}
-	}
-	for i := range out {
-		out[i].name = name
-	}
-	return out
+	out, ok := strictBase64(data)
+	return hidden{data: out, how: "base64"}, ok
 }

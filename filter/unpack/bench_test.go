@@ -43,11 +43,3 @@ func BenchmarkText(b *testing.B) { benchmarkParts(b, textMail()) }
 
 // BenchmarkAttachment must reach 400 MB/s.
 func BenchmarkAttachment(b *testing.B) { benchmarkParts(b, bigMail(700<<10)) }
-
-func BenchmarkBase64(b *testing.B) {
-	src := []byte(wrap64(make([]byte, 700<<10)))
-	b.SetBytes(int64(len(src)))
-	for b.Loop() {
-		decodeBase64(src)
-	}
-}

@@ -152,3 +152,16 @@ func readZstd(x *expander, data []byte) error {
 	defer d.Close()
 	return x.giveDecoded(member{}, d, -1)
 }
+
+// readCompress gives the content of a file of the Unix program compress: LZW
+// with codes of 9 up to 16 bits.
+func readCompress(x *expander, data []byte) error {
+	if len(data) < 3 || data[1] != 0x9d {
+		return errUnsupported
+	}
+	widest := uint(data[2] & 31)
+	if widest < 9 || widest > 16 {
+		return errDamaged
+	}
+	return x.giveDecoded(member{}, newLZW(data[3:], widest, data[2]&0x80 != 0), -1)
+}

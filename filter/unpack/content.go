@@ -86,102 +86,6 @@ func mayHide(p *mail.Part) bool {
 	return true
 }
 
-// container opens an archive.
-func (w *walker) container(p *mail.Part) {
-	out, err := expand(p.Data, p.Types, w.budget, func(m member) error {
-		w.member(p, m)
-		return w.budget.Check()
-	})
-	if err != nil || out.overLimits {
-		p.Flags |= mail.PartUndecipherable
-		w.budget.note("container")
-	}
-	if out.opened {
-		p.Flags |= mail.PartEncrypted
-	}
-	if out.encrypted {
-		p.Flags |= mail.PartEncrypted | mail.PartUndecipherable
-	}
-	if out.damaged {
-		p.Flags |= mail.PartUndecipherable
-		w.note(p, "%s", out.reason)
-	}
-	if out.disagreement != "" {
-		w.doubt(p, "%s", out.disagreement)
-	}
-}
-
-// member adds one file of the container p. Its data is only lent to us unless
-// it lies in p.Data.
-func (w *walker) member(p *mail.Part, m member) {
-	c := w.child(p)
-	c.Size, c.How = m.size, p.Types[len(p.Types)-1]
-	for _, name := range m.names[:min(len(m.names), maxNames)] {
-		c.AddName(name)
-	}
-	c.Flags = memberFlags(m)
-	if m.note != "" {
-		w.note(c, "%s", m.note)
-	}
-	if slices.ContainsFunc(m.names, func(n string) bool { return isMacros(p, n) }) {
-		p.AddFact("macros")
-	}
-	if len(m.data) == 0 {
-		return
-	}
-	c.Data = m.data
-	lies := within(p.Data, m.data)
-	keep := lies || w.kept+int64(len(m.data)) <= maxKept && w.budget.hold(int64(len(m.data)))
-	if keep && !lies {
-		// before anything inside refers to it
-		c.Data = bytes.Clone(m.data)
-		w.kept += int64(len(m.data))
-	}
-	w.content(c)
-	if !keep {
-		for q := range c.All() {
-			q.Data = nil
-		}
-	}
-}
-
-// isMacros reports whether a member of the document p holds its macros.
-func isMacros(p *mail.Part, name string) bool {
-	switch strings.ToLower(name[strings.LastIndexByte(name, '/')+1:]) {
-	case "vbaproject.bin":
-		return true
-	case "vba", "_vba_project_cur":
-		return slices.Contains(p.Types, "doc") || slices.Contains(p.Types, "cdf-ms")
-	}
-	return false
-}
-
-func memberFlags(m member) (f mail.PartFlags) {
-	if m.encrypted {
-		f |= mail.PartEncrypted | mail.PartUndecipherable
-	}
-	if m.opened {
-		f |= mail.PartEncrypted
-	}
-	if m.dir {
-		f |= mail.PartDirectory
-	}
-	if m.link {
-		f |= mail.PartLink
-	}
-	if m.special {
-		f |= mail.PartSpecial
-	}
-	return f
-}
-
-// within reports whether part is a slice of whole. It may say no to one that
-// was cut with a capacity of its own.
-func within(whole, part []byte) bool {
-	off := cap(whole) - cap(part)
-	return off >= 0 && off < len(whole) && len(part) > 0 && &whole[off] == &part[0]
-}
-
 // maxBinHex is what BinHex files in a text may have, besides four times its
 // size.
 const maxBinHex = 1 << 20
@@ -240,20 +144,6 @@ func (w *walker) embedded(p *mail.Part) {
 func isHTML(p *mail.Part) bool {
 	return slices.Contains(p.Types, "html") || slices.Contains(p.Media, "text/html") || strings.HasPrefix(p.Detected, "text/html") ||
 		p.Detected == "image/svg+xml"
-}
-
-// wholeBase64 decodes data that is nothing but base64 although it was not
-// declared, such as what was encoded twice.
-func wholeBase64(data []byte) (hidden, bool) {
-	line := bytes.TrimSpace(data[:min(len(data), 64)])
-	if i := bytes.IndexByte(line, '\n'); i >= 0 {
-		line = bytes.TrimSpace(line[:i])
-	}
-	if len(data) < 64 || len(line) < 32 || bytes.ContainsAny(line, " \t") || !isBase64Line(line) {
-		return hidden{}, false
-	}
-	out, ok := strictBase64(data)
-	return hidden{data: out, how: "base64"}, ok
 }
 
 // attachedMail reads a part that is a message without being declared as one.

@@ -2,97 +2,11 @@ package unpack
 
 import (
 	"bytes"
-	"encoding/base64"
 	"slices"
-	"strings"
 	"testing"
 
 	"postern/filter/mail"
 )
-
-func TestBase64(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		in   string
-		want []string // distinct readings
-	}{
-		{"", []string{""}},
-		{"aGVsbG8=", []string{"hello"}},
-		{"aGVsbG8", []string{"hello"}},
-		{"aGVs\r\nbG8=\r\n", []string{"hello"}},
-		{"aG Vs\tbG8=\r\n", []string{"hello"}},
-		{"aGVsbG8====\r\n\r\n", []string{"hello"}},
-		{"aGVsbA==bw==", []string{"hello", "hell"}},
-		{"aGV*sbG8=", []string{"hello", "he"}},
-		{"a-_v", []string{"k\xef\xef", "j", "i"}},
-		{"a", []string{""}},
-	} {
-		var got []string
-		for _, d := range decodeBase64([]byte(tt.in)) {
-			if !slices.Contains(got, string(d)) {
-				got = append(got, string(d))
-			}
-		}
-		if len(tt.want) == 1 && !slices.Equal(got, tt.want) {
-			t.Errorf("%q: %q, want %q", tt.in, got, tt.want)
-		}
-		if !slices.Contains(got, tt.want[0]) || len(tt.want) > 1 && len(got) < 2 {
-			t.Errorf("%q: %q, want %q among several", tt.in, got, tt.want)
-		}
-	}
-}
-
-// TestBase64Lines compares with the standard library over lengths and line
-// lengths around the steps of the fast path.
-func TestBase64Lines(t *testing.T) {
-	t.Parallel()
-	data := make([]byte, 9000)
-	for i := range data {
-		data[i] = byte(i * 7)
-	}
-	for _, n := range []int{0, 1, 2, 3, 56, 57, 58, 3071, 3072, 3073, 9000} {
-		for _, width := range []int{1, 3, 4, 5, 60, 76, 77, 998, 1024, 1028, 5000, 20000} {
-			enc := base64.StdEncoding.EncodeToString(data[:n])
-			var in strings.Builder
-			for len(enc) > width {
-				in.WriteString(enc[:width] + "\r\n")
-				enc = enc[width:]
-			}
-			in.WriteString(enc)
-			out, ok := strictBase64([]byte(in.String()))
-			if !ok || !bytes.Equal(out, data[:n]) {
-				t.Errorf("%d octets in lines of %d: ok %v, %d octets", n, width, ok, len(out))
-			}
-		}
-	}
-}
-
-func TestQuotedPrintable(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string][]string{
-		"":                     {""},
-		"plain":                {"plain"},
-		"a=3Db":                {"a=b"},
-		"a=3db=e4":             {"a=b\xe4"},
-		"a=\r\nb":              {"ab"},
-		"a=\nb":                {"ab"},
-		"a=":                   {"a"},
-		"a=4":                  {"a=4"},
-		"a=ZZ":                 {"a=ZZ"},
-		"a==41":                {"a=A"},
-		"a= \t\r\nb=41":        {"abA", "a= \t\r\nbA"},
-		"a= b":                 {"a= b"},
-		"=41=  \n=42= \r\n=43": {"ABC", "A=  \nB= \r\nC"},
-	} {
-		var got []string
-		for _, d := range decodeQP([]byte(in)) {
-			got = append(got, string(d))
-		}
-		if !slices.Equal(got, want) {
-			t.Errorf("%q: %q, want %q", in, got, want)
-		}
-	}
-}
 
 func TestArmour(t *testing.T) {
 	t.Parallel()

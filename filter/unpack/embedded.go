@@ -68,21 +68,3 @@ func archiveAt(b []byte) string {
 	}
 	return ""
 }
-
-// readInside opens the archives of one kind, or all if it is empty, that begin
-// inside data.
-func readInside(x *expander, data []byte, kind string) error {
-	for _, e := range findEmbedded(data) {
-		if kind != "" && e.kind != kind {
-			continue
-		}
-		part := data
-		if e.kind != "zip" {
-			part = data[e.at:]
-		}
-		if err := reader(e.kind)(x, part); err != nil {
-			return err
-		}
-	}
-	return nil
-}

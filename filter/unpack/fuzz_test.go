@@ -3,7 +3,6 @@ package unpack
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"strings"
 	"testing"
 	"time"
@@ -62,106 +61,6 @@ func checkResult(t *testing.T, r *Result) {
 			t.Errorf("panic: %s", f.Detail)
 		}
 	}
-}
-
-func FuzzParameters(f *testing.F) {
-	for _, s := range []string{`text/plain; charset=utf-8; name="a b"`, `a/b; x*0*=utf-8''%41; x*1="b\"c"`, `=?utf-8?q?a/b?=; (x(y)) x = =?utf-8?b?YQ==?= y="`, "a/b; x=\"\n b\"; x*9999999999=1"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		word, clean, params := parseValue(s)
-		if clean && !isToken(word) {
-			t.Errorf("word %q is called clean", word)
-		}
-		for _, p := range params {
-			readings, spelled := lookup(params, p.name)
-			for _, v := range append(readings, spelled...) {
-				if len(v) > 6*len(s)+16 {
-					t.Errorf("value of %d octets from %d", len(v), len(s))
-				}
-			}
-		}
-	})
-}
-
-func FuzzWords(f *testing.F) {
-	for _, s := range []string{"=?utf-8?q?a_=41?=", "=?UTF-16BE?B?AGE=?= =?x?y?", "x=?utf-8*en?b?/w?"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		if out := decodeWords(s); len(out) > 6*len(s)+16 {
-			t.Errorf("%d octets from %d", len(out), len(s))
-		} else if !strings.Contains(s, "=?") && out != s {
-			t.Errorf("%q became %q", s, out)
-		}
-	})
-}
-
-func FuzzHead(f *testing.F) {
-	f.Add([]byte(mimeHead + " \r\njunk\r\nContent-\r\n Type: x\r\n\r\nbody"))
-	f.Add([]byte("\xef\xbb\xbfContent-Type : a\r\r\nb: \rc\r\n\r\n"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, h := range scanHead(data, headLimits{Header: fuzzLimits.Header, Fields: fuzzLimits.Fields}) {
-			if !bytes.HasSuffix(data, h.body) {
-				t.Errorf("body %q is not the end of %q", h.body, data)
-			}
-			for _, fl := range h.fields {
-				if !strings.HasPrefix(fl.name, "content-") || fl.at >= len(data) {
-					t.Errorf("field %+v", fl)
-				}
-			}
-		}
-	})
-}
-
-func FuzzDelimiters(f *testing.F) {
-	f.Add([]byte("x\r\n--b\r\ny\r\n --b \r\n--b--\r\nz\r\n--b"), "b")
-	f.Fuzz(func(t *testing.T, body []byte, boundary string) {
-		if boundary == "" {
-			return
-		}
-		ds, _ := delimiters(body, boundary)
-		for _, strict := range []bool{true, false} {
-			s := segments(body, ds, strict)
-			end := 0
-			for _, p := range s.parts {
-				if p.start < end || p.end < p.start || p.end > len(body) {
-					t.Fatalf("segments %+v of %d octets", s.parts, len(body))
-				}
-				end = p.end
-			}
-			if s.first > len(body) || s.last > len(body) || s.last < end {
-				t.Fatalf("preamble %d, epilogue %d of %d octets, parts end at %d", s.first, s.last, len(body), end)
-			}
-		}
-	})
-}
-
-func FuzzBase64(f *testing.F) {
-	f.Add([]byte("aGVs\r\nbG8=\r\n"))
-	f.Add([]byte("aGVsbA==bw==x-_\xff"))
-	f.Fuzz(func(t *testing.T, src []byte) {
-		list := decodeBase64(src)
-		if want, err := base64.StdEncoding.DecodeString(string(src)); err == nil && (len(list) != 1 || !bytes.Equal(list[0], want)) {
-			t.Errorf("%q: %q, want %q", src, list, want)
-		}
-		for _, out := range list {
-			if len(out) > len(src) {
-				t.Errorf("%d octets from %d", len(out), len(src))
-			}
-		}
-	})
-}
-
-func FuzzQuotedPrintable(f *testing.F) {
-	f.Add([]byte("a=3Db=\r\nc= \t\r\nd=4"))
-	f.Fuzz(func(t *testing.T, src []byte) {
-		for _, out := range decodeQP(src) {
-			if len(out) > len(src) {
-				t.Errorf("%d octets from %d", len(out), len(src))
-			}
-		}
-	})
 }
 
 func FuzzArmour(f *testing.F) {

@@ -135,14 +135,6 @@ func (s *headScan) run() {
 	s.body = s.data[pos:]
 }
 
-// lineEnd returns the offset after the line of b that begins at pos.
-func lineEnd(b []byte, pos int) int {
-	if i := bytes.IndexByte(b[pos:], '\n'); i >= 0 {
-		return pos + i + 1
-	}
-	return len(b)
-}
-
 // fieldEnd returns the end of a field whose first line ends at end. A line of
 // blanks only does not continue it, so that it is seen for what it is.
 func (s *headScan) fieldEnd(end int) int {
@@ -262,18 +254,6 @@ func cleanName(b []byte) []byte {
 	return bytes.ToLower(out)
 }
 
-// trimEOL removes the end of line, CR CR LF included.
-func trimEOL(line []byte) []byte {
-	n := len(line)
-	if n > 0 && line[n-1] == '\n' {
-		n--
-	}
-	for n > 0 && line[n-1] == '\r' {
-		n--
-	}
-	return line[:n]
-}
-
 // blank reports whether b holds nothing but blanks and line ends.
 func blank(b []byte) bool {
 	for _, c := range b {
@@ -342,4 +322,23 @@ func looksLikeMail(data []byte) bool {
 // octets.
 func couldBeName(b []byte) bool {
 	return validName(bytes.TrimRight(b, " \t")) || len(b) <= 60 && bytes.IndexByte(b, ' ') < 0
+}
+
+// fieldsEnd returns the end of the header fields that begin at pos, with the
+// empty line after them.
+func fieldsEnd(text []byte, pos int) int {
+	for start := pos; pos < len(text); {
+		end := lineEnd(text, pos)
+		line := trimEOL(text[pos:end])
+		switch colon := bytes.IndexByte(line, ':'); {
+		case len(line) == 0 && pos > start:
+			return end
+		case colon > 0 && (validName(line[:colon]) || bytes.HasPrefix(cleanName(line[:min(colon, 100)]), []byte("content"))):
+		case pos > start && (line[0] == ' ' || line[0] == '\t'):
+		default:
+			return pos
+		}
+		pos = end
+	}
+	return pos
 }

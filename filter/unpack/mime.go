@@ -172,18 +172,6 @@ func kindOf(media string) kind {
 	return leaf
 }
 
-// boundaries returns the readings of the boundary parameter that are not
-// empty; other are those that only a sloppy reader would see.
-func boundaries(params []param) (sure, other []string) {
-	sure, other, spelled := lookupSure(params, "boundary")
-	for _, b := range slices.Concat(sure, other, spelled) {
-		other = append(other, b, strings.TrimSpace(b), strings.TrimSpace(stripComments(b)))
-	}
-	empty := func(b string) bool { return b == "" }
-	sure = slices.DeleteFunc(sure, empty)
-	return sure, slices.DeleteFunc(dedupe(other), func(b string) bool { return empty(b) || slices.Contains(sure, b) })
-}
-
 // read extracts what one reading sees in the entity into p.
 func (w *walker) read(p *mail.Part, r reading) {
 	switch r.kind {

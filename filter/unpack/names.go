@@ -46,39 +46,10 @@ func (w *walker) describe(p *mail.Part, h *head, def string) {
 	}
 }
 
-// nameParams are the parameters that readers take for the name of a file.
-var nameParams = []string{"filename", "name", "file", "file-name"}
-
 func addMedia(p *mail.Part, media string) {
 	if media != "" && len(p.Media) < maxNames && !slices.Contains(p.Media, media) {
 		p.Media = append(p.Media, media)
 	}
-}
-
-// dispositionNames returns the names of all Content-Disposition fields, of
-// fields that look like a misspelt one and, if types, of Content-Type.
-func dispositionNames(h *head, types bool) (readings, spelled []string) {
-	for i := range h.fields {
-		f := &h.fields[i]
-		switch f.name {
-		case "content-type":
-			if !types {
-				continue
-			}
-		case "content-transfer-encoding", "content-id", "content-description", "content-location",
-			"content-md5", "content-language", "content-length", "content-base", "content-class":
-			continue
-		}
-		if strings.IndexByte(f.value, '=') < 0 {
-			continue
-		}
-		_, _, params := parseValue(f.value)
-		for _, name := range nameParams {
-			r, s := lookup(params, name)
-			readings, spelled = append(readings, r...), append(spelled, s...)
-		}
-	}
-	return readings, spelled
 }
 
 // setNames stores the names. Readings that end in different extensions are a
@@ -111,82 +82,6 @@ func (w *walker) setNames(p *mail.Part, readings, spelled []string) {
 		}
 	}
 }
-
-// nameTail cuts what is too long for a name. The end stays: it says what a
-// file is.
-func nameTail(name string) string { return name[max(0, len(name)-maxName):] }
-
-// looseNames returns what readers show as name of a part that has none:
-// description, location, identifier and the like, if they look like a file name.
-func looseNames(h *head) []string {
-	var out []string
-	for i := range h.fields {
-		f := &h.fields[i]
-		switch f.name {
-		case "content-description", "content-location", "content-id", "content-name", "content-filename", "content-file-name":
-		default:
-			continue
-		}
-		name := strings.Trim(decodeWords(unfold(f.value, false)), `"'<> `)
-		if _, url, ok := strings.Cut(name, "://"); ok {
-			_, name, _ = strings.Cut(url, "/")
-			if i := strings.IndexAny(name, "?#"); i >= 0 {
-				name = name[:i]
-			}
-		}
-		if e := nameEnd(name); e != "" && len(e) <= 8 && !strings.Contains(name, "@") && !strings.HasPrefix(name, "www.") {
-			out = append(out, name)
-		}
-	}
-	return out
-}
-
-// encodings returns the transfer encodings that readers may see, never none.
-// What is not written as in RFC 2045 section 6 is also read as no encoding.
-func encodings(h *head) []string {
-	var out []string
-	clean := true
-	for i := range h.fields {
-		f := &h.fields[i]
-		if f.name != "content-transfer-encoding" {
-			continue
-		}
-		e, ok := encodingOf(f.value)
-		out = append(out, e...)
-		clean = clean && ok && !f.odd
-	}
-	if !clean || len(out) == 0 {
-		out = append(out, "7bit")
-	}
-	return dedupe(out)
-}
-
-// encodingOf reads one Content-Transfer-Encoding. clean says that its value is
-// a single word that all readers take for the same.
-func encodingOf(value string) (encs []string, clean bool) {
-	v := strings.ToLower(strings.Trim(value, wsp))
-	switch v {
-	case "base64", "quoted-printable":
-		return []string{v}, true
-	case "uuencode", "x-uuencode", "x-uue", "uue", "x-uu":
-		return []string{"uuencode"}, true
-	case "7bit", "8bit", "binary", "":
-		return []string{"7bit"}, true
-	}
-	v = decodeWords(v)
-	for _, e := range []struct{ sign, name string }{
-		{"64", "base64"}, {"q", "quoted-printable"}, {"print", "quoted-printable"}, {"uu", "uuencode"},
-	} {
-		if strings.Contains(v, e.sign) {
-			encs = append(encs, e.name)
-		}
-	}
-	// yEnc and BinHex have marks of their own in the text; unknown words are
-	// read as no encoding by all
-	return encs, len(encs) == 0
-}
-
-func isIdentity(how string) bool { return how == "7bit" || how == "" }
 
 // contents are the hashes of all that readings extract. The value says that
 // it is more than unnamed text.

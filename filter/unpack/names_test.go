@@ -164,62 +164,6 @@ func TestNameDoubt(t *testing.T) {
 	}
 }
 
-func TestParameters(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		in, word string
-		clean    bool
-		readings []string // of x
-	}{
-		{"text/plain; x=1", "text/plain", true, []string{"1"}},
-		{"Text/Plain;x=1", "text/plain", true, []string{"1"}},
-		{"text/plain (comment; x=2); x=1", "text/plain", false, []string{"1"}},
-		{`text/plain; y="a;x=2"; x=1`, "text/plain", true, []string{"1"}},
-		{`text/plain; y="a\";x=2"; x=1`, "text/plain", true, []string{"1"}},
-		{`text/plain; x="a b"`, "text/plain", true, []string{"a b"}},
-		{`text/plain; x=a b`, "text/plain", true, []string{"a b", "a"}},
-		{`text/plain; x="a`, "text/plain", true, []string{"a"}},
-		{`text/plain; x=1; x=2; X=1`, "text/plain", true, []string{"1", "2"}},
-		{`text/plain; x*0*=utf-8'en'%C3; x*1*=%A4`, "text/plain", true, []string{"ä"}},
-		{`text/plain; x*1=b; x*0=a`, "text/plain", true, []string{"ab", "ba"}},
-		{`text/plain; x*0=a; x*2=c`, "text/plain", true, []string{"a", "ac"}},
-		{`x=1`, "", false, []string{"1"}},
-		{"text/plain; x=\"a\n b\"", "text/plain", true, []string{"a b", "ab"}},
-		{"text/plain; x=", "text/plain", true, []string{""}},
-		{"", "", false, nil},
-		{";;;;=;=;", "", false, nil},
-	} {
-		word, clean, params := parseValue(tt.in)
-		readings, _ := lookup(params, "x")
-		if word != tt.word || clean != tt.clean || !slices.Equal(readings, tt.readings) {
-			t.Errorf("%q: %q %v %q, want %q %v %q", tt.in, word, clean, readings, tt.word, tt.clean, tt.readings)
-		}
-	}
-}
-
-func TestDecodeWords(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string]string{
-		"plain":                         "plain",
-		"=?utf-8?q?a_b?=":               "a b",
-		"=?UTF-8?B?w6Q=?=":              "ä",
-		"=?iso-8859-1?q?=e4?=":          "ä",
-		"=?windows-1251?B?8uXx8g==?=":   "тест",
-		"=?utf-8*en?q?a?=":              "a",
-		"=?utf-8?q?a?= =?utf-8?q?b?=":   "ab",
-		"=?utf-8?q?a?= x =?utf-8?q?b?=": "a x b",
-		"x=?utf-8?q?a?=y":               "xay",
-		"=?utf-8?x?a?=":                 "=?utf-8?x?a?=",
-		"=?utf-8?q?open":                "open",
-		"=?nope?q?=61?=":                "a",
-		"=?=?=?":                        "=?=?=?",
-	} {
-		if got := decodeWords(in); got != want {
-			t.Errorf("%q: %q, want %q", in, got, want)
-		}
-	}
-}
-
 // TestLooksLikeMail has what the walk and the naming of types must see alike.
 func TestLooksLikeMail(t *testing.T) {
 	for text, want := range map[string]bool{

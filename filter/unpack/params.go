@@ -460,14 +460,3 @@ func join(pieces []param, all bool) string {
 	}
 	return decodeWords(toUTF8(charset, raw))
 }
-
-// nameEnd returns what follows the last dot, in lower case, as a system that
-// drops trailing dots and blanks sees it. Empty: no extension.
-func nameEnd(name string) string {
-	name = strings.TrimRight(name, ". \t")
-	i := strings.LastIndexByte(name, '.')
-	if i < 0 || strings.ContainsAny(name[i:], `/\`) {
-		return ""
-	}
-	return strings.ToLower(name[i+1:])
-}

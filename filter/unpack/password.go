@@ -2,7 +2,6 @@ package unpack
 
 import (
 	"bytes"
-	"iter"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,43 +13,8 @@ import (
 // with words of the message that seem to be one. What a password yields counts
 // only if a checksum or an authentication code says that it is right.
 
-const (
-	// maxRounds bounds the hashing that makes keys of passwords, for one
-	// message. It is 30 passwords for 7-Zip, which asks for most.
-	maxRounds = 16 << 20
-	// maxWords bounds the words of the message that are tried.
-	maxWords = 8
-)
-
-// tries yields what is to be tried on one archive or member, the password
-// that opened the last one first, as long as each can be paid for: making its
-// key takes that many rounds of hashing.
-func (b *Budget) tries(rounds int64) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for _, word := range slices.Clone(b.passwords) {
-			if rounds > b.rounds || b.Check() != nil {
-				return
-			}
-			b.rounds -= rounds
-			if !yield(word) {
-				return
-			}
-		}
-	}
-}
-
-// setPasswords sets what tries yields.
-func (b *Budget) setPasswords(words []string) { b.passwords = words }
-
-// hasPasswords reports whether there is anything to try.
-func (b *Budget) hasPasswords() bool { return len(b.passwords) > 0 }
-
-// opened moves a password to the front.
-func (b *Budget) opened(word string) {
-	if i := slices.Index(b.passwords, word); i > 0 {
-		b.passwords = slices.Insert(slices.Delete(b.passwords, i, i+1), 0, word)
-	}
-}
+// maxWords bounds the words of the message that are tried.
+const maxWords = 8
 
 var (
 	markupTags = regexp.MustCompile(`<[^<>]{0,200}>|&nbsp;`)

@@ -355,3 +355,13 @@ func pdfStrings(b []byte, name string, of pdfRef, key *pdfKey) (out []string) {
 		out = append(out, textName(s))
 	}
 }
+
+// startsFile reports whether content begins like a program or a container.
+func startsFile(b []byte) bool {
+	for _, magic := range []string{"MZ", "PK\x03\x04", "7z\xbc\xaf", "Rar!", "MSCF", string(oleMagic), "\x7fELF", "\x4c\x00\x00\x00\x01\x14\x02\x00", "\x1f\x8b\x08"} {
+		if bytes.HasPrefix(b, []byte(magic)) {
+			return true
+		}
+	}
+	return false
+}

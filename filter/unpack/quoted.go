@@ -48,22 +48,3 @@ func (w *walker) findParts(text []byte) []quoted {
 	}
 	return out
 }
-
-// fieldsEnd returns the end of the header fields that begin at pos, with the
-// empty line after them.
-func fieldsEnd(text []byte, pos int) int {
-	for start := pos; pos < len(text); {
-		end := lineEnd(text, pos)
-		line := trimEOL(text[pos:end])
-		switch colon := bytes.IndexByte(line, ':'); {
-		case len(line) == 0 && pos > start:
-			return end
-		case colon > 0 && (validName(line[:colon]) || bytes.HasPrefix(cleanName(line[:min(colon, 100)]), []byte("content"))):
-		case pos > start && (line[0] == ' ' || line[0] == '\t'):
-		default:
-			return pos
-		}
-		pos = end
-	}
-	return pos
-}

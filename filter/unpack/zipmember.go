@@ -9,10 +9,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"math"
 	"strings"
-
-	"github.com/klauspost/compress/zstd"
 )
 
 // The compression methods of zip (APPNOTE 4.4.5) that are decoded.
@@ -164,15 +161,6 @@ func isASCII(s string) bool {
 		}
 	}
 	return true
-}
-
-// extension returns what follows the last dot of the last path element.
-func extension(name string) string {
-	name = name[strings.LastIndexAny(name, `/\`)+1:]
-	if i := strings.LastIndexByte(name, '.'); i >= 0 {
-		return name[i+1:]
-	}
-	return ""
 }
 
 // locked gives a member that says it is encrypted. Some only say so, to be
@@ -345,21 +333,4 @@ func openZipLZMA(x *expander, in []byte, size int64) (io.Reader, error) {
 		return nil, errDamaged
 	}
 	return newLZMA(in[4:9], size, in[9:], x.needs)
-}
-
-// newZstd returns a decoder that starts no goroutine. No frame may have a
-// larger window than the first one, which needs is asked for.
-func newZstd(in []byte, needs func(window int64) error) (*zstd.Decoder, error) {
-	window := uint64(8 << 20) // what every decoder should have, by RFC 8878 section 3.1.1.1.2
-	var h zstd.Header
-	if h.Decode(in) == nil && !h.Skippable {
-		if window = h.WindowSize; h.HasFCS {
-			window = min(window, h.FrameContentSize)
-		}
-	}
-	if err := needs(int64(min(window, math.MaxInt64))); err != nil {
-		return nil, err
-	}
-	return zstd.NewReader(bytes.NewReader(in), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(max(h.WindowSize, window, zstd.MinWindowSize)), zstd.WithDecoderMaxMemory(1<<31))
 }

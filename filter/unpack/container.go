@@ -1,0 +1,160 @@
+package unpack
+
+import (
+	"bytes"
+	"errors"
+	"postern/filter/mail"
+	"slices"
+	"strings"
+)
+
+// reader returns the reader of a type, nil if it is no container.
+func reader(kind string) func(*expander, []byte) error {
+	switch {
+	case archives[kind] != nil:
+		return archives[kind]
+	case documents[kind] != nil:
+		return documents[kind]
+	case isContainer([]string{kind}):
+		return unreadable
+	}
+	return nil
+}
+
+// expand opens one container and hands its members to add, one at a time. It
+// does not look into the members. The error is what add returned; anything
+// else that goes wrong is in the outcome, and the members found until then
+// have been given.
+func expand(data []byte, short []string, b *Budget, add func(member) error) (outcome, error) {
+	x := newOpener(b, add, readInside)
+	defer x.free()
+	for i, s := range short {
+		read := reader(s)
+		if read == nil || slices.Contains(short[:i], s) {
+			continue
+		}
+		if err := x.run(s, read, data); err != nil {
+			return x.out, err
+		}
+	}
+	return x.out, nil
+}
+
+// unreadable is the reader of containers that are only recognised.
+func unreadable(*expander, []byte) error {
+	return errors.New("containers of this kind cannot be opened")
+}
+
+// container opens an archive.
+func (w *walker) container(p *mail.Part) {
+	out, err := expand(p.Data, p.Types, w.budget, func(m member) error {
+		w.member(p, m)
+		return w.budget.Check()
+	})
+	if err != nil || out.overLimits {
+		p.Flags |= mail.PartUndecipherable
+		w.budget.note("container")
+	}
+	if out.opened {
+		p.Flags |= mail.PartEncrypted
+	}
+	if out.encrypted {
+		p.Flags |= mail.PartEncrypted | mail.PartUndecipherable
+	}
+	if out.damaged {
+		p.Flags |= mail.PartUndecipherable
+		w.note(p, "%s", out.reason)
+	}
+	if out.disagreement != "" {
+		w.doubt(p, "%s", out.disagreement)
+	}
+}
+
+// member adds one file of the container p. Its data is only lent to us unless
+// it lies in p.Data.
+func (w *walker) member(p *mail.Part, m member) {
+	c := w.child(p)
+	c.Size, c.How = m.size, p.Types[len(p.Types)-1]
+	for _, name := range m.names[:min(len(m.names), maxNames)] {
+		c.AddName(name)
+	}
+	c.Flags = memberFlags(m)
+	if m.note != "" {
+		w.note(c, "%s", m.note)
+	}
+	if slices.ContainsFunc(m.names, func(n string) bool { return isMacros(p, n) }) {
+		p.AddFact("macros")
+	}
+	if len(m.data) == 0 {
+		return
+	}
+	c.Data = m.data
+	lies := within(p.Data, m.data)
+	keep := lies || w.kept+int64(len(m.data)) <= maxKept && w.budget.hold(int64(len(m.data)))
+	if keep && !lies {
+		// before anything inside refers to it
+		c.Data = bytes.Clone(m.data)
+		w.kept += int64(len(m.data))
+	}
+	w.content(c)
+	if !keep {
+		for q := range c.All() {
+			q.Data = nil
+		}
+	}
+}
+
+// isMacros reports whether a member of the document p holds its macros.
+func isMacros(p *mail.Part, name string) bool {
+	switch strings.ToLower(name[strings.LastIndexByte(name, '/')+1:]) {
+	case "vbaproject.bin":
+		return true
+	case "vba", "_vba_project_cur":
+		return slices.Contains(p.Types, "doc") || slices.Contains(p.Types, "cdf-ms")
+	}
+	return false
+}
+
+func memberFlags(m member) (f mail.PartFlags) {
+	if m.encrypted {
+		f |= mail.PartEncrypted | mail.PartUndecipherable
+	}
+	if m.opened {
+		f |= mail.PartEncrypted
+	}
+	if m.dir {
+		f |= mail.PartDirectory
+	}
+	if m.link {
+		f |= mail.PartLink
+	}
+	if m.special {
+		f |= mail.PartSpecial
+	}
+	return f
+}
+
+// within reports whether part is a slice of whole. It may say no to one that
+// was cut with a capacity of its own.
+func within(whole, part []byte) bool {
+	off := cap(whole) - cap(part)
+	return off >= 0 && off < len(whole) && len(part) > 0 && &whole[off] == &part[0]
+}
+
+// readInside opens the archives of one kind, or all if it is empty, that begin
+// inside data.
+func readInside(x *expander, data []byte, kind string) error {
+	for _, e := range findEmbedded(data) {
+		if kind != "" && e.kind != kind {
+			continue
+		}
+		part := data
+		if e.kind != "zip" {
+			part = data[e.at:]
+		}
+		if err := reader(e.kind)(x, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,69 @@
+package unpack
+
+import (
+	"bytes"
+	"slices"
+)
+
+// This file decodes base64 and quoted-printable. Data as RFC 2045 wants it has
+// one reading and a fast path. Of broken base64 readers make different things:
+// then all of them are tried.
+
+// decoded is what one reading of a transfer encoding yields.
+type decoded struct {
+	data []byte
+	how  string
+	name string // uuencode brings its own
+}
+
+// decode returns the results of all encodings that readers may see in body,
+// without those that are equal; never none. New texts are clipped: what the
+// walker cuts from a text has a capacity up to its end.
+func (w *walker) decode(body []byte, encs []string) []decoded {
+	var out []decoded
+	add := func(d decoded) {
+		for _, o := range out {
+			if bytes.Equal(bytes.TrimRight(o.data, "\r\n"), bytes.TrimRight(d.data, "\r\n")) {
+				return
+			}
+		}
+		if !isIdentity(d.how) {
+			d.data = slices.Clip(d.data)
+		}
+		out = append(out, d)
+	}
+	for _, e := range encs {
+		if !isIdentity(e) && w.budget.Take(int64(len(body))) != nil {
+			break
+		}
+		switch e {
+		case "base64":
+			for _, data := range decodeBase64(body) {
+				add(decoded{data: data, how: e})
+			}
+		case "quoted-printable":
+			for _, data := range decodeQP(body) {
+				add(decoded{data: data, how: e})
+			}
+		case "uuencode":
+			files := findUU(body)
+			for _, f := range files {
+				add(decoded{data: f.data, how: e, name: f.name})
+			}
+			if len(files) > 0 {
+				break
+			}
+			if data := uuBody(body); len(data) > 0 { // without its first line
+				add(decoded{data: data, how: e})
+			} else {
+				add(decoded{data: body, how: "7bit"})
+			}
+		default:
+			add(decoded{data: body, how: "7bit"})
+		}
+	}
+	if len(out) == 0 {
+		return []decoded{{data: body, how: "7bit"}}
+	}
+	return out
+}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"strings"
+
+	"postern/filter/unpack/codec"
 )
 
 // readAr gives the members of an ar file, which a Debian package is too. Long
@@ -11,7 +13,7 @@ import (
 func readAr(x *expander, data []byte) error {
 	const magic, header = 8, 60
 	if bytes.HasPrefix(data, []byte("!<thin>")) {
-		return errUnsupported
+		return codec.ErrUnsupported
 	}
 	var table []byte
 	for pos := magic; pos < len(data); {
@@ -22,7 +24,7 @@ func readAr(x *expander, data []byte) error {
 		h := data[pos : pos+header]
 		size := number(h[48:58], 10)
 		if size < 0 {
-			return errDamaged
+			return codec.ErrDamaged
 		}
 		pos += header
 		content := data[pos:min(int64(len(data)), int64(pos)+size)]
@@ -60,7 +62,7 @@ func readRPM(x *expander, data []byte) error {
 	pos := 96
 	for i := range 2 {
 		if pos+16 > len(data) || !bytes.HasPrefix(data[pos:], []byte("\x8e\xad\xe8\x01")) {
-			return errDamaged
+			return codec.ErrDamaged
 		}
 		entries, store := binary.BigEndian.Uint32(data[pos+8:]), binary.BigEndian.Uint32(data[pos+12:])
 		length := 16 + 16*int64(entries) + int64(store)
@@ -68,7 +70,7 @@ func readRPM(x *expander, data []byte) error {
 			length = (length + 7) &^ 7
 		}
 		if length > int64(len(data)-pos) {
-			return errDamaged
+			return codec.ErrDamaged
 		}
 		pos += int(length)
 	}

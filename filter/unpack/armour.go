@@ -3,6 +3,8 @@ package unpack
 import (
 	"bytes"
 	"strings"
+
+	"postern/filter/unpack/codec"
 )
 
 // This file finds files that stand in a text without help of MIME: uuencode,
@@ -20,9 +22,9 @@ const maxHidden = 1000
 
 // seek moves l to the next line that begins with mark, in any case and after
 // blanks or control characters, and returns it from there on.
-func seek(l *lines, mark string) ([]byte, bool) {
+func seek(l *codec.Lines, mark string) ([]byte, bool) {
 	for {
-		line, ok := l.next()
+		line, ok := l.Next()
 		if !ok {
 			return nil, false
 		}
@@ -43,7 +45,7 @@ func trimControl(line []byte) []byte {
 // armours tells in one pass what may stand in text: mostly nothing.
 func armours(text []byte) (uu, yEnc, parts bool) {
 	for at := 0; at < len(text); {
-		end := lineEnd(text, at)
+		end := codec.LineEnd(text, at)
 		if line := trimControl(text[at:end]); len(line) > 0 {
 			switch line[0] | 0x20 {
 			case 'b':
@@ -67,7 +69,7 @@ func hasPrefixFold(b []byte, prefix string) bool {
 // "begin-base64 644 name". The end line may be missing.
 func findUU(text []byte) []hidden {
 	var out []hidden
-	l := lines{rest: text}
+	l := codec.Lines{Rest: text}
 	for len(out) < maxHidden {
 		line, ok := seek(&l, "begin")
 		if !ok {
@@ -107,22 +109,22 @@ func beginLine(line []byte) (word, name string, sure, ok bool) {
 	}
 	name = strings.Join(f[min(2, len(f)-1):], " ")
 	if strings.HasSuffix(word, "-encoded") {
-		name = string(looseBase64([]byte(name)))
+		name = string(codec.LooseBase64([]byte(name)))
 	}
 	return word, name, len(f[1]) >= 3 && strings.Trim(f[1], "01234567") == "", true
 }
 
 // uuBody decodes a uuencoded text without its first line.
-func uuBody(text []byte) []byte { return uuLines(&lines{rest: text}, false) }
+func uuBody(text []byte) []byte { return uuLines(&codec.Lines{Rest: text}, false) }
 
 // uuLines decodes lines until "end" or the next file. If it is not sure that
 // this is a file, the first must be whole, because prose begins with "begin"
 // too. Later ones that are none are skipped.
-func uuLines(l *lines, sure bool) []byte {
+func uuLines(l *codec.Lines, sure bool) []byte {
 	var out []byte
 	for {
-		before := l.rest
-		line, ok := l.next()
+		before := l.Rest
+		line, ok := l.Next()
 		if !ok || string(line) == "end" {
 			return out
 		}
@@ -133,7 +135,7 @@ func uuLines(l *lines, sure bool) []byte {
 		size := 1 + (n+2)/3*4
 		switch is := isUU(line, size); {
 		case bytes.HasPrefix(line, []byte("begin ")), !sure && out == nil && (!is || len(line) < size):
-			l.rest = before
+			l.Rest = before
 			return out
 		case is:
 			out = appendUU(out, line[1:], n)
@@ -169,17 +171,17 @@ func appendUU(out, line []byte, n int) []byte {
 	return out
 }
 
-func uuBase64(l *lines) []byte {
-	start := l.rest
+func uuBase64(l *codec.Lines) []byte {
+	start := l.Rest
 	for {
-		before := l.rest
-		line, ok := l.next()
+		before := l.Rest
+		line, ok := l.Next()
 		if !ok || string(line) == "====" {
-			return looseBase64(start[:len(start)-len(before)])
+			return codec.LooseBase64(start[:len(start)-len(before)])
 		}
-		if !isBase64Line(line) {
-			l.rest = before
-			return looseBase64(start[:len(start)-len(before)])
+		if !codec.IsBase64Line(line) {
+			l.Rest = before
+			return codec.LooseBase64(start[:len(start)-len(before)])
 		}
 	}
 }
@@ -190,7 +192,7 @@ func uuBase64(l *lines) []byte {
 func findYEnc(text []byte) []hidden {
 	var out []hidden
 	whole := map[string][]byte{}
-	l := lines{rest: text}
+	l := codec.Lines{Rest: text}
 	for len(out) < maxHidden {
 		line, ok := seek(&l, "=ybegin ")
 		if !ok {
@@ -200,7 +202,7 @@ func findYEnc(text []byte) []hidden {
 		name = strings.TrimSpace(name)
 		var data []byte
 		for {
-			line, ok = l.next()
+			line, ok = l.Next()
 			if !ok || hasPrefixFold(line, "=yend") {
 				break
 			}
@@ -239,9 +241,9 @@ func wholeBase64(data []byte) (hidden, bool) {
 	if i := bytes.IndexByte(line, '\n'); i >= 0 {
 		line = bytes.TrimSpace(line[:i])
 	}
-	if len(data) < 64 || len(line) < 32 || bytes.ContainsAny(line, " \t") || !isBase64Line(line) {
+	if len(data) < 64 || len(line) < 32 || bytes.ContainsAny(line, " \t") || !codec.IsBase64Line(line) {
 		return hidden{}, false
 	}
-	out, ok := strictBase64(data)
+	out, ok := codec.StrictBase64(data)
 	return hidden{data: out, how: "base64"}, ok
 }

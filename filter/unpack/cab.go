@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"postern/filter/unpack/codec"
 )
 
 // The layout is that of [MS-CAB]. A folder is one compressed stream that holds
@@ -113,7 +115,7 @@ func (c *cabReader) parseFiles(pos, files int) error {
 		b := c.data[pos:]
 		n := bytes.IndexByte(b[16:], 0)
 		if n < 0 || n > maxName {
-			return errDamaged
+			return codec.ErrDamaged
 		}
 		i := int(le.Uint16(b[8:]))
 		if i >= 0xfffd && len(c.folders) > 0 { // goes on in, or comes from, another cabinet
@@ -121,7 +123,7 @@ func (c *cabReader) parseFiles(pos, files int) error {
 			i = map[int]int{0xfffd: 0, 0xfffe: len(c.folders) - 1, 0xffff: 0}[i]
 		}
 		if i >= len(c.folders) {
-			return errDamaged
+			return codec.ErrDamaged
 		}
 		f := cabFile{name: b[16 : 16+n], size: int64(le.Uint32(b)), offset: int64(le.Uint32(b[4:])), utf8: le.Uint16(b[14:])&0x80 != 0}
 		c.folders[i].files = append(c.folders[i].files, f)
@@ -177,7 +179,7 @@ func (c *cabReader) content(f cabFolder) ([]byte, error) {
 	case cabMSZip:
 		r = &cabStream{next: (&mszip{blocks: blocks}).next}
 	case cabLZX:
-		lzx, err := newLZX(int(f.method >> 8 & 31))
+		lzx, err := codec.NewLZX(int(f.method >> 8 & 31))
 		if err != nil {
 			return nil, err
 		}
@@ -186,10 +188,10 @@ func (c *cabReader) content(f cabFolder) ([]byte, error) {
 			if err != nil {
 				return nil, err
 			}
-			return lzx.frame(b, size)
+			return lzx.Frame(b, size)
 		}}
 	default:
-		return nil, fmt.Errorf("compression %d: %w", f.method&15, errUnsupported)
+		return nil, fmt.Errorf("compression %d: %w", f.method&15, codec.ErrUnsupported)
 	}
 	// what no file claims is not decoded
 	data, err := c.x.decode(io.LimitReader(r, f.end), f.end)
@@ -260,7 +262,7 @@ func (z *mszip) next() ([]byte, error) {
 		return nil, err
 	}
 	if !bytes.HasPrefix(b, []byte("CK")) || size > len(z.out[0]) {
-		return nil, errDamaged
+		return nil, codec.ErrDamaged
 	}
 	in := bytes.NewReader(b[2:])
 	if z.r == nil {

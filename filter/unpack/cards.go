@@ -3,6 +3,8 @@ package unpack
 import (
 	"bytes"
 	"strings"
+
+	"postern/filter/unpack/codec"
 )
 
 // readXML gives the files that documents in one XML file carry in base64: those
@@ -31,7 +33,7 @@ func readXML(x *expander, data []byte) error {
 		if end < 0 {
 			end = len(data)
 		}
-		if content := looseBase64(data[:end]); len(content) > 0 {
+		if content := codec.LooseBase64(data[:end]); len(content) > 0 {
 			if err := x.giveStored(member{note: "embedded file"}, content); err != nil {
 				return err
 			}
@@ -70,7 +72,7 @@ func readCard(x *expander, data []byte) error {
 				m.names = addName(m.names, textName([]byte(strings.Trim(strings.TrimSpace(name), `"`))))
 			}
 		}
-		if content := looseBase64(value); len(content) > 0 {
+		if content := codec.LooseBase64(value); len(content) > 0 {
 			if err := x.giveStored(m, content); err != nil {
 				return err
 			}

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"io"
 	"strings"
+
+	"postern/filter/unpack/codec"
 )
 
 // chmReader reads compiled HTML help: a directory of names, and two sections
@@ -64,17 +66,17 @@ func (r *chmReader) directory(limit int) error {
 	le := binary.LittleEndian
 	d := r.data
 	if len(d) < 0x60 {
-		return errDamaged
+		return codec.ErrDamaged
 	}
 	at := le.Uint64(d[0x48:])
 	r.content = int64(le.Uint64(d[0x58:]) & (1<<62 - 1))
 	if le.Uint32(d[4:]) < 3 || at > uint64(len(d)-0x54) || !bytes.HasPrefix(d[at:], []byte("ITSP")) {
-		return errDamaged
+		return codec.ErrDamaged
 	}
 	head := d[at:]
 	length, chunk := int64(le.Uint32(head[8:])), int64(le.Uint32(head[16:]))
 	if chunk < 64 || length > int64(len(head)) {
-		return errDamaged
+		return codec.ErrDamaged
 	}
 	for b := head[length:]; int64(len(b)) >= chunk; b = b[chunk:] {
 		if !bytes.HasPrefix(b, []byte("PMGL")) {
@@ -85,7 +87,7 @@ func (r *chmReader) directory(limit int) error {
 		}
 		free := int64(le.Uint32(b[4:]))
 		if free > chunk-20 {
-			return errDamaged
+			return codec.ErrDamaged
 		}
 		for list := b[20 : chunk-free]; len(list) > 0; {
 			if len(r.entries) >= limit {
@@ -94,13 +96,13 @@ func (r *chmReader) directory(limit int) error {
 			var e chmEntry
 			var ok bool
 			if e, list, ok = parseCHMEntry(list); !ok {
-				return errDamaged
+				return codec.ErrDamaged
 			}
 			r.entries = append(r.entries, e)
 		}
 	}
 	if len(r.entries) == 0 {
-		return errDamaged
+		return codec.ErrDamaged
 	}
 	return nil
 }
@@ -149,33 +151,33 @@ func (r *chmReader) unpack(x *expander) ([]byte, error) {
 		return nil, nil // nothing is packed
 	}
 	if len(control) < 24 || len(table) < 40 || string(control[4:8]) != "LZXC" {
-		return nil, errDamaged
+		return nil, codec.ErrDamaged
 	}
 	interval, window := int64(le.Uint32(control[12:])), int64(le.Uint32(control[16:]))
 	if le.Uint32(control[8:]) == 2 {
-		interval, window = interval*lzxFrame, window*lzxFrame
+		interval, window = interval*codec.LZXFrame, window*codec.LZXFrame
 	}
 	frames, size := table[min(int64(le.Uint32(table[12:])), int64(len(table))):], int64(le.Uint64(table[16:])&(1<<62-1))
 	windowBits := 15
 	for int64(1)<<windowBits < window && windowBits < 22 {
 		windowBits++
 	}
-	if interval < lzxFrame || le.Uint64(table[32:]) != lzxFrame {
-		return nil, errUnsupported
+	if interval < codec.LZXFrame || le.Uint64(table[32:]) != codec.LZXFrame {
+		return nil, codec.ErrUnsupported
 	}
 	frame := int64(0)
-	var z *lzx
+	var z *codec.LZX
 	next := func() ([]byte, error) {
-		left := size - frame*lzxFrame
+		left := size - frame*codec.LZXFrame
 		if left <= 0 {
 			return nil, io.EOF
 		}
-		if frame%(interval/lzxFrame) == 0 {
+		if frame%(interval/codec.LZXFrame) == 0 {
 			if err := x.budget.Check(); err != nil {
 				return nil, err
 			}
 			var err error
-			if z, err = newLZX(windowBits); err != nil {
+			if z, err = codec.NewLZX(windowBits); err != nil {
 				return nil, err
 			}
 		}
@@ -187,10 +189,10 @@ func (r *chmReader) unpack(x *expander) ([]byte, error) {
 			to = le.Uint64(frames[8*frame+8:])
 		}
 		if from > to || to > uint64(len(packed)) {
-			return nil, errDamaged
+			return nil, codec.ErrDamaged
 		}
 		frame++
-		return z.frame(packed[from:to], int(min(left, lzxFrame)))
+		return z.Frame(packed[from:to], int(min(left, codec.LZXFrame)))
 	}
 	return x.decode(&cabStream{next: next}, size)
 }

@@ -10,6 +10,8 @@ import (
 	"io"
 
 	"github.com/ulikunitz/xz/lzma"
+
+	"postern/filter/unpack/codec"
 )
 
 // maxStreams is up to how many joined gzip files are also given one by one.
@@ -118,7 +120,7 @@ func (c *byteCounter) ReadByte() (byte, error) {
 
 // readXZ gives the content of an xz file, all streams of it.
 func readXZ(x *expander, data []byte) error {
-	r, err := newXZ(data, x.needs)
+	r, err := codec.NewXZ(data, x.needs)
 	if err != nil {
 		return err
 	}
@@ -128,7 +130,7 @@ func readXZ(x *expander, data []byte) error {
 	if x.damaged() {
 		return nil
 	}
-	return x.giveTail(r.rest())
+	return x.giveTail(r.Rest())
 }
 
 // readLZMA gives the content of a file in the older format of xz.
@@ -136,7 +138,7 @@ func readLZMA(x *expander, data []byte) error {
 	if len(data) < lzma.HeaderLen {
 		return io.ErrUnexpectedEOF
 	}
-	r, err := newLZMA(data[:5], int64(binary.LittleEndian.Uint64(data[5:])), data[lzma.HeaderLen:], x.needs)
+	r, err := codec.NewLZMA(data[:5], int64(binary.LittleEndian.Uint64(data[5:])), data[lzma.HeaderLen:], x.needs)
 	if err != nil {
 		return err
 	}
@@ -145,7 +147,7 @@ func readLZMA(x *expander, data []byte) error {
 
 // readZstd gives the content of a zstd file, all frames of it.
 func readZstd(x *expander, data []byte) error {
-	d, err := newZstd(data, x.needs)
+	d, err := codec.NewZstd(data, x.needs)
 	if err != nil {
 		return err
 	}
@@ -157,11 +159,11 @@ func readZstd(x *expander, data []byte) error {
 // with codes of 9 up to 16 bits.
 func readCompress(x *expander, data []byte) error {
 	if len(data) < 3 || data[1] != 0x9d {
-		return errUnsupported
+		return codec.ErrUnsupported
 	}
 	widest := uint(data[2] & 31)
 	if widest < 9 || widest > 16 {
-		return errDamaged
+		return codec.ErrDamaged
 	}
-	return x.giveDecoded(member{}, newLZW(data[3:], widest, data[2]&0x80 != 0), -1)
+	return x.giveDecoded(member{}, codec.NewLZW(data[3:], widest, data[2]&0x80 != 0), -1)
 }

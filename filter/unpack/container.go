@@ -3,9 +3,10 @@ package unpack
 import (
 	"bytes"
 	"errors"
-	"postern/filter/mail"
 	"slices"
 	"strings"
+
+	"postern/filter/mail"
 )
 
 // reader returns the reader of a type, nil if it is no container.

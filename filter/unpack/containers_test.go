@@ -9,10 +9,11 @@ import (
 	"hash/crc32"
 	"io"
 	"maps"
-	"postern/filter/mail"
 	"slices"
 	"strings"
 	"testing"
+
+	"postern/filter/mail"
 )
 
 func TestContainers(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"strconv"
+
+	"postern/filter/unpack/codec"
 )
 
 // cpioEntry is a header of any cpio format.
@@ -20,7 +22,7 @@ func readCpio(x *expander, data []byte) error {
 	for {
 		e, ok := parseCpio(data, pos)
 		if !ok {
-			return errDamaged
+			return codec.ErrDamaged
 		}
 		if string(e.name) == "TRAILER!!!" {
 			return x.giveTail(data[min(e.next, len(data)):])
@@ -46,7 +48,7 @@ func readCpio(x *expander, data []byte) error {
 			return err
 		}
 		if e.next > len(data) {
-			return errDamaged
+			return codec.ErrDamaged
 		}
 		pos = e.next
 	}

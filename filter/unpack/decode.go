@@ -3,6 +3,8 @@ package unpack
 import (
 	"bytes"
 	"slices"
+
+	"postern/filter/unpack/codec"
 )
 
 // This file decodes base64 and quoted-printable. Data as RFC 2045 wants it has
@@ -38,11 +40,11 @@ func (w *walker) decode(body []byte, encs []string) []decoded {
 		}
 		switch e {
 		case "base64":
-			for _, data := range decodeBase64(body) {
+			for _, data := range codec.Base64(body) {
 				add(decoded{data: data, how: e})
 			}
 		case "quoted-printable":
-			for _, data := range decodeQP(body) {
+			for _, data := range codec.QuotedPrintable(body) {
 				add(decoded{data: data, how: e})
 			}
 		case "uuencode":

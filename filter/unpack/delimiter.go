@@ -1,6 +1,10 @@
 package unpack
 
-import "bytes"
+import (
+	"bytes"
+
+	"postern/filter/unpack/codec"
+)
 
 // This file finds the delimiter lines of multiparts (RFC 2046 section 5.1.1).
 
@@ -33,7 +37,7 @@ func delimiters(body []byte, boundary string) (out []delimiter, bareCR bool) {
 			d.end = at + j + 1
 		}
 		from = d.end
-		line := trimEOL(body[d.start:d.end])
+		line := codec.TrimEOL(body[d.start:d.end])
 		bareCR = bareCR || bytes.IndexByte(line, '\r') >= 0
 		if !control(body[d.start:at]) {
 			continue
@@ -85,7 +89,7 @@ func endedDelimiters(body []byte, boundaries map[string]bool) (out []delimiter) 
 		if !control(body[d.start:at]) {
 			continue
 		}
-		text := trimEOL(body[d.text:d.end])
+		text := codec.TrimEOL(body[d.text:d.end])
 		for n := min(len(text), maxEnded); n > 0; n-- {
 			if boundaries[string(text[:n])] {
 				d.close = bytes.HasPrefix(text[n:], []byte("--"))
@@ -100,8 +104,8 @@ func endedDelimiters(body []byte, boundaries map[string]bool) (out []delimiter) 
 // onlyDelimiters reports whether text holds nothing but lines that begin with
 // "--" and empty ones.
 func onlyDelimiters(text []byte) bool {
-	for l := (lines{rest: text}); ; {
-		line, ok := l.next()
+	for l := (codec.Lines{Rest: text}); ; {
+		line, ok := l.Next()
 		if !ok {
 			return true
 		}

@@ -2,6 +2,8 @@ package unpack
 
 import (
 	"bytes"
+
+	"postern/filter/unpack/codec"
 )
 
 // This file finds the header block of a part and the Content-* fields in it.
@@ -104,15 +106,15 @@ func (s *headScan) run() {
 		pos = len(utf8BOM)
 	}
 	if rest := s.data[pos:]; bytes.HasPrefix(rest, []byte("From ")) || bytes.HasPrefix(rest, []byte(">From ")) {
-		pos = lineEnd(s.data, pos) // mailbox separator: all readers skip it here
+		pos = codec.LineEnd(s.data, pos) // mailbox separator: all readers skip it here
 	}
 	for n := 0; pos < len(s.data); n++ {
 		if pos > s.limits.Header || n >= s.limits.Fields {
 			s.over = true
 			break
 		}
-		end := lineEnd(s.data, pos)
-		line := trimEOL(s.data[pos:end])
+		end := codec.LineEnd(s.data, pos)
+		line := codec.TrimEOL(s.data[pos:end])
 		if end-pos-len(line) > 2 {
 			s.weird = true
 		}
@@ -139,8 +141,8 @@ func (s *headScan) run() {
 // blanks only does not continue it, so that it is seen for what it is.
 func (s *headScan) fieldEnd(end int) int {
 	for end < len(s.data) && end <= s.limits.Header && (s.data[end] == ' ' || s.data[end] == '\t') {
-		next := lineEnd(s.data, end)
-		line := trimEOL(s.data[end:next])
+		next := codec.LineEnd(s.data, end)
+		line := codec.TrimEOL(s.data[end:next])
 		if blank(line) {
 			break
 		}
@@ -286,7 +288,7 @@ func looksLikeMail(data []byte) bool {
 		} else {
 			data = nil
 		}
-		line = trimEOL(line)
+		line = codec.TrimEOL(line)
 		if len(line) == 0 {
 			// a blank line at the very top is seen in files saved by hand
 			if n > 1 {
@@ -328,8 +330,8 @@ func couldBeName(b []byte) bool {
 // empty line after them.
 func fieldsEnd(text []byte, pos int) int {
 	for start := pos; pos < len(text); {
-		end := lineEnd(text, pos)
-		line := trimEOL(text[pos:end])
+		end := codec.LineEnd(text, pos)
+		line := codec.TrimEOL(text[pos:end])
 		switch colon := bytes.IndexByte(line, ':'); {
 		case len(line) == 0 && pos > start:
 			return end

@@ -5,6 +5,8 @@ import (
 	"html"
 	"slices"
 	"strings"
+
+	"postern/filter/unpack/codec"
 )
 
 // This file looks for files that an HTML or SVG page carries.
@@ -36,9 +38,9 @@ func findInPage(page []byte) (out []hidden, facts []string) {
 			if name != "" || downloads(text[end:min(len(text), end+256)]) || downloads(text[max(0, start-256):start]) {
 				facts = append(facts, "html-smuggling")
 			}
-			f := hidden{name: name, data: decodePercent(string(page[body:end])), how: "data-uri"}
+			f := hidden{name: name, data: codec.Percent(string(page[body:end])), how: "data-uri"}
 			if bytes.Contains(text[start:body], []byte("base64")) {
-				f.data = looseBase64(f.data)
+				f.data = codec.LooseBase64(f.data)
 			}
 			if !slices.ContainsFunc(out, func(o hidden) bool { return o.name == f.name && bytes.Equal(o.data, f.data) }) {
 				out = append(out, f)
@@ -84,7 +86,7 @@ func pageViews(page []byte) [][]byte {
 	}
 	views := [][]byte{page}
 	if bytes.Contains(page, []byte("+ADw")) {
-		page = []byte(decodeUTF7(string(page)))
+		page = []byte(codec.UTF7(string(page)))
 		views = append(views, page)
 	}
 	plain := joinStrings.Replace(html.UnescapeString(string(page)))

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+
+	"postern/filter/unpack/codec"
 )
 
 // Programs that install others carry them in ways of their own, behind the
@@ -24,7 +26,7 @@ func readProgram(x *expander, data []byte) error {
 	overlay := overlayOf(data)
 	const near = 1024 // debugging data may come first
 	if bytes.Contains(overlay[:min(len(overlay), near)], []byte("InstallShield\x00")) {
-		return fmt.Errorf("files of InstallShield: %w", errUnsupported)
+		return fmt.Errorf("files of InstallShield: %w", codec.ErrUnsupported)
 	}
 	return setupFiles(x, overlay)
 }
@@ -84,7 +86,7 @@ func nsisAt(data []byte) int {
 func nsis(x *expander, b []byte) error {
 	const header = 28
 	if len(b) < header+4 {
-		return errDamaged
+		return codec.ErrDamaged
 	}
 	size := int(binary.LittleEndian.Uint32(b[24:]))
 	b = b[header:min(max(size, header), len(b))]
@@ -103,7 +105,7 @@ func nsis(x *expander, b []byte) error {
 			if len(b) <= 4 { // the checksum at the end
 				return nil
 			}
-			return errDamaged
+			return codec.ErrDamaged
 		}
 		content := b[:n]
 		b = b[n:]
@@ -132,14 +134,14 @@ func isNSISLZMA(b []byte) bool {
 func nsisDecoder(x *expander, b []byte) (io.Reader, error) {
 	if len(b) > 6 && b[0] <= 1 && isNSISLZMA(b[1:]) {
 		if b[0] == 1 {
-			return nil, errUnsupported // x86 filter
+			return nil, codec.ErrUnsupported // x86 filter
 		}
 		b = b[1:]
 	}
 	if !isNSISLZMA(b) {
 		return flate.NewReader(bytes.NewReader(b)), nil
 	}
-	return newLZMA(b[:5], -1, b[5:], x.needs)
+	return codec.NewLZMA(b[:5], -1, b[5:], x.needs)
 }
 
 // setupFiles gives the files that InstallShield's setup program has behind it:

@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 	"unicode/utf16"
+
+	"postern/filter/unpack/codec"
 )
 
 const (
@@ -67,7 +69,7 @@ descriptors:
 			break descriptors
 		}
 		if trees > 8 {
-			return errDamaged
+			return codec.ErrDamaged
 		}
 	}
 	if udf || trees == 0 {

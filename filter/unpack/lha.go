@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"postern/filter/unpack/codec"
 )
 
 // readLHA gives the members of an LHA archive, header levels 0 to 3.
@@ -45,13 +47,13 @@ func giveLZH(x *expander, m member, method string, packed []byte) error {
 	case "-lh0-", "-lz4-", "arj0":
 		return x.giveStored(m, packed)
 	case "-lh4-", "-lh5-":
-		r = newLZH(packed, 13, 14, 4, m.size)
+		r = codec.NewLZH(packed, 13, 14, 4, m.size)
 	case "-lh6-":
-		r = newLZH(packed, 15, 16, 5, m.size)
+		r = codec.NewLZH(packed, 15, 16, 5, m.size)
 	case "-lh7-":
-		r = newLZH(packed, 16, 17, 5, m.size)
+		r = codec.NewLZH(packed, 16, 17, 5, m.size)
 	case "arj1", "arj2", "arj3":
-		r = newLZH(packed, 15, 17, 5, m.size)
+		r = codec.NewLZH(packed, 15, 17, 5, m.size)
 	default:
 		m.note = "method " + method + " is not supported"
 		x.damage("%q: method %q is not supported", first(m.names), method)
@@ -71,7 +73,7 @@ type lhaHeader struct {
 func parseLHA(b []byte) (h lhaHeader, err error) {
 	le := binary.LittleEndian
 	if len(b) < 24 || b[2] != '-' || b[6] != '-' {
-		return h, errDamaged
+		return h, codec.ErrDamaged
 	}
 	h.method = string(b[2:7])
 	h.packed, h.size = int64(le.Uint32(b[7:])), int64(le.Uint32(b[11:]))
@@ -82,28 +84,28 @@ func parseLHA(b []byte) (h lhaHeader, err error) {
 		h.header = int(b[0]) + 2
 		n := int(b[21])
 		if h.header > len(b) || 22+n > h.header {
-			return h, errDamaged
+			return h, codec.ErrDamaged
 		}
 		h.name = b[22 : 22+n]
 		if level == 1 {
 			if h.header < 27 {
-				return h, errDamaged
+				return h, codec.ErrDamaged
 			}
 			ext, next = h.header, int(le.Uint16(b[h.header-2:]))
 		}
 	case 2:
 		if len(b) < 26 {
-			return h, errDamaged
+			return h, codec.ErrDamaged
 		}
 		h.header, ext, next = int(le.Uint16(b)), 26, int(le.Uint16(b[24:]))
 	case 3:
 		if len(b) < 32 {
-			return h, errDamaged
+			return h, codec.ErrDamaged
 		}
 		h.header, ext, width = int(min(le.Uint32(b[24:]), 1<<20)), 32, 4
 		next = int(min(le.Uint32(b[28:]), 1<<20))
 	default:
-		return h, errDamaged
+		return h, codec.ErrDamaged
 	}
 	end, err := h.extended(b, ext, width, next)
 	if err != nil {
@@ -114,7 +116,7 @@ func parseLHA(b []byte) (h lhaHeader, err error) {
 		h.header = end
 	}
 	if h.packed < 0 || h.header < 21 {
-		return h, errDamaged
+		return h, codec.ErrDamaged
 	}
 	return h, nil
 }
@@ -124,7 +126,7 @@ func (h *lhaHeader) extended(b []byte, pos, width, next int) (end int, err error
 	var dir []byte
 	for next > 0 {
 		if next < 1+width || pos+next > len(b) {
-			return 0, errDamaged
+			return 0, codec.ErrDamaged
 		}
 		field := b[pos+1 : pos+next-width]
 		switch b[pos] {
@@ -151,20 +153,20 @@ func readARJ(x *expander, data []byte) error {
 	le := binary.LittleEndian
 	for pos := 0; ; {
 		if pos+4 > len(data) || data[pos] != 0x60 || data[pos+1] != 0xea {
-			return errDamaged
+			return codec.ErrDamaged
 		}
 		n := int(le.Uint16(data[pos+2:]))
 		if n == 0 {
 			return x.giveTail(data[pos+4:])
 		}
 		if n < 30 || pos+4+n+6 > len(data) || int(data[pos+4]) > n {
-			return errDamaged
+			return codec.ErrDamaged
 		}
 		h := data[pos+4 : pos+4+n]
 		pos += 4 + n + 4
 		for next := -1; next != 0; { // extended headers
 			if pos+2 > len(data) {
-				return errDamaged
+				return codec.ErrDamaged
 			}
 			if next = int(le.Uint16(data[pos:])); next > 0 {
 				next += 4

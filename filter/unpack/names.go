@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/codec"
 )
 
 // This file collects what the header of a part says about it, and compares
@@ -78,7 +79,7 @@ func (w *walker) setNames(p *mail.Part, readings, spelled []string) {
 		if len(p.Names) < 2*maxNames {
 			name = nameTail(name)
 			p.AddName(name)
-			p.AddName(string(decodePercent(name)))
+			p.AddName(string(codec.Percent(name)))
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"strings"
 	"unicode/utf16"
+
+	"postern/filter/unpack/codec"
 )
 
 // A compound file ([MS-CFB]) is a small file system: Office documents, Outlook
@@ -70,11 +72,11 @@ func (r *cfbReader) open() error {
 	le := binary.LittleEndian
 	d := r.data
 	if len(d) < 512 {
-		return errDamaged
+		return codec.ErrDamaged
 	}
 	r.shift = uint(le.Uint16(d[30:]))
 	if r.shift != 9 && r.shift != 12 || le.Uint16(d[32:]) != 6 {
-		return errDamaged
+		return codec.ErrDamaged
 	}
 	r.cutoff = int64(le.Uint32(d[56:]))
 	var sectors []uint32
@@ -85,7 +87,7 @@ func (r *cfbReader) open() error {
 	for next, n := le.Uint32(d[68:]), 0; next < cfbFree; n++ {
 		s := r.sector(next)
 		if len(s) < 1<<r.shift || n > len(d)>>r.shift {
-			return errDamaged
+			return codec.ErrDamaged
 		}
 		for i := range per {
 			sectors = append(sectors, le.Uint32(s[4*i:]))
@@ -130,7 +132,7 @@ func (r *cfbReader) chain(id uint32, size int64) ([]byte, error) {
 	for id < cfbFree && (size < 0 || int64(len(out)) < size) {
 		s := r.sector(id)
 		if s == nil || int64(id) >= int64(len(r.fat)) || len(out) > len(r.data) {
-			return out, errDamaged
+			return out, codec.ErrDamaged
 		}
 		if err := r.x.budget.Take(int64(len(s))); err != nil {
 			return out, err
@@ -157,7 +159,7 @@ func (r *cfbReader) content(e cfbStream) ([]byte, error) {
 	for id := e.start; id < cfbFree && int64(len(out)) < e.size; id = r.mini[id] {
 		at := int64(id) * length
 		if int64(id) >= int64(len(r.mini)) || at >= int64(len(r.ministr)) || len(out) > len(r.ministr) {
-			return out, errDamaged
+			return out, codec.ErrDamaged
 		}
 		out = append(out, r.ministr[at:min(at+length, int64(len(r.ministr)))]...)
 	}
@@ -179,7 +181,7 @@ func (r *cfbReader) directory(b []byte) error {
 		})
 	}
 	if len(r.entries) == 0 || r.entries[0].kind != 5 {
-		return errDamaged
+		return codec.ErrDamaged
 	}
 	type place struct {
 		id     uint32

@@ -5,6 +5,8 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+
+	"postern/filter/unpack/codec"
 )
 
 // This file reads the parameters of Content-Type and Content-Disposition. A
@@ -453,7 +455,7 @@ func join(pieces []param, all bool) string {
 			}
 		}
 		if p.ext || all {
-			raw = append(raw, decodePercent(v)...)
+			raw = append(raw, codec.Percent(v)...)
 		} else {
 			raw = append(raw, v...)
 		}

@@ -9,6 +9,8 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"postern/filter/unpack/codec"
 )
 
 // readPDF gives the embedded files of a PDF, and streams that are programs or
@@ -183,7 +185,7 @@ func (x *pdfReader) pdfDecoder(filters []string, content, plain []byte) (io.Read
 		var err error
 		switch {
 		case i > 4:
-			err = errUnsupported
+			err = codec.ErrUnsupported
 		case f == "Crypt":
 			err = errors.New("encrypted")
 		case i == 0 && (f == "FlateDecode" || f == "Fl"):
@@ -269,7 +271,7 @@ func pdfUnescape(b []byte) []byte {
 	out := make([]byte, 0, len(b))
 	for i := 0; i < len(b); i++ {
 		if b[i] == '#' && i+2 < len(b) {
-			if high, low := hexDigit(b[i+1]), hexDigit(b[i+2]); high >= 0 && low >= 0 {
+			if high, low := codec.HexDigit(b[i+1]), codec.HexDigit(b[i+2]); high >= 0 && low >= 0 {
 				out = append(out, byte(high<<4|low))
 				i += 2
 				continue

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"iter"
 	"strings"
+
+	"postern/filter/unpack/codec"
 )
 
 // This file reads the few objects of a PDF that must be understood, as
@@ -102,7 +104,7 @@ func pdfString(b []byte) (s, rest []byte) {
 		if c == '>' {
 			return s, b[i+2:]
 		}
-		d := hexDigit(c)
+		d := codec.HexDigit(c)
 		if d < 0 {
 			continue
 		}

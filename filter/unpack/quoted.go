@@ -3,6 +3,8 @@ package unpack
 import (
 	"bytes"
 	"slices"
+
+	"postern/filter/unpack/codec"
 )
 
 // quoted is a part that stands in a text with its header.
@@ -19,13 +21,13 @@ func (w *walker) findParts(text []byte) []quoted {
 	for at := 0; at < len(text) && len(out) < maxHidden; {
 		end := fieldsEnd(text, at)
 		if !beginsWithContent(text[at:]) || end == at {
-			at = lineEnd(text, at)
+			at = codec.LineEnd(text, at)
 			continue
 		}
 		h := &w.heads(text[at:end])[0]
 		at = end
 		for at < len(text) && !bytes.HasPrefix(text[at:], []byte("--")) {
-			at = lineEnd(text, at)
+			at = codec.LineEnd(text, at)
 		}
 		body, before := text[end:at:at], len(out)
 		if bytes.Count(body, []byte(" "))*16 > len(body) && !slices.Contains(encodings(h), "quoted-printable") {

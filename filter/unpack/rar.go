@@ -9,6 +9,8 @@ import (
 	"math"
 
 	"github.com/nwaples/rardecode/v2"
+
+	"postern/filter/unpack/codec"
 )
 
 // minRarWindow is the least that the library allocates.
@@ -18,7 +20,7 @@ const minRarWindow = 256 << 10
 // several files the library reads only the members that are whole.
 func readRar(x *expander, data []byte) error {
 	if bytes.HasPrefix(data, []byte("RE~^")) {
-		return errUnsupported // RAR 1.4
+		return codec.ErrUnsupported // RAR 1.4
 	}
 	if !bytes.HasPrefix(data, []byte("Rar!")) {
 		return x.inside(data, "rar")

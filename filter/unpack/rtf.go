@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"strconv"
+
+	"postern/filter/unpack/codec"
 )
 
 // readRTF gives the objects of an RTF document.
@@ -38,7 +40,7 @@ func rtfHex(b []byte) []byte {
 	var out []byte
 	half, high, depth := false, byte(0), 0
 	for i := 0; i < len(b); i++ {
-		v := hexDigit(b[i])
+		v := codec.HexDigit(b[i])
 		switch {
 		case b[i] == '{':
 			depth++

@@ -11,6 +11,8 @@ import (
 	"slices"
 
 	"github.com/bodgit/sevenzip"
+
+	"postern/filter/unpack/codec"
 )
 
 // read7z gives the members of a 7-Zip archive. The library decodes it, but it
@@ -149,7 +151,7 @@ func (w *walk7z) check() (tail []byte, err error) {
 	le := binary.LittleEndian
 	const start = 32
 	if len(w.data) < start {
-		return nil, errDamaged
+		return nil, codec.ErrDamaged
 	}
 	offset, size := le.Uint64(w.data[12:]), le.Uint64(w.data[20:])
 	rest := uint64(len(w.data) - start)
@@ -157,7 +159,7 @@ func (w *walk7z) check() (tail []byte, err error) {
 		return nil, io.ErrUnexpectedEOF
 	}
 	if size == 0 {
-		return w.data[start:], errDamaged
+		return w.data[start:], codec.ErrDamaged
 	}
 	w.in = w.data[start+offset : start+offset+size]
 	tail = w.data[start+offset+size:]
@@ -181,7 +183,7 @@ func (w *walk7z) unpackHeader() ([]byte, error) {
 		return nil, w.err
 	}
 	if len(w.folders) != 1 || len(w.folders[0].sizes) == 0 {
-		return nil, errUnsupported
+		return nil, codec.ErrUnsupported
 	}
 	f := w.folders[0]
 	size := f.sizes[len(f.sizes)-1]
@@ -189,14 +191,14 @@ func (w *walk7z) unpackHeader() ([]byte, error) {
 		return nil, ErrOverLimits
 	}
 	if packAt > uint64(len(w.data)-32) || packed > uint64(len(w.data)-32)-packAt {
-		return nil, errDamaged
+		return nil, codec.ErrDamaged
 	}
 	in := w.data[32+packAt : 32+packAt+packed]
 	if slices.ContainsFunc(f.coders, isAES7z) {
 		return w.unlockHeader(f, in, size)
 	}
 	if len(f.coders) != 1 {
-		return nil, errDamaged
+		return nil, codec.ErrDamaged
 	}
 	return w.decodeHeader(f.coders[0], in, size)
 }
@@ -209,11 +211,11 @@ func (w *walk7z) decodeHeader(c coder7z, in []byte, size uint64) ([]byte, error)
 	case c.id == "\x00":
 		return in[:min(size, uint64(len(in)))], nil
 	case c.id == lzma7z && len(c.properties) == 5:
-		r, err = newLZMA(c.properties, int64(size), in, w.x.needs)
+		r, err = codec.NewLZMA(c.properties, int64(size), in, w.x.needs)
 	case c.id == lzma27z && len(c.properties) == 1 && c.properties[0] <= 40:
-		r, err = newLZMA2(in, c.properties[0], int64(size), w.x.needs)
+		r, err = codec.NewLZMA2(in, c.properties[0], int64(size), w.x.needs)
 	default:
-		return nil, errUnsupported
+		return nil, codec.ErrUnsupported
 	}
 	if err != nil {
 		return nil, err
@@ -245,7 +247,7 @@ func (w *walk7z) header() error {
 		w.files(n)
 	}
 	if id != 0x05 && id != 0 && w.err == nil {
-		return errUnsupported // archive properties, additional streams
+		return codec.ErrUnsupported // archive properties, additional streams
 	}
 	if w.err != nil {
 		return w.err
@@ -287,9 +289,9 @@ func (f folder7z) window() int64 {
 		case c.id == ppmd7z && len(p) == 5:
 			total += uint64(binary.LittleEndian.Uint32(p[1:]))
 		case c.id == lzma7z && len(p) == 5:
-			total += lzmaMemory * min(uint64(binary.LittleEndian.Uint32(p[1:])), size)
+			total += codec.LZMAMemory * min(uint64(binary.LittleEndian.Uint32(p[1:])), size)
 		case c.id == lzma27z && len(p) == 1:
-			total += lzmaMemory * min(uint64(2|p[0]&1)<<(min(p[0], 40)/2+11), size)
+			total += codec.LZMAMemory * min(uint64(2|p[0]&1)<<(min(p[0], 40)/2+11), size)
 		}
 	}
 	return int64(total)
@@ -436,7 +438,7 @@ func (w *walk7z) subStreams() {
 		id = w.byte()
 	}
 	if id == 0x0a && unknown != total {
-		w.err = errUnsupported // the library counts them otherwise
+		w.err = codec.ErrUnsupported // the library counts them otherwise
 	}
 	w.digestsAndEnd(id, total)
 }
@@ -469,7 +471,7 @@ func (w *walk7z) digests(n int) (have []bool, sums []uint32) {
 
 func (w *walk7z) fail() {
 	if w.err == nil {
-		w.err = fmt.Errorf("7z header: %w", errDamaged)
+		w.err = fmt.Errorf("7z header: %w", codec.ErrDamaged)
 	}
 	w.in = nil
 }

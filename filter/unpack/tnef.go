@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"unicode/utf16"
+
+	"postern/filter/unpack/codec"
 )
 
 // This file reads TNEF, the winmail.dat of Outlook ([MS-OXTNEF]): a list of
@@ -43,7 +45,7 @@ type tnefAttachment struct {
 
 func readTNEF(x *expander, data []byte) error {
 	if len(data) < 6 {
-		return errDamaged
+		return codec.ErrDamaged
 	}
 	rest := data[6:] // signature and key
 	var cur *tnefAttachment
@@ -94,13 +96,13 @@ func tnefAttribute(b []byte) (id uint16, value, rest []byte, err error) {
 		if len(bytes.Trim(b, "\x00")) == 0 {
 			return 0, nil, nil, nil
 		}
-		return 0, nil, nil, errDamaged
+		return 0, nil, nil, codec.ErrDamaged
 	}
 	id = binary.LittleEndian.Uint16(b[1:])
 	n := binary.LittleEndian.Uint32(b[5:])
 	b = b[9:]
 	if uint64(n)+2 > uint64(len(b)) {
-		return id, b[:min(uint64(n), uint64(len(b)))], nil, errDamaged
+		return id, b[:min(uint64(n), uint64(len(b)))], nil, codec.ErrDamaged
 	}
 	return id, b[:n], b[n+2:], nil
 }

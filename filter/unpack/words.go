@@ -9,6 +9,8 @@ import (
 	"golang.org/x/text/encoding/ianaindex"
 	"golang.org/x/text/encoding/simplifiedchinese"
 	"golang.org/x/text/encoding/unicode"
+
+	"postern/filter/unpack/codec"
 )
 
 // This file decodes the two ways to write other than ASCII in a header:
@@ -89,7 +91,7 @@ func encodedWord(s string, closing *int) (text string, n int) {
 	var raw []byte
 	switch code[0] | 0x20 {
 	case 'b':
-		raw = looseBase64([]byte(word))
+		raw = codec.LooseBase64([]byte(word))
 	case 'q':
 		raw = decodeQ(word)
 	default:
@@ -114,8 +116,8 @@ func decodeQ(s string) []byte {
 		switch {
 		case s[i] == '_':
 			out = append(out, ' ')
-		case s[i] == '=' && i+2 < len(s) && hexDigit(s[i+1]) >= 0 && hexDigit(s[i+2]) >= 0:
-			out = append(out, byte(hexDigit(s[i+1])<<4|hexDigit(s[i+2])))
+		case s[i] == '=' && i+2 < len(s) && codec.HexDigit(s[i+1]) >= 0 && codec.HexDigit(s[i+2]) >= 0:
+			out = append(out, byte(codec.HexDigit(s[i+1])<<4|codec.HexDigit(s[i+2])))
 			i += 2
 		case s[i] == '\n':
 		default:
@@ -134,7 +136,7 @@ func decodeExtended(s string) string {
 			charset, text = a, b
 		}
 	}
-	return toUTF8(charset, decodePercent(text))
+	return toUTF8(charset, codec.Percent(text))
 }
 
 // toUTF8 converts raw from a charset. Text of an unknown charset stays as it
@@ -146,7 +148,7 @@ func toUTF8(charset string, raw []byte) string {
 	case charset == "" || charset == "utf-8" || charset == "utf8" || strings.HasSuffix(charset, "ascii"):
 		return string(raw)
 	case strings.HasSuffix(charset, "utf-7") || charset == "utf7":
-		return decodeUTF7(string(raw))
+		return codec.UTF7(string(raw))
 	case strings.HasPrefix(charset, "utf-16") || strings.Contains(charset, "ucs-2"):
 		enc = unicode.UTF16(wideOrder(charset, raw), unicode.UseBOM)
 	case strings.HasPrefix(charset, "hz"):

@@ -10,6 +10,8 @@ import (
 	"hash/crc32"
 	"io"
 	"strings"
+
+	"postern/filter/unpack/codec"
 )
 
 // The compression methods of zip (APPNOTE 4.4.5) that are decoded.
@@ -271,7 +273,7 @@ func (z *zipReader) decode(v *zipView, method uint16) (data []byte, used int, er
 		return data, len(v.rest) - br.Len(), err
 	case zipDeflate64:
 		br := bytes.NewReader(v.rest)
-		data, err = z.x.decode(newInflate64(br), v.size)
+		data, err = z.x.decode(codec.NewInflate64(br), v.size)
 		return data, len(v.rest) - br.Len(), err
 	}
 	r, err := zipDecoder(z.x, method, in, v.size)
@@ -314,23 +316,23 @@ func zipDecoder(x *expander, method uint16, in []byte, size int64) (io.Reader, e
 	case zipBzip2:
 		return bzip2.NewReader(bytes.NewReader(in)), nil
 	case zipZstd, zipZstdOld:
-		d, err := newZstd(in, x.needs)
+		d, err := codec.NewZstd(in, x.needs)
 		if err != nil {
 			return nil, err
 		}
 		return d.IOReadCloser(), nil
 	case zipXZ:
-		return newXZ(in, x.needs)
+		return codec.NewXZ(in, x.needs)
 	case zipLZMA:
 		return openZipLZMA(x, in, size)
 	}
-	return nil, fmt.Errorf("method %d: %w", method, errUnsupported)
+	return nil, fmt.Errorf("method %d: %w", method, codec.ErrUnsupported)
 }
 
 // openZipLZMA turns the header of APPNOTE 5.8.8 into that of an LZMA file.
 func openZipLZMA(x *expander, in []byte, size int64) (io.Reader, error) {
 	if len(in) < 9 || binary.LittleEndian.Uint16(in[2:]) != 5 {
-		return nil, errDamaged
+		return nil, codec.ErrDamaged
 	}
-	return newLZMA(in[4:9], size, in[9:], x.needs)
+	return codec.NewLZMA(in[4:9], size, in[9:], x.needs)
 }

@@ -1,4 +1,4 @@
-package unpack
+package codec
 
 import (
 	"errors"
@@ -23,9 +23,9 @@ type lzw struct {
 	backward [1 << 16]byte
 }
 
-// newLZW returns a decoder of in whose codes have up to widest bits, at most
+// NewLZW returns a decoder of in whose codes have up to widest bits, at most
 // 16. With block the code 256 begins anew.
-func newLZW(in []byte, widest uint, block bool) *lzw {
+func NewLZW(in []byte, widest uint, block bool) *lzw {
 	z := &lzw{in: in, widest: widest, block: block, old: -1}
 	z.reset()
 	return z
@@ -78,7 +78,7 @@ func (z *lzw) code() error {
 	}
 	if z.old < 0 {
 		if c > 255 {
-			return errDamaged
+			return ErrDamaged
 		}
 		z.old, z.first = c, byte(c)
 		z.out = append(z.backward[:0], byte(c))
@@ -99,7 +99,7 @@ func (z *lzw) code() error {
 		k = int(z.prefix[k])
 	}
 	if at == 0 {
-		return errDamaged
+		return ErrDamaged
 	}
 	at--
 	z.backward[at], z.first = byte(k), byte(k)

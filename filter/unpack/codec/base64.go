@@ -1,4 +1,4 @@
-package unpack
+package codec
 
 import (
 	"bytes"
@@ -31,13 +31,13 @@ func init() {
 	b64url['-'], b64url['_'] = 62, 63
 }
 
-// decodeBase64 returns what readers make of src, the fullest reading first.
-func decodeBase64(src []byte) [][]byte {
-	if out, ok := strictBase64(src); ok {
+// Base64 returns what readers make of src, the fullest reading first.
+func Base64(src []byte) [][]byte {
+	if out, ok := StrictBase64(src); ok {
 		return [][]byte{out}
 	}
 	return [][]byte{
-		looseBase64(src),                                     // skips junk, goes on after padding
+		LooseBase64(src),                                     // skips junk, goes on after padding
 		sloppyBase64(src, &b64, false, false),                // the same without the URL-safe alphabet
 		sloppyBase64(src, &b64, true, false),                 // ends at the padding
 		sloppyBase64(src, &b64, true, true),                  // ends at the first junk
@@ -45,13 +45,13 @@ func decodeBase64(src []byte) [][]byte {
 	}
 }
 
-// looseBase64 is the reading that gets most out of src.
-func looseBase64(src []byte) []byte { return sloppyBase64(src, &b64url, false, false) }
+// LooseBase64 is the reading that gets most out of src.
+func LooseBase64(src []byte) []byte { return sloppyBase64(src, &b64url, false, false) }
 
-// strictBase64 decodes src if all readers agree about it: characters of the
+// StrictBase64 decodes src if all readers agree about it: characters of the
 // alphabet, blanks and line ends, and padding at most at the end. Missing
 // padding changes nothing.
-func strictBase64(src []byte) ([]byte, bool) {
+func StrictBase64(src []byte) ([]byte, bool) {
 	dst := make([]byte, len(src)/4*3+3)
 	n, used := base64Lines(dst, src)
 	rest := src[used:]
@@ -88,7 +88,7 @@ func base64Lines(dst, src []byte) (n, used int) {
 			if i < 0 {
 				break
 			}
-			line := trimEOL(src[at : at+i+1])
+			line := TrimEOL(src[at : at+i+1])
 			if len(line)&3 != 0 || fill+len(line) > len(buf) {
 				break
 			}
@@ -177,14 +177,14 @@ func onlyBase64(src []byte) []byte {
 			line = src[:i+1]
 		}
 		src = src[len(line):]
-		if isBase64Line(bytes.TrimSpace(line)) {
+		if IsBase64Line(bytes.TrimSpace(line)) {
 			out = append(out, line...)
 		}
 	}
 	return out
 }
 
-func isBase64Line(line []byte) bool {
+func IsBase64Line(line []byte) bool {
 	for _, c := range line {
 		if v := b64url[c]; v >= 64 && v != b64Pad {
 			return false

@@ -1,4 +1,4 @@
-package unpack
+package codec
 
 import (
 	"bytes"
@@ -7,9 +7,9 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// newZstd returns a decoder that starts no goroutine. No frame may have a
+// NewZstd returns a decoder that starts no goroutine. No frame may have a
 // larger window than the first one, which needs is asked for.
-func newZstd(in []byte, needs func(window int64) error) (*zstd.Decoder, error) {
+func NewZstd(in []byte, needs func(window int64) error) (*zstd.Decoder, error) {
 	window := uint64(8 << 20) // what every decoder should have, by RFC 8878 section 3.1.1.1.2
 	var h zstd.Header
 	if h.Decode(in) == nil && !h.Skippable {

@@ -1,14 +1,14 @@
-package unpack
+package codec
 
 import (
 	"encoding/binary"
 	"fmt"
 )
 
-// lzx decodes the LZX method of cabinets ([MS-PATCH] section 2): LZ77 with
+// LZX decodes the LZX method of cabinets ([MS-PATCH] section 2): LZ77 with
 // canonical Huffman codes in frames of 32 KiB, the last three offsets kept,
 // and the operands of x86 calls translated.
-type lzx struct {
+type LZX struct {
 	window []byte
 	pos    int
 	in     []byte
@@ -26,11 +26,11 @@ type lzx struct {
 	slots        int
 	frames       int
 	fileSize     int32 // for the translation of calls, 0 if there is none
-	out          [lzxFrame]byte
+	out          [LZXFrame]byte
 }
 
 const (
-	lzxFrame    = 32 << 10
+	LZXFrame    = 32 << 10
 	lzxVerbatim = 1
 	lzxAligned  = 2
 	lzxRaw      = 3
@@ -42,11 +42,11 @@ type lzxTree struct {
 	code    canonical
 }
 
-func newLZX(windowBits int) (*lzx, error) {
+func NewLZX(windowBits int) (*LZX, error) {
 	if windowBits < 15 || windowBits > 21 {
-		return nil, fmt.Errorf("LZX window of %d bits: %w", windowBits, errUnsupported)
+		return nil, fmt.Errorf("LZX window of %d bits: %w", windowBits, ErrUnsupported)
 	}
-	z := &lzx{window: make([]byte, 1<<windowBits), recent: [3]int{1, 1, 1}}
+	z := &LZX{window: make([]byte, 1<<windowBits), recent: [3]int{1, 1, 1}}
 	z.slots = [...]int{30, 32, 34, 36, 38, 42, 50}[windowBits-15]
 	z.main.lengths = make([]uint8, 256+8*z.slots)
 	z.length.lengths = make([]uint8, 249)
@@ -56,7 +56,7 @@ func newLZX(windowBits int) (*lzx, error) {
 
 // need returns n bits, n <= 24. Words are little endian, bits in them come
 // from the top.
-func (z *lzx) need(n uint) int {
+func (z *LZX) need(n uint) int {
 	z.refill(n)
 	if z.nbits < n {
 		z.short = true
@@ -66,7 +66,7 @@ func (z *lzx) need(n uint) int {
 	return int(z.bits >> z.nbits & (1<<n - 1))
 }
 
-func (z *lzx) refill(n uint) {
+func (z *LZX) refill(n uint) {
 	for z.nbits < n && len(z.in) >= 2 {
 		z.bits = z.bits<<16 | uint64(binary.LittleEndian.Uint16(z.in))
 		z.nbits += 16
@@ -75,12 +75,12 @@ func (z *lzx) refill(n uint) {
 }
 
 // bit is need(1) for canonical.
-func (z *lzx) bit() int { return z.need(1) }
+func (z *LZX) bit() int { return z.need(1) }
 
-// frame decodes one data block of a cabinet to size octets.
-func (z *lzx) frame(in []byte, size int) ([]byte, error) {
-	if size > lzxFrame {
-		return nil, errDamaged
+// Frame decodes one data block of a cabinet to size octets.
+func (z *LZX) Frame(in []byte, size int) ([]byte, error) {
+	if size > LZXFrame {
+		return nil, ErrDamaged
 	}
 	z.in, z.bits, z.nbits = in, 0, 0
 	if !z.started {
@@ -100,13 +100,13 @@ func (z *lzx) frame(in []byte, size int) ([]byte, error) {
 			return nil, err
 		}
 		if z.short || n > size-done {
-			return nil, errDamaged
+			return nil, ErrDamaged
 		}
 		done += n
 		z.left -= n
 	}
 	if z.left < 0 {
-		return nil, errDamaged
+		return nil, ErrDamaged
 	}
 	start := (z.pos - size) & (len(z.window) - 1)
 	n := copy(z.out[:size], z.window[start:])
@@ -117,7 +117,7 @@ func (z *lzx) frame(in []byte, size int) ([]byte, error) {
 }
 
 // block reads a block header.
-func (z *lzx) block() error {
+func (z *LZX) block() error {
 	if z.kind == lzxRaw && z.oddRaw && len(z.in) > 0 {
 		z.in = z.in[1:]
 	}
@@ -130,13 +130,13 @@ func (z *lzx) block() error {
 			z.aligned.lengths[i] = uint8(z.need(3))
 		}
 		if !z.aligned.code.init(z.aligned.lengths) {
-			return errDamaged
+			return ErrDamaged
 		}
 		fallthrough
 	case lzxVerbatim:
 		if !z.tree(z.main.lengths[:256]) || !z.tree(z.main.lengths[256:]) || !z.main.code.init(z.main.lengths) ||
 			!z.tree(z.length.lengths) || !z.length.code.init(z.length.lengths) {
-			return errDamaged
+			return ErrDamaged
 		}
 	case lzxRaw:
 		if z.need(1); z.nbits&15 != 0 { // 1 to 16 bits of padding
@@ -144,7 +144,7 @@ func (z *lzx) block() error {
 		}
 		z.bits, z.nbits = 0, 0
 		if len(z.in) < 12 {
-			return errDamaged
+			return ErrDamaged
 		}
 		for i := range z.recent {
 			z.recent[i] = int(int32(binary.LittleEndian.Uint32(z.in[4*i:])))
@@ -152,16 +152,16 @@ func (z *lzx) block() error {
 		z.in = z.in[12:]
 		z.oddRaw = z.left&1 == 1
 	default:
-		return errDamaged
+		return ErrDamaged
 	}
 	if z.left == 0 || z.short {
-		return errDamaged
+		return ErrDamaged
 	}
 	return nil
 }
 
 // tree reads code lengths as differences to those before.
-func (z *lzx) tree(lengths []uint8) bool {
+func (z *LZX) tree(lengths []uint8) bool {
 	var pre [20]uint8
 	for i := range pre {
 		pre[i] = uint8(z.need(4))
@@ -202,16 +202,16 @@ func (z *lzx) tree(lengths []uint8) bool {
 	return !z.short
 }
 
-func (z *lzx) put(b byte) {
+func (z *LZX) put(b byte) {
 	z.window[z.pos] = b
 	z.pos = (z.pos + 1) & (len(z.window) - 1)
 }
 
 // run decodes at least one octet and about n; a match may go beyond.
-func (z *lzx) run(n int) (done int, err error) {
+func (z *LZX) run(n int) (done int, err error) {
 	if z.kind == lzxRaw {
 		if len(z.in) < n {
-			return 0, errDamaged
+			return 0, ErrDamaged
 		}
 		for _, b := range z.in[:n] {
 			z.put(b)
@@ -222,7 +222,7 @@ func (z *lzx) run(n int) (done int, err error) {
 	for done < n && !z.short {
 		s := z.main.code.decode(z)
 		if s < 0 {
-			return done, errDamaged
+			return done, ErrDamaged
 		}
 		if s < 256 {
 			z.put(byte(s))
@@ -231,7 +231,7 @@ func (z *lzx) run(n int) (done int, err error) {
 		}
 		length, distance, ok := z.match(s - 256)
 		if !ok || distance < 1 || distance > len(z.window) {
-			return done, errDamaged
+			return done, ErrDamaged
 		}
 		for range length {
 			z.put(z.window[(z.pos-distance)&(len(z.window)-1)])
@@ -242,7 +242,7 @@ func (z *lzx) run(n int) (done int, err error) {
 }
 
 // match reads the rest of a match symbol.
-func (z *lzx) match(s int) (length, distance int, ok bool) {
+func (z *LZX) match(s int) (length, distance int, ok bool) {
 	length = s & 7
 	if length == 7 {
 		more := z.length.code.decode(z)
@@ -289,11 +289,11 @@ func lzxSlot(slot int) (extra uint, base int) {
 }
 
 // calls turns the absolute operands of E8 instructions back to relative ones.
-func (z *lzx) calls(out []byte) {
+func (z *LZX) calls(out []byte) {
 	if z.fileSize == 0 || z.frames >= 32768 || len(out) <= 10 {
 		return
 	}
-	base := int32(z.frames * lzxFrame)
+	base := int32(z.frames * LZXFrame)
 	for i := 0; i < len(out)-10; i++ {
 		if out[i] != 0xe8 {
 			continue

@@ -1,11 +1,11 @@
-package unpack
+package codec
 
 import "bytes"
 
-// decodeQP returns the readings of quoted-printable: blanks after the "=" of a
+// QuotedPrintable returns the readings of quoted-printable: blanks after the "=" of a
 // soft line break are taken off (RFC 2045 section 6.7, rule 3) or not, a bare
 // CR ends a line or not. Other errors stay as they are in all readers.
-func decodeQP(src []byte) [][]byte {
+func QuotedPrintable(src []byte) [][]byte {
 	if bytes.IndexByte(src, '=') < 0 {
 		return [][]byte{src}
 	}
@@ -46,7 +46,7 @@ func decodeQP(src []byte) [][]byte {
 // before the line end, or it is a bare CR.
 func escapeQP(s []byte) (out []byte, n int, blanks bool) {
 	if len(s) >= 3 {
-		if h, l := hexDigit(s[1]), hexDigit(s[2]); h >= 0 && l >= 0 {
+		if h, l := HexDigit(s[1]), HexDigit(s[2]); h >= 0 && l >= 0 {
 			return qpOctets[h<<4|l : h<<4|l+1], 3, false
 		}
 	}

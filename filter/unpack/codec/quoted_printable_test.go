@@ -1,4 +1,4 @@
-package unpack
+package codec
 
 import (
 	"slices"
@@ -23,7 +23,7 @@ func TestQuotedPrintable(t *testing.T) {
 		"=41=  \n=42= \r\n=43": {"ABC", "A=  \nB= \r\nC"},
 	} {
 		var got []string
-		for _, d := range decodeQP([]byte(in)) {
+		for _, d := range QuotedPrintable([]byte(in)) {
 			got = append(got, string(d))
 		}
 		if !slices.Equal(got, want) {
@@ -35,7 +35,7 @@ func TestQuotedPrintable(t *testing.T) {
 func FuzzQuotedPrintable(f *testing.F) {
 	f.Add([]byte("a=3Db=\r\nc= \t\r\nd=4"))
 	f.Fuzz(func(t *testing.T, src []byte) {
-		for _, out := range decodeQP(src) {
+		for _, out := range QuotedPrintable(src) {
 			if len(out) > len(src) {
 				t.Errorf("%d octets from %d", len(out), len(src))
 			}

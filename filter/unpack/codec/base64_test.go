@@ -1,4 +1,4 @@
-package unpack
+package codec
 
 import (
 	"bytes"
@@ -9,10 +9,11 @@ import (
 )
 
 func BenchmarkBase64(b *testing.B) {
-	src := []byte(wrap64(make([]byte, 700<<10)))
+	line := strings.Repeat("A", 76) + "\r\n"
+	src := []byte(strings.Repeat(line, 700<<10/57))
 	b.SetBytes(int64(len(src)))
 	for b.Loop() {
-		decodeBase64(src)
+		Base64(src)
 	}
 }
 
@@ -34,7 +35,7 @@ func TestBase64(t *testing.T) {
 		{"a", []string{""}},
 	} {
 		var got []string
-		for _, d := range decodeBase64([]byte(tt.in)) {
+		for _, d := range Base64([]byte(tt.in)) {
 			if !slices.Contains(got, string(d)) {
 				got = append(got, string(d))
 			}
@@ -65,7 +66,7 @@ func TestBase64Lines(t *testing.T) {
 				enc = enc[width:]
 			}
 			in.WriteString(enc)
-			out, ok := strictBase64([]byte(in.String()))
+			out, ok := StrictBase64([]byte(in.String()))
 			if !ok || !bytes.Equal(out, data[:n]) {
 				t.Errorf("%d octets in lines of %d: ok %v, %d octets", n, width, ok, len(out))
 			}
@@ -77,7 +78,7 @@ func FuzzBase64(f *testing.F) {
 	f.Add([]byte("aGVs\r\nbG8=\r\n"))
 	f.Add([]byte("aGVsbA==bw==x-_\xff"))
 	f.Fuzz(func(t *testing.T, src []byte) {
-		list := decodeBase64(src)
+		list := Base64(src)
 		if want, err := base64.StdEncoding.DecodeString(string(src)); err == nil && (len(list) != 1 || !bytes.Equal(list[0], want)) {
 			t.Errorf("%q: %q, want %q", src, list, want)
 		}

@@ -1,14 +1,14 @@
-package unpack
+package codec
 
 import "strings"
 
-// decodePercent undoes the percent encoding of RFC 2231; what is no hex pair
+// Percent undoes the percent encoding of RFC 2231; what is no hex pair
 // stays.
-func decodePercent(s string) []byte {
+func Percent(s string) []byte {
 	out := make([]byte, 0, len(s))
 	for i := 0; i < len(s); i++ {
-		if s[i] == '%' && i+2 < len(s) && hexDigit(s[i+1]) >= 0 && hexDigit(s[i+2]) >= 0 {
-			out = append(out, byte(hexDigit(s[i+1])<<4|hexDigit(s[i+2])))
+		if s[i] == '%' && i+2 < len(s) && HexDigit(s[i+1]) >= 0 && HexDigit(s[i+2]) >= 0 {
+			out = append(out, byte(HexDigit(s[i+1])<<4|HexDigit(s[i+2])))
 			i += 2
 			continue
 		}
@@ -17,8 +17,8 @@ func decodePercent(s string) []byte {
 	return out
 }
 
-// decodeUTF7 decodes the shift sequences of UTF-7 (RFC 2152).
-func decodeUTF7(s string) string {
+// UTF7 decodes the shift sequences of UTF-7 (RFC 2152).
+func UTF7(s string) string {
 	var out strings.Builder
 	for {
 		plain, rest, ok := strings.Cut(s, "+")
@@ -35,7 +35,7 @@ func decodeUTF7(s string) string {
 		if n == 0 {
 			out.WriteByte('+')
 		}
-		raw := looseBase64([]byte(word))
+		raw := LooseBase64([]byte(word))
 		for i := 0; i+1 < len(raw); i += 2 {
 			out.WriteRune(rune(raw[i])<<8 | rune(raw[i+1]))
 		}
@@ -43,7 +43,7 @@ func decodeUTF7(s string) string {
 	}
 }
 
-func hexDigit(c byte) int {
+func HexDigit(c byte) int {
 	switch {
 	case '0' <= c && c <= '9':
 		return int(c - '0')

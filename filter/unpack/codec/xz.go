@@ -1,4 +1,4 @@
-package unpack
+package codec
 
 import (
 	"bytes"
@@ -31,8 +31,8 @@ var (
 	crcTable = crc64.MakeTable(crc64.ECMA)
 )
 
-// newXZ asks needs before a block gets its window.
-func newXZ(data []byte, needs func(window int64) error) (*xzReader, error) {
+// NewXZ asks needs before a block gets its window.
+func NewXZ(data []byte, needs func(window int64) error) (*xzReader, error) {
 	r := &xzReader{in: data, needs: needs}
 	return r, r.stream()
 }
@@ -60,8 +60,8 @@ func (r *xzReader) Read(p []byte) (int, error) {
 	}
 }
 
-// rest is the input that is left.
-func (r *xzReader) rest() []byte { return r.in }
+// Rest is the input that is left.
+func (r *xzReader) Rest() []byte { return r.in }
 
 // stream reads a stream header.
 func (r *xzReader) stream() error {
@@ -85,7 +85,7 @@ func (r *xzReader) stream() error {
 	return nil
 }
 
-// next opens the next block, past the index and footer of a stream if need be.
+// Next opens the next block, past the index and footer of a stream if need be.
 func (r *xzReader) next() error {
 	for {
 		if len(r.in) == 0 {
@@ -151,14 +151,14 @@ func (r *xzReader) openBlock() error {
 		}
 	}
 	if flags&3 != 0 || len(head) < 3 || head[0] != 0x21 || head[1] != 1 || head[2] > 40 {
-		return fmt.Errorf("xz filter: %w", errUnsupported)
+		return fmt.Errorf("xz filter: %w", ErrUnsupported)
 	}
 	packed, size, err := lzma2Length(r.in[length:])
 	if err != nil {
 		return err
 	}
 	end := min(length+(packed+3)&^3, len(r.in))
-	r.block, err = newLZMA2(r.in[length:length+packed], head[2], size, r.needs)
+	r.block, err = NewLZMA2(r.in[length:length+packed], head[2], size, r.needs)
 	if err != nil {
 		return err
 	}
@@ -191,30 +191,30 @@ func (r *xzReader) check() error {
 	return nil
 }
 
-// lzmaMemory is what the decoder of LZMA takes, in windows: it leaves so much
+// LZMAMemory is what the decoder of LZMA takes, in windows: it leaves so much
 // garbage behind that the heap grows to twice the window.
-const lzmaMemory = 2
+const LZMAMemory = 2
 
-// newLZMA2 returns a decoder of LZMA2 data whose dictionary, by its property
+// NewLZMA2 returns a decoder of LZMA2 data whose dictionary, by its property
 // byte, is no larger than what it yields.
-func newLZMA2(in []byte, property byte, size int64, needs func(window int64) error) (io.Reader, error) {
+func NewLZMA2(in []byte, property byte, size int64, needs func(window int64) error) (io.Reader, error) {
 	dict := int64(2|property&1) << (property/2 + 11)
 	dict = max(min(dict, size), lzma.MinDictCap)
-	if err := needs(lzmaMemory * dict); err != nil {
+	if err := needs(LZMAMemory * dict); err != nil {
 		return nil, err
 	}
 	return lzma.Reader2Config{DictCap: int(dict)}.NewReader2(bytes.NewReader(in))
 }
 
-// newLZMA returns a decoder of LZMA data with these five octets of properties.
+// NewLZMA returns a decoder of LZMA data with these five octets of properties.
 // size is that of the content, negative if it is not known.
-func newLZMA(properties []byte, size int64, in []byte, needs func(window int64) error) (io.Reader, error) {
+func NewLZMA(properties []byte, size int64, in []byte, needs func(window int64) error) (io.Reader, error) {
 	dict := int64(binary.LittleEndian.Uint32(properties[1:]))
 	if size >= 0 {
 		dict = min(dict, size)
 	}
 	dict = max(dict, lzma.MinDictCap)
-	if err := needs(lzmaMemory * dict); err != nil {
+	if err := needs(LZMAMemory * dict); err != nil {
 		return nil, err
 	}
 	head := binary.LittleEndian.AppendUint32([]byte{properties[0]}, uint32(dict))

@@ -1,4 +1,4 @@
-package unpack
+package codec
 
 import (
 	"io"
@@ -25,8 +25,8 @@ type lzh struct {
 
 const lzhLiterals = 510
 
-// newLZH returns a decoder of size octets.
-func newLZH(in []byte, windowBits, distances, distBits int, size int64) *lzh {
+// NewLZH returns a decoder of size octets.
+func NewLZH(in []byte, windowBits, distances, distBits int, size int64) *lzh {
 	return &lzh{in: in, left: size, window: make([]byte, 1<<windowBits), distances: distances, distBits: distBits}
 }
 
@@ -82,7 +82,7 @@ func (z *lzh) symbol() {
 	for z.block == 0 && z.err == nil {
 		z.block = z.need(16)
 		if !z.tables() {
-			z.err = errDamaged
+			z.err = ErrDamaged
 		}
 	}
 	if z.err != nil {
@@ -111,7 +111,7 @@ func (z *lzh) symbol() {
 
 func (z *lzh) fail() {
 	if z.err == nil {
-		z.err = errDamaged
+		z.err = ErrDamaged
 	}
 }
 

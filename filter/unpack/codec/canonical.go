@@ -1,4 +1,4 @@
-package unpack
+package codec
 
 // canonical is a canonical prefix code of at most 16 bits whose codes come
 // most significant bit first, as LHA, ARJ and LZX have it.

@@ -1,4 +1,4 @@
-package unpack
+package codec
 
 import (
 	"errors"
@@ -25,7 +25,7 @@ type inflate64 struct {
 	lit, dist        huffman
 }
 
-func newInflate64(in io.ByteReader) *inflate64 { return &inflate64{in: in} }
+func NewInflate64(in io.ByteReader) *inflate64 { return &inflate64{in: in} }
 
 var errInflate64 = errors.New("deflate64 stream is damaged")
 

@@ -1,8 +1,0 @@
-package unpack
-
-import "errors"
-
-var (
-	errDamaged     = errors.New("damaged")
-	errUnsupported = errors.New("method is not supported")
-)

@@ -1,0 +1,8 @@
+package codec
+
+import "errors"
+
+var (
+	ErrDamaged     = errors.New("damaged")
+	ErrUnsupported = errors.New("method is not supported")
+)

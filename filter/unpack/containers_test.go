@@ -288,8 +288,8 @@ func TestReaders(t *testing.T) {
 func TestPanic(t *testing.T) {
 	t.Parallel()
 	x := newOpener(testBudget(1), nil, nil)
-	if err := x.run("test", func(*expander, []byte) error { panic("boom") }, nil); err != nil || !x.out.damaged {
-		t.Errorf("error %v, outcome %+v", err, x.out)
+	if err := x.run("test", func(*expander, []byte) error { panic("boom") }, nil); err != nil || !x.damaged() {
+		t.Errorf("error %v, outcome %+v", err, x.outcome())
 	}
 }
 

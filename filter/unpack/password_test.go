@@ -193,9 +193,11 @@ func TestPasswordGarbage(t *testing.T) {
 	t.Parallel()
 	data := zipLocked(zipFile{name: "a.txt", data: []byte("some text"), method: zipStore}, "infected")
 	b := testBudget(len(data))
+	var words []string
 	for i := range 3000 {
-		b.passwords = append(b.passwords, fmt.Sprint(i))
+		words = append(words, fmt.Sprint(i))
 	}
+	b.setPasswords(words)
 	got := lookAs(t, data, b, "zip")
 	if len(got.members) != 1 || got.members[0].data != nil || !got.encrypted {
 		t.Errorf("%+v", got)
@@ -222,7 +224,7 @@ func TestPasswordChanged(t *testing.T) {
 		data = bytes.Clone(data)
 		data[at] ^= 1
 		b := testBudget(len(data))
-		b.passwords = []string{"infected"}
+		b.setPasswords([]string{"infected"})
 		short, _ := fileTypes(data, nil)
 		got := lookAs(t, data, b, short...)
 		if got.hasData(payload) || got.clean() {
@@ -255,31 +257,18 @@ func TestPasswordCost(t *testing.T) {
 		"7z": hostile, "rar": rar5Locked("a", payload, "infected", 21, false), "rar names": rar5Locked("a", payload, "infected", 21, true),
 	} {
 		b := testBudget(len(data))
-		b.passwords = []string{"infected"}
+		b.setPasswords([]string{"infected"})
 		short, _ := fileTypes(data, nil)
 		got := lookAs(t, data, b, short...)
-		if !got.encrypted || got.hasData(payload) || b.rounds != maxRounds {
-			t.Errorf("%s: outcome %+v, %d rounds left", name, got.outcome, b.rounds)
+		if !got.encrypted || got.hasData(payload) || b.roundsLeft() != maxRounds {
+			t.Errorf("%s: outcome %+v, %d rounds left", name, got.outcome, b.roundsLeft())
 		}
 	}
 	b := testBudget(len(seven))
-	b.passwords, b.rounds = []string{"wrong", "infected"}, 1<<19+1
-	if got := lookAs(t, seven, b, "7z"); !got.encrypted || got.opened || b.rounds != 1 {
-		t.Errorf("outcome %+v, %d rounds left", got.outcome, b.rounds)
-	}
-}
-
-func TestPasswordFirst(t *testing.T) {
-	t.Parallel()
-	b := testBudget(0)
-	b.passwords = []string{"a", "b", "c"}
-	for word := range b.tries(1) {
-		if word == "c" {
-			b.opened(word)
-		}
-	}
-	if got := strings.Join(b.passwords, ""); got != "cab" {
-		t.Errorf("passwords %s", got)
+	b.setPasswords([]string{"wrong", "infected"})
+	spend(b, 1<<19+1)
+	if got := lookAs(t, seven, b, "7z"); !got.encrypted || got.opened || b.roundsLeft() != 1 {
+		t.Errorf("outcome %+v, %d rounds left", got.outcome, b.roundsLeft())
 	}
 }
 

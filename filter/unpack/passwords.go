@@ -32,6 +32,9 @@ func (b *Budget) setPasswords(words []string) { b.passwords = words }
 // hasPasswords reports whether there is anything to try.
 func (b *Budget) hasPasswords() bool { return len(b.passwords) > 0 }
 
+// roundsLeft is how many rounds of hashing can still be paid for.
+func (b *Budget) roundsLeft() int64 { return b.rounds }
+
 // opened moves a password to the front.
 func (b *Budget) opened(word string) {
 	if i := slices.Index(b.passwords, word); i > 0 {

@@ -151,11 +151,11 @@ func TestPDFMemory(t *testing.T) {
 	t.Parallel()
 	data := openPDFs(t)["rc4-128"]
 	b := testBudget(len(data))
-	before := b.memory
-	if got := lookAs(t, data, b, "pdf"); !got.hasData(payload) || b.memory != before {
-		t.Errorf("%+v, %d octets kept", got.outcome, before-b.memory)
+	before := b.memoryLeft()
+	if got := lookAs(t, data, b, "pdf"); !got.hasData(payload) || b.memoryLeft() != before {
+		t.Errorf("%+v, %d octets kept", got.outcome, before-b.memoryLeft())
 	}
-	b.memory = int64(len(payload)) + 50
+	b.hold(before - int64(len(payload)) - 50)
 	if got := lookAs(t, data, b, "pdf"); !got.overLimits {
 		t.Errorf("%+v", got.outcome)
 	}

@@ -158,7 +158,7 @@ func TestGuard(t *testing.T) {
 	t.Parallel()
 	gone := func() {
 		x := &expander{budget: NewBudget(context.Background(), DefaultLimits, 0)}
-		data, err := x.decode(bytes.NewReader(make([]byte, 2*decodeLarge)), -1)
+		data, err := x.decode(bytes.NewReader(make([]byte, 2<<20)), -1)
 		if err != nil {
 			t.Error(err)
 		}

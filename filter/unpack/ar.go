@@ -5,12 +5,13 @@ import (
 	"encoding/binary"
 	"strings"
 
+	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
 )
 
 // readAr gives the members of an ar file, which a Debian package is too. Long
 // names are those of BSD (before the data) and of GNU and SysV (in a table).
-func readAr(x *expander, data []byte) error {
+func readAr(x *budget.Opener, data []byte) error {
 	const magic, header = 8, 60
 	if bytes.HasPrefix(data, []byte("!<thin>")) {
 		return codec.ErrUnsupported
@@ -18,8 +19,8 @@ func readAr(x *expander, data []byte) error {
 	var table []byte
 	for pos := magic; pos < len(data); {
 		if pos+header > len(data) || string(data[pos+58:pos+60]) != "`\n" {
-			x.damage("ar: header is broken")
-			return x.giveTail(data[pos:])
+			x.Damage("ar: header is broken")
+			return x.GiveTail(data[pos:])
 		}
 		h := data[pos : pos+header]
 		size := number(h[48:58], 10)
@@ -29,7 +30,7 @@ func readAr(x *expander, data []byte) error {
 		pos += header
 		content := data[pos:min(int64(len(data)), int64(pos)+size)]
 		if int64(len(content)) < size {
-			x.damage("ar: cut")
+			x.Damage("ar: cut")
 		}
 		pos += int(min(size+size&1, int64(len(data)-pos)))
 		name := strings.TrimRight(string(h[:16]), " ")
@@ -49,7 +50,7 @@ func readAr(x *expander, data []byte) error {
 		case len(name) > 1:
 			name = strings.TrimSuffix(name, "/")
 		}
-		if err := x.giveStored(member{names: addName(nil, textName([]byte(name)))}, content); err != nil {
+		if err := x.GiveStored(budget.Member{Names: addName(nil, textName([]byte(name)))}, content); err != nil {
 			return err
 		}
 	}
@@ -58,7 +59,7 @@ func readAr(x *expander, data []byte) error {
 
 // readRPM gives the payload of a package: a compressed cpio file behind the
 // lead of 96 octets and two headers.
-func readRPM(x *expander, data []byte) error {
+func readRPM(x *budget.Opener, data []byte) error {
 	pos := 96
 	for i := range 2 {
 		if pos+16 > len(data) || !bytes.HasPrefix(data[pos:], []byte("\x8e\xad\xe8\x01")) {
@@ -74,5 +75,5 @@ func readRPM(x *expander, data []byte) error {
 		}
 		pos += int(length)
 	}
-	return x.giveStored(member{note: "payload"}, data[pos:])
+	return x.GiveStored(budget.Member{Note: "payload"}, data[pos:])
 }

@@ -1,9 +1,13 @@
 package unpack
 
-import "io/fs"
+import (
+	"io/fs"
+
+	"postern/filter/unpack/budget"
+)
 
 // archives has the reader of each type of archive.
-var archives = map[string]func(*expander, []byte) error{
+var archives = map[string]func(*budget.Opener, []byte) error{
 	"zip": readZip, "docx": readZip, "docm": readZip, "xlsx": readZip, "xlsm": readZip, "xlsb": readZip,
 	"pptx": readZip, "pptm": readZip, "vsdx": readZip, "vsdm": readZip,
 	"7z": read7z, "rar": readRar,

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"postern/filter/unpack/budget"
 )
 
 // eicar is the EICAR test string, in two halves so that scanners leave this
@@ -29,29 +31,29 @@ var evil = func() []byte {
 
 // seen is what one expand gave, with the data copied.
 type seen struct {
-	members []member
-	outcome
+	members []budget.Member
+	budget.Outcome
 }
 
 func (s seen) names() []string {
 	var out []string
 	for _, m := range s.members {
-		out = append(out, m.names...)
+		out = append(out, m.Names...)
 	}
 	return out
 }
 
 func (s seen) hasData(want []byte) bool {
-	return slices.ContainsFunc(s.members, func(m member) bool { return bytes.Equal(m.data, want) })
+	return slices.ContainsFunc(s.members, func(m budget.Member) bool { return bytes.Equal(m.Data, want) })
 }
 
 // clean reports whether nothing in the outcome makes a message unchecked.
 func (s seen) clean() bool {
-	return !s.encrypted && !s.damaged && !s.overLimits && s.disagreement == ""
+	return !s.Encrypted && !s.Damaged && !s.OverLimits && s.Disagreement == ""
 }
 
-func testBudget(size int) *Budget {
-	return NewBudget(context.Background(), DefaultLimits, int64(size))
+func testBudget(size int) *budget.Budget {
+	return budget.New(context.Background(), budget.DefaultLimits, int64(size))
 }
 
 // look expands data as what fileTypes says it is.
@@ -61,12 +63,12 @@ func look(t testing.TB, data []byte, names ...string) seen {
 	return lookAs(t, data, testBudget(len(data)), short...)
 }
 
-func lookAs(t testing.TB, data []byte, b *Budget, short ...string) seen {
+func lookAs(t testing.TB, data []byte, b *budget.Budget, short ...string) seen {
 	t.Helper()
 	var s seen
-	out, err := expand(data, short, b, func(m member) error {
-		if m.data != nil {
-			m.data = append([]byte{}, m.data...)
+	out, err := expand(data, short, b, func(m budget.Member) error {
+		if m.Data != nil {
+			m.Data = append([]byte{}, m.Data...)
 		}
 		s.members = append(s.members, m)
 		return nil
@@ -74,45 +76,45 @@ func lookAs(t testing.TB, data []byte, b *Budget, short ...string) seen {
 	if err != nil {
 		t.Fatalf("expand: %v", err)
 	}
-	s.outcome = out
+	s.Outcome = out
 	return s
 }
 
 // deep goes into members as the walker of a message does, and gives the leaves
 // and the outcome of all containers together.
-func deep(t testing.TB, data []byte, names []string, b *Budget, level int) seen {
+func deep(t testing.TB, data []byte, names []string, b *budget.Budget, level int) seen {
 	t.Helper()
 	short, _ := fileTypes(data, names)
-	s := seen{members: []member{{names: names, data: append([]byte{}, data...)}}}
+	s := seen{members: []budget.Member{{Names: names, Data: append([]byte{}, data...)}}}
 	if !isContainer(short) {
 		return s
 	}
 	if level == 0 {
-		s.overLimits = true
+		s.OverLimits = true
 		return s
 	}
-	out, err := expand(data, short, b, func(m member) error {
-		if m.data == nil {
+	out, err := expand(data, short, b, func(m budget.Member) error {
+		if m.Data == nil {
 			s.members = append(s.members, m)
 			return nil
 		}
-		in := deep(t, m.data, m.names, b, level-1)
+		in := deep(t, m.Data, m.Names, b, level-1)
 		s.members = append(s.members, in.members...)
-		s.outcome = joined(s.outcome, in.outcome)
+		s.Outcome = joined(s.Outcome, in.Outcome)
 		return nil
 	})
 	if err != nil {
 		t.Fatalf("expand: %v", err)
 	}
-	s.outcome = joined(s.outcome, out)
+	s.Outcome = joined(s.Outcome, out)
 	return s
 }
 
-func joined(a, b outcome) outcome {
-	a.encrypted = a.encrypted || b.encrypted
-	a.damaged = a.damaged || b.damaged
-	a.overLimits = a.overLimits || b.overLimits
-	a.disagreement = strings.Trim(a.disagreement+"; "+b.disagreement, "; ")
-	a.reason = strings.Trim(a.reason+"; "+b.reason, "; ")
+func joined(a, b budget.Outcome) budget.Outcome {
+	a.Encrypted = a.Encrypted || b.Encrypted
+	a.Damaged = a.Damaged || b.Damaged
+	a.OverLimits = a.OverLimits || b.OverLimits
+	a.Disagreement = strings.Trim(a.Disagreement+"; "+b.Disagreement, "; ")
+	a.Reason = strings.Trim(a.Reason+"; "+b.Reason, "; ")
 	return a
 }

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"postern/filter/unpack/budget"
 )
 
 // TestArchives reads the archives that libraries test themselves with: those
@@ -80,35 +82,35 @@ func judgeArchive(t *testing.T, path string, data []byte) seen {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	before, start := memory(t, "VmRSS"), cpu(t)
-	got := leaves(t, data, []string{filepath.Base(path)}, testBudget(len(data)), DefaultLimits.Nesting)
+	got := leaves(t, data, []string{filepath.Base(path)}, testBudget(len(data)), budget.DefaultLimits.Nesting)
 	if took := cpu(t) - start; took > 5*time.Second {
 		t.Errorf("%s: took %v", path, took)
 	}
 	if used := memory(t, "VmHWM") - before; used > 256<<10 {
 		t.Errorf("%s: used %d KiB", path, used)
 	}
-	if strings.Contains(got.reason, "gave up") {
-		t.Errorf("%s: %s", path, got.reason)
+	if strings.Contains(got.Reason, "gave up") {
+		t.Errorf("%s: %s", path, got.Reason)
 	}
 	return got
 }
 
 // leaves is deep without copies of what was found.
-func leaves(t *testing.T, data []byte, names []string, b *Budget, level int) (s seen) {
+func leaves(t *testing.T, data []byte, names []string, b *budget.Budget, level int) (s seen) {
 	short, _ := fileTypes(data, names)
 	if !isContainer(short) || level == 0 {
-		s.overLimits = level == 0
+		s.OverLimits = level == 0
 		return s
 	}
-	out, err := expand(data, short, b, func(m member) error {
-		in := leaves(t, m.data, m.names, b, level-1)
-		s.outcome = joined(s.outcome, in.outcome)
+	out, err := expand(data, short, b, func(m budget.Member) error {
+		in := leaves(t, m.Data, m.Names, b, level-1)
+		s.Outcome = joined(s.Outcome, in.Outcome)
 		return b.Check()
 	})
 	if err != nil {
 		t.Errorf("expand: %v", err)
 	}
-	s.outcome = joined(s.outcome, out)
+	s.Outcome = joined(s.Outcome, out)
 	return s
 }
 
@@ -172,8 +174,8 @@ func uudecoded(text []byte) (out []byte) {
 
 func TestEndlessZips(t *testing.T) {
 	for name, data := range endlessZips(t) {
-		if got := judgeArchive(t, name, data); !got.overLimits {
-			t.Errorf("%s: outcome %+v", name, got.outcome)
+		if got := judgeArchive(t, name, data); !got.OverLimits {
+			t.Errorf("%s: outcome %+v", name, got.Outcome)
 		}
 	}
 }

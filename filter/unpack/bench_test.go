@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/budget"
 )
 
 // textMail is an ordinary plain message of about 4 kB.
@@ -32,7 +33,7 @@ func benchmarkParts(b *testing.B, data []byte) {
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if r := Parts(context.Background(), msg, DefaultLimits); len(r.Findings) > 0 {
+		if r := Parts(context.Background(), msg, budget.DefaultLimits); len(r.Findings) > 0 {
 			b.Fatal(describeTree(r))
 		}
 	}

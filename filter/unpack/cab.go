@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 
+	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
 )
 
@@ -37,13 +38,13 @@ type cabFile struct {
 }
 
 // readCab gives the files of a cabinet.
-func readCab(x *expander, data []byte) error {
+func readCab(x *budget.Opener, data []byte) error {
 	if !bytes.HasPrefix(data, []byte("MSCF")) {
-		return x.inside(data, "cab")
+		return x.Inside(data, "cab")
 	}
 	c := &cabReader{x: x, data: data}
 	if err := c.parse(); err != nil {
-		x.damage("cab: %v", err)
+		x.Damage("cab: %v", err)
 	}
 	for _, f := range c.folders {
 		if err := c.folder(f); err != nil {
@@ -53,11 +54,11 @@ func readCab(x *expander, data []byte) error {
 	if c.size > len(data) || c.size < cabHeader {
 		return io.ErrUnexpectedEOF
 	}
-	return x.giveTail(data[c.size:])
+	return x.GiveTail(data[c.size:])
 }
 
 type cabReader struct {
-	x       *expander
+	x       *budget.Opener
 	data    []byte
 	size    int // of the cabinet
 	reserve int // octets before the content of a data block
@@ -86,7 +87,7 @@ func (c *cabReader) parse() error {
 		if flags&bit == 0 {
 			continue
 		}
-		c.x.damage("cab: part of a set of several files")
+		c.x.Damage("cab: part of a set of several files")
 		i := bytes.IndexByte(d[min(pos, len(d)):], 0)
 		if i < 0 {
 			return io.ErrUnexpectedEOF
@@ -119,7 +120,7 @@ func (c *cabReader) parseFiles(pos, files int) error {
 		}
 		i := int(le.Uint16(b[8:]))
 		if i >= 0xfffd && len(c.folders) > 0 { // goes on in, or comes from, another cabinet
-			c.x.damage("cab: member in several files")
+			c.x.Damage("cab: member in several files")
 			i = map[int]int{0xfffd: 0, 0xfffe: len(c.folders) - 1, 0xffff: 0}[i]
 		}
 		if i >= len(c.folders) {
@@ -137,30 +138,30 @@ func (c *cabReader) parseFiles(pos, files int) error {
 func (c *cabReader) folder(f cabFolder) error {
 	content, fail := c.content(f)
 	if fail != nil {
-		c.x.fail("cab", fail)
+		c.x.Fail("cab", fail)
 	}
 	claimed := 0
 	for _, file := range f.files {
-		m := member{names: addName(nil, textName(file.name)), size: file.size}
+		m := budget.Member{Names: addName(nil, textName(file.name)), Size: file.size}
 		if fail != nil {
-			m.note = fail.Error()
+			m.Note = fail.Error()
 		}
 		if file.offset < int64(len(content)) {
 			end := min(file.offset+file.size, int64(len(content)))
-			m.data = content[file.offset:end:end]
+			m.Data = content[file.offset:end:end]
 		}
-		claimed += len(m.data)
-		if err := c.x.pay(len(m.data), claimed, len(content)); err != nil {
+		claimed += len(m.Data)
+		if err := c.x.Pay(len(m.Data), claimed, len(content)); err != nil {
 			return err
 		}
-		if m.data == nil && file.size == 0 {
-			m.data = []byte{}
+		if m.Data == nil && file.size == 0 {
+			m.Data = []byte{}
 		}
-		if err := c.x.give(m); err != nil {
+		if err := c.x.Give(m); err != nil {
 			return err
 		}
 	}
-	if errors.Is(fail, ErrOverLimits) {
+	if errors.Is(fail, budget.ErrOverLimits) {
 		return fail
 	}
 	return nil
@@ -194,7 +195,7 @@ func (c *cabReader) content(f cabFolder) ([]byte, error) {
 		return nil, fmt.Errorf("compression %d: %w", f.method&15, codec.ErrUnsupported)
 	}
 	// what no file claims is not decoded
-	data, err := c.x.decode(io.LimitReader(r, f.end), f.end)
+	data, err := c.x.Decode(io.LimitReader(r, f.end), f.end)
 	if err == nil && int64(len(data)) < f.end {
 		err = io.ErrUnexpectedEOF
 	}

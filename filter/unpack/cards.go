@@ -4,14 +4,15 @@ import (
 	"bytes"
 	"strings"
 
+	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
 )
 
 // readXML gives the files that documents in one XML file carry in base64: those
 // of Office are in elements binaryData and binData, those of OpenDocument in
 // binary-data.
-func readXML(x *expander, data []byte) error {
-	if err := x.inside(data, ""); err != nil {
+func readXML(x *budget.Opener, data []byte) error {
+	if err := x.Inside(data, ""); err != nil {
 		return err
 	}
 	for {
@@ -34,7 +35,7 @@ func readXML(x *expander, data []byte) error {
 			end = len(data)
 		}
 		if content := codec.LooseBase64(data[:end]); len(content) > 0 {
-			if err := x.giveStored(member{note: "embedded file"}, content); err != nil {
+			if err := x.GiveStored(budget.Member{Note: "embedded file"}, content); err != nil {
 				return err
 			}
 		}
@@ -44,8 +45,8 @@ func readXML(x *expander, data []byte) error {
 
 // readCard gives the files that a calendar or an address card carries in base64
 // (RFC 5545 section 3.8.1.1, RFC 6350 section 6.2.4).
-func readCard(x *expander, data []byte) error {
-	if err := x.inside(data, ""); err != nil {
+func readCard(x *budget.Opener, data []byte) error {
+	if err := x.Inside(data, ""); err != nil {
 		return err
 	}
 	for len(data) > 0 {
@@ -66,14 +67,14 @@ func readCard(x *expander, data []byte) error {
 		if !ok || !strings.Contains(params, ";ENCODING=B") && !strings.Contains(params, ";BASE64") {
 			continue
 		}
-		m := member{note: "attachment"}
+		m := budget.Member{Note: "attachment"}
 		for _, p := range strings.Split(string(head[:min(len(head), 1024)]), ";") {
 			if key, name, _ := strings.Cut(p, "="); strings.HasSuffix(strings.ToUpper(key), "FILENAME") {
-				m.names = addName(m.names, textName([]byte(strings.Trim(strings.TrimSpace(name), `"`))))
+				m.Names = addName(m.Names, textName([]byte(strings.Trim(strings.TrimSpace(name), `"`))))
 			}
 		}
 		if content := codec.LooseBase64(value); len(content) > 0 {
-			if err := x.giveStored(m, content); err != nil {
+			if err := x.GiveStored(m, content); err != nil {
 				return err
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
 )
 
@@ -24,37 +25,37 @@ type chmEntry struct {
 }
 
 // readCHM gives the files of a help file.
-func readCHM(x *expander, data []byte) error {
+func readCHM(x *budget.Opener, data []byte) error {
 	r := &chmReader{data: data}
-	if err := r.directory(x.budget.entriesLeft() + 16); err != nil {
+	if err := r.directory(x.Budget.EntriesLeft() + 16); err != nil {
 		return err
 	}
 	plain, err := r.unpack(x)
 	if err != nil {
-		x.fail("chm", err)
+		x.Fail("chm", err)
 	}
 	claimed := 0
 	for _, e := range r.entries {
 		if strings.HasPrefix(e.name, "::") || strings.HasSuffix(e.name, "/") || e.size == 0 {
 			continue
 		}
-		m := member{names: []string{e.name}, size: e.size}
+		m := budget.Member{Names: []string{e.name}, Size: e.size}
 		section := plain
 		if !e.packed {
 			section = data[min(r.content, int64(len(data))):]
 		}
 		if e.offset < int64(len(section)) {
-			m.data = section[e.offset:min(e.offset+e.size, int64(len(section)))]
+			m.Data = section[e.offset:min(e.offset+e.size, int64(len(section)))]
 		}
-		claimed += len(m.data)
-		if err := x.pay(len(m.data), claimed, len(plain)); err != nil {
+		claimed += len(m.Data)
+		if err := x.Pay(len(m.Data), claimed, len(plain)); err != nil {
 			return err
 		}
-		if int64(len(m.data)) < e.size {
-			m.note = io.ErrUnexpectedEOF.Error()
-			x.damage("chm: %q is cut", e.name)
+		if int64(len(m.Data)) < e.size {
+			m.Note = io.ErrUnexpectedEOF.Error()
+			x.Damage("chm: %q is cut", e.name)
 		}
-		if err := x.give(m); err != nil {
+		if err := x.Give(m); err != nil {
 			return err
 		}
 	}
@@ -91,7 +92,7 @@ func (r *chmReader) directory(limit int) error {
 		}
 		for list := b[20 : chunk-free]; len(list) > 0; {
 			if len(r.entries) >= limit {
-				return ErrOverLimits
+				return budget.ErrOverLimits
 			}
 			var e chmEntry
 			var ok bool
@@ -144,7 +145,7 @@ func (r *chmReader) stored(name string) []byte {
 
 // unpack decodes the packed section. The reset table tells where each frame
 // begins, the control data after how many of them the decoder starts anew.
-func (r *chmReader) unpack(x *expander) ([]byte, error) {
+func (r *chmReader) unpack(x *budget.Opener) ([]byte, error) {
 	le := binary.LittleEndian
 	packed, control, table := r.stored("MSCompressed/Content"), r.stored("MSCompressed/ControlData"), r.stored("/ResetTable")
 	if packed == nil {
@@ -173,7 +174,7 @@ func (r *chmReader) unpack(x *expander) ([]byte, error) {
 			return nil, io.EOF
 		}
 		if frame%(interval/codec.LZXFrame) == 0 {
-			if err := x.budget.Check(); err != nil {
+			if err := x.Budget.Check(); err != nil {
 				return nil, err
 			}
 			var err error
@@ -194,5 +195,5 @@ func (r *chmReader) unpack(x *expander) ([]byte, error) {
 		frame++
 		return z.Frame(packed[from:to], int(min(left, codec.LZXFrame)))
 	}
-	return x.decode(&cabStream{next: next}, size)
+	return x.Decode(&cabStream{next: next}, size)
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/budget"
 )
 
 // TestClamAVTestFiles takes apart the files of Debian's package
@@ -36,7 +37,7 @@ func TestClamAVTestFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := Parts(t.Context(), attached(filepath.Base(path), data), DefaultLimits)
+		r := Parts(t.Context(), attached(filepath.Base(path), data), budget.DefaultLimits)
 		has := slices.ContainsFunc(r.Parts, func(p *mail.Part) bool {
 			if len(p.Data) < 544 {
 				return false

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ulikunitz/xz/lzma"
 
+	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
 )
 
@@ -20,8 +21,8 @@ const maxStreams = 16
 // readGzip gives what all gzip members in data decode to together, as gzip
 // does, and if there are several also each for itself: other readers stop
 // after the first (RFC 1952 section 2.2).
-func readGzip(x *expander, data []byte) error {
-	if err := x.budget.Entry(); err != nil {
+func readGzip(x *budget.Opener, data []byte) error {
+	if err := x.Budget.Entry(); err != nil {
 		return err
 	}
 	in := bytes.NewReader(data)
@@ -39,7 +40,7 @@ func readGzip(x *expander, data []byte) error {
 		if r.Name != "" {
 			names = addName(names, textName([]byte(r.Name)))
 		}
-		all, fail = x.decodeAfter(len(all), r)
+		all, fail = x.DecodeAfter(len(all), r)
 		ends = append(ends, len(all))
 		rest = data[len(data)-in.Len():]
 	}
@@ -49,16 +50,16 @@ func readGzip(x *expander, data []byte) error {
 	if fail != nil {
 		return fail
 	}
-	return x.giveTail(rest)
+	return x.GiveTail(rest)
 }
 
 // giveStreams gives the whole and the parts of it that end at ends.
-func giveStreams(x *expander, names []string, all []byte, ends []int, fail error) error {
-	m := member{names: names, data: all}
+func giveStreams(x *budget.Opener, names []string, all []byte, ends []int, fail error) error {
+	m := budget.Member{Names: names, Data: all}
 	if fail != nil {
-		m.note = fail.Error()
+		m.Note = fail.Error()
 	}
-	if err := x.hand(m); err != nil {
+	if err := x.Hand(m); err != nil {
 		return err
 	}
 	if len(ends) < 2 || len(ends) > maxStreams {
@@ -66,7 +67,7 @@ func giveStreams(x *expander, names []string, all []byte, ends []int, fail error
 	}
 	from := 0
 	for _, to := range ends {
-		if err := x.give(member{names: names, data: all[from:to:to], note: "one of several streams"}); err != nil {
+		if err := x.Give(budget.Member{Names: names, Data: all[from:to:to], Note: "one of several streams"}); err != nil {
 			return err
 		}
 		from = to
@@ -75,24 +76,24 @@ func giveStreams(x *expander, names []string, all []byte, ends []int, fail error
 }
 
 // readBzip2 gives the content of a bzip2 file, all streams of it.
-func readBzip2(x *expander, data []byte) error {
+func readBzip2(x *budget.Opener, data []byte) error {
 	in := &byteCounter{r: bufio.NewReader(bytes.NewReader(data))}
-	if err := x.budget.Entry(); err != nil {
+	if err := x.Budget.Entry(); err != nil {
 		return err
 	}
-	all, err := x.decode(bzip2.NewReader(in), -1)
-	m := member{data: all}
+	all, err := x.Decode(bzip2.NewReader(in), -1)
+	m := budget.Member{Data: all}
 	const foreign = bzip2.StructuralError("bad magic value in continuation file")
 	if errors.Is(err, foreign) {
-		if err := x.hand(m); err != nil {
+		if err := x.Hand(m); err != nil {
 			return err
 		}
-		return x.giveTail(data[max(in.n-2, 0):])
+		return x.GiveTail(data[max(in.n-2, 0):])
 	}
 	if err != nil {
-		m.note = err.Error()
+		m.Note = err.Error()
 	}
-	if herr := x.hand(m); herr != nil {
+	if herr := x.Hand(m); herr != nil {
 		return herr
 	}
 	return err
@@ -119,45 +120,45 @@ func (c *byteCounter) ReadByte() (byte, error) {
 }
 
 // readXZ gives the content of an xz file, all streams of it.
-func readXZ(x *expander, data []byte) error {
-	r, err := codec.NewXZ(data, x.needs)
+func readXZ(x *budget.Opener, data []byte) error {
+	r, err := codec.NewXZ(data, x.Needs)
 	if err != nil {
 		return err
 	}
-	if err := x.giveDecoded(member{}, r, -1); err != nil {
+	if err := x.GiveDecoded(budget.Member{}, r, -1); err != nil {
 		return err
 	}
-	if x.damaged() {
+	if x.Damaged() {
 		return nil
 	}
-	return x.giveTail(r.Rest())
+	return x.GiveTail(r.Rest())
 }
 
 // readLZMA gives the content of a file in the older format of xz.
-func readLZMA(x *expander, data []byte) error {
+func readLZMA(x *budget.Opener, data []byte) error {
 	if len(data) < lzma.HeaderLen {
 		return io.ErrUnexpectedEOF
 	}
-	r, err := codec.NewLZMA(data[:5], int64(binary.LittleEndian.Uint64(data[5:])), data[lzma.HeaderLen:], x.needs)
+	r, err := codec.NewLZMA(data[:5], int64(binary.LittleEndian.Uint64(data[5:])), data[lzma.HeaderLen:], x.Needs)
 	if err != nil {
 		return err
 	}
-	return x.giveDecoded(member{}, r, -1)
+	return x.GiveDecoded(budget.Member{}, r, -1)
 }
 
 // readZstd gives the content of a zstd file, all frames of it.
-func readZstd(x *expander, data []byte) error {
-	d, err := codec.NewZstd(data, x.needs)
+func readZstd(x *budget.Opener, data []byte) error {
+	d, err := codec.NewZstd(data, x.Needs)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	return x.giveDecoded(member{}, d, -1)
+	return x.GiveDecoded(budget.Member{}, d, -1)
 }
 
 // readCompress gives the content of a file of the Unix program compress: LZW
 // with codes of 9 up to 16 bits.
-func readCompress(x *expander, data []byte) error {
+func readCompress(x *budget.Opener, data []byte) error {
 	if len(data) < 3 || data[1] != 0x9d {
 		return codec.ErrUnsupported
 	}
@@ -165,5 +166,5 @@ func readCompress(x *expander, data []byte) error {
 	if widest < 9 || widest > 16 {
 		return codec.ErrDamaged
 	}
-	return x.giveDecoded(member{}, codec.NewLZW(data[3:], widest, data[2]&0x80 != 0), -1)
+	return x.GiveDecoded(budget.Member{}, codec.NewLZW(data[3:], widest, data[2]&0x80 != 0), -1)
 }

@@ -7,10 +7,11 @@ import (
 	"strings"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/budget"
 )
 
 // reader returns the reader of a type, nil if it is no container.
-func reader(kind string) func(*expander, []byte) error {
+func reader(kind string) func(*budget.Opener, []byte) error {
 	switch {
 	case archives[kind] != nil:
 		return archives[kind]
@@ -26,76 +27,76 @@ func reader(kind string) func(*expander, []byte) error {
 // does not look into the members. The error is what add returned; anything
 // else that goes wrong is in the outcome, and the members found until then
 // have been given.
-func expand(data []byte, short []string, b *Budget, add func(member) error) (outcome, error) {
-	x := newOpener(b, add, readInside)
-	defer x.free()
+func expand(data []byte, short []string, b *budget.Budget, add func(budget.Member) error) (budget.Outcome, error) {
+	x := budget.NewOpener(b, add, readInside)
+	defer x.Free()
 	for i, s := range short {
 		read := reader(s)
 		if read == nil || slices.Contains(short[:i], s) {
 			continue
 		}
-		if err := x.run(s, read, data); err != nil {
-			return x.out, err
+		if err := x.Run(s, read, data); err != nil {
+			return x.Out, err
 		}
 	}
-	return x.out, nil
+	return x.Out, nil
 }
 
 // unreadable is the reader of containers that are only recognised.
-func unreadable(*expander, []byte) error {
+func unreadable(*budget.Opener, []byte) error {
 	return errors.New("containers of this kind cannot be opened")
 }
 
 // container opens an archive.
 func (w *walker) container(p *mail.Part) {
-	out, err := expand(p.Data, p.Types, w.budget, func(m member) error {
+	out, err := expand(p.Data, p.Types, w.budget, func(m budget.Member) error {
 		w.member(p, m)
 		return w.budget.Check()
 	})
-	if err != nil || out.overLimits {
+	if err != nil || out.OverLimits {
 		p.Flags |= mail.PartUndecipherable
-		w.budget.note("container")
+		w.budget.Note("container")
 	}
-	if out.opened {
+	if out.Opened {
 		p.Flags |= mail.PartEncrypted
 	}
-	if out.encrypted {
+	if out.Encrypted {
 		p.Flags |= mail.PartEncrypted | mail.PartUndecipherable
 	}
-	if out.damaged {
+	if out.Damaged {
 		p.Flags |= mail.PartUndecipherable
-		w.note(p, "%s", out.reason)
+		w.note(p, "%s", out.Reason)
 	}
-	if out.disagreement != "" {
-		w.doubt(p, "%s", out.disagreement)
+	if out.Disagreement != "" {
+		w.doubt(p, "%s", out.Disagreement)
 	}
 }
 
 // member adds one file of the container p. Its data is only lent to us unless
 // it lies in p.Data.
-func (w *walker) member(p *mail.Part, m member) {
+func (w *walker) member(p *mail.Part, m budget.Member) {
 	c := w.child(p)
-	c.Size, c.How = m.size, p.Types[len(p.Types)-1]
-	for _, name := range m.names[:min(len(m.names), maxNames)] {
+	c.Size, c.How = m.Size, p.Types[len(p.Types)-1]
+	for _, name := range m.Names[:min(len(m.Names), maxNames)] {
 		c.AddName(name)
 	}
 	c.Flags = memberFlags(m)
-	if m.note != "" {
-		w.note(c, "%s", m.note)
+	if m.Note != "" {
+		w.note(c, "%s", m.Note)
 	}
-	if slices.ContainsFunc(m.names, func(n string) bool { return isMacros(p, n) }) {
+	if slices.ContainsFunc(m.Names, func(n string) bool { return isMacros(p, n) }) {
 		p.AddFact("macros")
 	}
-	if len(m.data) == 0 {
+	if len(m.Data) == 0 {
 		return
 	}
-	c.Data = m.data
-	lies := within(p.Data, m.data)
-	keep := lies || w.kept+int64(len(m.data)) <= maxKept && w.budget.hold(int64(len(m.data)))
+	c.Data = m.Data
+	lies := within(p.Data, m.Data)
+	keep := lies || w.kept+int64(len(m.Data)) <= maxKept && w.budget.Hold(int64(len(m.Data)))
 	if keep && !lies {
 		// before anything inside refers to it
-		c.Data = bytes.Clone(m.data)
-		w.kept += int64(len(m.data))
+		c.Data = bytes.Clone(m.Data)
+		w.kept += int64(len(m.Data))
 	}
 	w.content(c)
 	if !keep {
@@ -116,20 +117,20 @@ func isMacros(p *mail.Part, name string) bool {
 	return false
 }
 
-func memberFlags(m member) (f mail.PartFlags) {
-	if m.encrypted {
+func memberFlags(m budget.Member) (f mail.PartFlags) {
+	if m.Encrypted {
 		f |= mail.PartEncrypted | mail.PartUndecipherable
 	}
-	if m.opened {
+	if m.Opened {
 		f |= mail.PartEncrypted
 	}
-	if m.dir {
+	if m.Dir {
 		f |= mail.PartDirectory
 	}
-	if m.link {
+	if m.Link {
 		f |= mail.PartLink
 	}
-	if m.special {
+	if m.Special {
 		f |= mail.PartSpecial
 	}
 	return f
@@ -144,7 +145,7 @@ func within(whole, part []byte) bool {
 
 // readInside opens the archives of one kind, or all if it is empty, that begin
 // inside data.
-func readInside(x *expander, data []byte, kind string) error {
+func readInside(x *budget.Opener, data []byte, kind string) error {
 	for _, e := range findEmbedded(data) {
 		if kind != "" && e.kind != kind {
 			continue

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/budget"
 )
 
 func TestContainers(t *testing.T) {
@@ -83,7 +84,7 @@ func TestContainers(t *testing.T) {
 				t.Errorf("payload not found among %q", got.names())
 			}
 			if !got.clean() {
-				t.Errorf("outcome %+v", got.outcome)
+				t.Errorf("outcome %+v", got.Outcome)
 			}
 			if c.names != nil && !slices.Equal(slices.Compact(got.names()), c.names) {
 				t.Errorf("names %q, want %q", got.names(), c.names)
@@ -101,7 +102,7 @@ func TestContainers(t *testing.T) {
 var uncut = []string{"setup", "tar", "tar, pax name", "tar, GNU name", "iso", "iso, Joliet", "exe with zip", "rpm", "rtf", "compress", "text with 7z", "lha", "lha -lh5-"}
 
 func (s seen) hasPrefix(want []byte) bool {
-	return slices.ContainsFunc(s.members, func(m member) bool { return bytes.HasPrefix(m.data, want) })
+	return slices.ContainsFunc(s.members, func(m budget.Member) bool { return bytes.HasPrefix(m.Data, want) })
 }
 
 func huffmanOnly(data []byte) []byte {
@@ -118,33 +119,33 @@ func TestDoubt(t *testing.T) {
 	tarFile := tarOf(tar.Header{Name: "a.txt"})
 	for name, c := range map[string]struct {
 		data []byte
-		want func(outcome) bool
+		want func(budget.Outcome) bool
 	}{
-		"7z content encrypted": {sevenOf("a.exe", evil, true, false), func(o outcome) bool { return o.encrypted }},
-		"7z header encrypted":  {sevenOf("a.exe", evil, false, true), func(o outcome) bool { return o.encrypted }},
-		"rar5 names encrypted": {rar5Of("a.exe", evil, true), func(o outcome) bool { return o.encrypted }},
-		"arj encrypted":        {arjOf("a.exe", 1, 1, evil, 400), func(o outcome) bool { return o.encrypted }},
-		"ole encrypted":        {oleOf("EncryptedPackage", evil), func(o outcome) bool { return o.encrypted }},
-		"pgp":                  {[]byte("-----BEGIN PGP MESSAGE-----\n\nabcd\n"), func(o outcome) bool { return o.encrypted }},
-		"arj method 4":         {arjOf("a.exe", 4, 0, evil, 400), func(o outcome) bool { return o.damaged }},
-		"cab quantum":          {cabOf("a.exe", evil, 2), func(o outcome) bool { return o.damaged }},
-		"lha -lh1-":            {lhaOf("a.exe", "-lh1-", evil, 400), func(o outcome) bool { return o.damaged }},
-		"tar behind the end":   {concat(tarFile, tarFile), func(o outcome) bool { return o.disagreement != "" }},
+		"7z content encrypted": {sevenOf("a.exe", evil, true, false), func(o budget.Outcome) bool { return o.Encrypted }},
+		"7z header encrypted":  {sevenOf("a.exe", evil, false, true), func(o budget.Outcome) bool { return o.Encrypted }},
+		"rar5 names encrypted": {rar5Of("a.exe", evil, true), func(o budget.Outcome) bool { return o.Encrypted }},
+		"arj encrypted":        {arjOf("a.exe", 1, 1, evil, 400), func(o budget.Outcome) bool { return o.Encrypted }},
+		"ole encrypted":        {oleOf("EncryptedPackage", evil), func(o budget.Outcome) bool { return o.Encrypted }},
+		"pgp":                  {[]byte("-----BEGIN PGP MESSAGE-----\n\nabcd\n"), func(o budget.Outcome) bool { return o.Encrypted }},
+		"arj method 4":         {arjOf("a.exe", 4, 0, evil, 400), func(o budget.Outcome) bool { return o.Damaged }},
+		"cab quantum":          {cabOf("a.exe", evil, 2), func(o budget.Outcome) bool { return o.Damaged }},
+		"lha -lh1-":            {lhaOf("a.exe", "-lh1-", evil, 400), func(o budget.Outcome) bool { return o.Damaged }},
+		"tar behind the end":   {concat(tarFile, tarFile), func(o budget.Outcome) bool { return o.Disagreement != "" }},
 		"tar two pax names": {concat(paxOf("path=a", "path=b"), tarBlockOf("c", '0', 0), make([]byte, 1024)),
-			func(o outcome) bool { return o.disagreement != "" }},
+			func(o budget.Outcome) bool { return o.Disagreement != "" }},
 		"tar two sizes": {concat(paxOf("size=400"), tarBlockOf("c", '0', 10), padded(evil, tarBlock), make([]byte, 1024)),
-			func(o outcome) bool { return o.disagreement != "" }},
-		"tar sum":                     {concat(tarFile[:1024], bytes.Repeat([]byte("x"), 512), tarFile), func(o outcome) bool { return o.damaged }},
-		"vhd":                         {append([]byte("conectix"), make([]byte, 512)...), func(o outcome) bool { return o.damaged }},
-		"second volume":               {[]byte{1, 2, 3, 4}, func(o outcome) bool { return o.damaged }},
-		"7z header asks for too much": {sevenHuge(), func(o outcome) bool { return o.damaged || o.overLimits }},
-		"xz asks for too much":        {xzHuge(), func(o outcome) bool { return o.clean() }},
+			func(o budget.Outcome) bool { return o.Disagreement != "" }},
+		"tar sum":                     {concat(tarFile[:1024], bytes.Repeat([]byte("x"), 512), tarFile), func(o budget.Outcome) bool { return o.Damaged }},
+		"vhd":                         {append([]byte("conectix"), make([]byte, 512)...), func(o budget.Outcome) bool { return o.Damaged }},
+		"second volume":               {[]byte{1, 2, 3, 4}, func(o budget.Outcome) bool { return o.Damaged }},
+		"7z header asks for too much": {sevenHuge(), func(o budget.Outcome) bool { return o.Damaged || o.OverLimits }},
+		"xz asks for too much":        {xzHuge(), func(o budget.Outcome) bool { return isClean(o) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			got := look(t, c.data, "x.7z.002")
-			if !c.want(got.outcome) {
-				t.Errorf("names %q, outcome %+v", got.names(), got.outcome)
+			if !c.want(got.Outcome) {
+				t.Errorf("names %q, outcome %+v", got.names(), got.Outcome)
 			}
 		})
 	}
@@ -170,7 +171,7 @@ func TestOldFormats(t *testing.T) {
 	}
 }
 
-func (o outcome) clean() bool { return seen{outcome: o}.clean() }
+func isClean(o budget.Outcome) bool { return seen{Outcome: o}.clean() }
 
 // sevenHuge says that it has four billion files.
 func sevenHuge() []byte {
@@ -196,7 +197,7 @@ func TestTarKinds(t *testing.T) {
 	got := look(t, tarOf(tar.Header{Name: "d/", Typeflag: tar.TypeDir}, tar.Header{Name: "l", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"},
 		tar.Header{Name: "c", Typeflag: tar.TypeChar}, tar.Header{Name: "f", Typeflag: tar.TypeFifo}))
 	m := got.members
-	if len(m) != 4 || !m[0].dir || !m[1].link || !m[2].special || !m[3].special {
+	if len(m) != 4 || !m[0].Dir || !m[1].Link || !m[2].Special || !m[3].Special {
 		t.Errorf("got %+v", m)
 	}
 }
@@ -211,7 +212,7 @@ func TestNested(t *testing.T) {
 	}
 	got := deep(t, data, nil, testBudget(1<<20), 14)
 	if !got.hasData(evil) || !got.clean() {
-		t.Errorf("%d members, outcome %+v", len(got.members), got.outcome)
+		t.Errorf("%d members, outcome %+v", len(got.members), got.Outcome)
 	}
 	got = deep(t, data, nil, testBudget(1<<20), 8)
 	if got.clean() {
@@ -236,7 +237,7 @@ func TestBehindTheEnd(t *testing.T) {
 	} {
 		data := concat(front, hidden)
 		if got := deep(t, data, nil, testBudget(len(data)), 5); !got.hasData(evil) {
-			t.Errorf("%s: names %q, outcome %+v", name, got.names(), got.outcome)
+			t.Errorf("%s: names %q, outcome %+v", name, got.names(), got.Outcome)
 		}
 	}
 }
@@ -245,8 +246,8 @@ func TestBehindTheEnd(t *testing.T) {
 func TestGzipBomb(t *testing.T) {
 	t.Parallel()
 	data := gz(append(make([]byte, 34<<20), evil...))
-	if got := lookAs(t, data, testBudget(len(data)), "gz"); !got.overLimits {
-		t.Errorf("outcome %+v", got.outcome)
+	if got := lookAs(t, data, testBudget(len(data)), "gz"); !got.OverLimits {
+		t.Errorf("outcome %+v", got.Outcome)
 	}
 }
 
@@ -256,8 +257,8 @@ func TestPDFBomb(t *testing.T) {
 	t.Parallel()
 	inner := append([]byte("\x78\x9c"), bytes.Repeat([]byte("\x00\x00\x00\xff\xff"), 8<<20)...)
 	data := concat([]byte("%PDF-1.4\n2 0 obj\n<</Type/EmbeddedFile/Filter[/FlateDecode/FlateDecode]>>\nstream\n"), zlibOf(inner), []byte("\nendstream\nendobj\n"))
-	if got := lookAs(t, data, testBudget(len(data)), "pdf"); !got.overLimits {
-		t.Errorf("outcome %+v", got.outcome)
+	if got := lookAs(t, data, testBudget(len(data)), "pdf"); !got.OverLimits {
+		t.Errorf("outcome %+v", got.Outcome)
 	}
 }
 
@@ -267,7 +268,7 @@ func TestCallerStops(t *testing.T) {
 	t.Parallel()
 	data := zipOf(zipFile{name: "a", data: evil}, zipFile{name: "b", data: evil})
 	n := 0
-	_, err := expand(data, []string{"zip"}, testBudget(len(data)), func(member) error { n++; return io.ErrClosedPipe })
+	_, err := expand(data, []string{"zip"}, testBudget(len(data)), func(budget.Member) error { n++; return io.ErrClosedPipe })
 	if err != io.ErrClosedPipe || n != 1 {
 		t.Errorf("error %v after %d members", err, n)
 	}
@@ -275,7 +276,7 @@ func TestCallerStops(t *testing.T) {
 
 // TestReaders checks that whatever has a reader is called a container.
 func TestReaders(t *testing.T) {
-	for _, table := range []map[string]func(*expander, []byte) error{archives, documents} {
+	for _, table := range []map[string]func(*budget.Opener, []byte) error{archives, documents} {
 		for kind := range table {
 			if !isContainer([]string{kind}) {
 				t.Errorf("%s has a reader and is no container", kind)
@@ -287,9 +288,9 @@ func TestReaders(t *testing.T) {
 // TestPanic checks that a panic in a reader is an outcome.
 func TestPanic(t *testing.T) {
 	t.Parallel()
-	x := newOpener(testBudget(1), nil, nil)
-	if err := x.run("test", func(*expander, []byte) error { panic("boom") }, nil); err != nil || !x.damaged() {
-		t.Errorf("error %v, outcome %+v", err, x.outcome())
+	x := budget.NewOpener(testBudget(1), nil, nil)
+	if err := x.Run("test", func(*budget.Opener, []byte) error { panic("boom") }, nil); err != nil || !x.Damaged() {
+		t.Errorf("error %v, outcome %+v", err, x.Outcome())
 	}
 }
 

@@ -50,7 +50,7 @@ func (w *walker) content(p *mail.Part) {
 			return
 		}
 		if w.nesting > limit || container && w.nesting == limit {
-			w.budget.note("nesting of archives")
+			w.budget.Note("nesting of archives")
 			p.Flags |= mail.PartUndecipherable
 			return
 		}
@@ -113,7 +113,7 @@ func (w *walker) embedded(p *mail.Part) {
 		files, over := findBinHex(p.Data, 4*len(p.Data)+maxBinHex)
 		add(files)
 		if over {
-			w.budget.note("BinHex")
+			w.budget.Note("BinHex")
 			p.Flags |= mail.PartUndecipherable
 		}
 	}

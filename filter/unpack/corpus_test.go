@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/budget"
 )
 
 // The corpus test reads the folders named in POSTERN_CORPUS (separated as in
@@ -79,7 +80,7 @@ func judgeSample(t *testing.T, s sample) (ambiguous bool) {
 	var m0, m1 runtime.MemStats
 	runtime.ReadMemStats(&m0)
 	start := time.Now()
-	r := Parts(context.Background(), mail.NewMessage(s.data), DefaultLimits)
+	r := Parts(context.Background(), mail.NewMessage(s.data), budget.DefaultLimits)
 	took := time.Since(start)
 	runtime.ReadMemStats(&m1)
 	if sha256.Sum256(s.data) != before {

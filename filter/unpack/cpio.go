@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"strconv"
 
+	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
 )
 
@@ -17,7 +18,7 @@ type cpioEntry struct {
 
 // readCpio gives the members of a cpio file: the binary format in both octet
 // orders, odc, newc and crc.
-func readCpio(x *expander, data []byte) error {
+func readCpio(x *budget.Opener, data []byte) error {
 	pos := 0
 	for {
 		e, ok := parseCpio(data, pos)
@@ -25,24 +26,24 @@ func readCpio(x *expander, data []byte) error {
 			return codec.ErrDamaged
 		}
 		if string(e.name) == "TRAILER!!!" {
-			return x.giveTail(data[min(e.next, len(data)):])
+			return x.GiveTail(data[min(e.next, len(data)):])
 		}
-		m := member{names: addName(nil, textName(e.name)), size: e.size}
+		m := budget.Member{Names: addName(nil, textName(e.name)), Size: e.size}
 		switch e.mode & 0o170000 {
 		case 0o040000:
-			m.dir = true
+			m.Dir = true
 		case 0o120000:
-			m.link = true
+			m.Link = true
 		case 0o100000, 0:
 		default:
-			m.special = true
+			m.Special = true
 		}
 		content := data[e.data:min(e.data+int(e.size), len(data))]
 		var err error
-		if len(content) == 0 && (m.dir || m.special || m.link) {
-			err = x.give(m)
+		if len(content) == 0 && (m.Dir || m.Special || m.Link) {
+			err = x.Give(m)
 		} else {
-			err = x.giveStored(m, content)
+			err = x.GiveStored(m, content)
 		}
 		if err != nil {
 			return err

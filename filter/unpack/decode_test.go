@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/budget"
 )
 
 func TestArmour(t *testing.T) {
@@ -51,7 +52,7 @@ func TestBinHex(t *testing.T) {
 	}
 	// 0x90 0xff repeats the octet before it 254 times
 	bomb := mailHead + "\r\n" + hqxText(append([]byte("\x01x\x00APPLxxxx\x00\x00\x7f\xff\xff\xff\x00\x00\x00\x00\x00\x00a"), bytes.Repeat([]byte{0x90, 0xff}, 100_000)...))
-	r := unpackWith(DefaultLimits, bomb)
+	r := unpackWith(budget.DefaultLimits, bomb)
 	if !hasMinor(r, mail.OverLimits) {
 		t.Errorf("bomb is quiet\n%s", describeTree(r))
 	}

@@ -1,16 +1,18 @@
 package unpack
 
+import "postern/filter/unpack/budget"
+
 // Documents carry other files: a PDF its attachments, RTF its objects in
 // hexadecimal, OneNote whatever was dropped on the page.
 
 // readPGP reports an encrypted message.
-func readPGP(x *expander, _ []byte) error {
-	x.noteEncrypted()
+func readPGP(x *budget.Opener, _ []byte) error {
+	x.NoteEncrypted()
 	return nil
 }
 
 // documents has the reader of each type of document.
-var documents = map[string]func(*expander, []byte) error{
+var documents = map[string]func(*budget.Opener, []byte) error{
 	"doc": readOLE, "cdf-ms": readOLE, "tnef": readTNEF,
 	"pdf": readPDF, "rtf": readRTF, "one": readOneNote, "pgp.enc": readPGP,
 	"xml": readXML, "ics": readCard, "vcf": readCard,

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/budget"
 )
 
 // TestDoubling: twice the input takes at most 2.5 times the work, for input
@@ -43,7 +44,7 @@ func work(t *testing.T, data string) time.Duration {
 	msg := mail.NewMessage([]byte(data))
 	start, runs := cpu(t), 0
 	for ; runs < 100 && (runs < 2 || cpu(t)-start < 30*time.Millisecond); runs++ {
-		Parts(context.Background(), msg, DefaultLimits)
+		Parts(context.Background(), msg, budget.DefaultLimits)
 	}
 	return (cpu(t) - start) / time.Duration(runs)
 }

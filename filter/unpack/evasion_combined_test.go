@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/budget"
 )
 
 // TestEvasionCombined: a trick of structure with a trick of encoding, and each
@@ -19,7 +20,7 @@ func TestEvasionCombined(t *testing.T) {
 	n := 0
 	try := func(what, msg string) {
 		n++
-		r := Parts(context.Background(), mail.NewMessage([]byte(msg)), DefaultLimits)
+		r := Parts(context.Background(), mail.NewMessage([]byte(msg)), budget.DefaultLimits)
 		tr := trick{want: either}
 		if fault := tr.judge(r); fault != "" {
 			t.Errorf("%s: %s\n%s", what, fault, describeTree(r))

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/budget"
 )
 
 // controls are files of ordinary mail, of kinds that the tricks use too: nothing
@@ -69,7 +70,7 @@ func wrapFolded(data []byte) string {
 func TestControlFiles(t *testing.T) {
 	t.Parallel()
 	for _, c := range controls() {
-		r := Parts(context.Background(), mail.NewMessage([]byte(c.msg)), DefaultLimits)
+		r := Parts(context.Background(), mail.NewMessage([]byte(c.msg)), budget.DefaultLimits)
 		if len(r.Findings) > 0 {
 			t.Errorf("%s:\n%s", c.what, describeTree(r))
 		}

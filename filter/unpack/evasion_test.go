@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/budget"
 )
 
 // The evasion suite: ways to hide a program from some readers of mail while
@@ -154,7 +155,7 @@ func runTricks(t *testing.T, tricks []trick) {
 		seen[tr.id] = true
 		t.Run(tr.id, func(t *testing.T) {
 			t.Parallel()
-			r := Parts(context.Background(), mail.NewMessage([]byte(tr.msg)), DefaultLimits)
+			r := Parts(context.Background(), mail.NewMessage([]byte(tr.msg)), budget.DefaultLimits)
 			if fault := tr.judge(r); fault != "" {
 				t.Errorf("%s: %s\n%s", tr.what, fault, describeTree(r))
 			}
@@ -182,7 +183,7 @@ func TestControls(t *testing.T) {
 		{"control-qp", "quoted-printable attachment", plainly,
 			withCTE("Content-Transfer-Encoding: quoted-printable", quotedPrintable(payload, "=%02X"))},
 	})
-	r := Parts(context.Background(), mail.NewMessage([]byte(mimeHead+"\r\nhello\r\n")), DefaultLimits)
+	r := Parts(context.Background(), mail.NewMessage([]byte(mimeHead+"\r\nhello\r\n")), budget.DefaultLimits)
 	if len(r.Parts) != 1 || len(r.Findings) != 0 || r.Root.Media[0] != textPlain {
 		t.Errorf("plain text:\n%s", describeTree(r))
 	}

@@ -8,10 +8,11 @@ import (
 	"time"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/budget"
 )
 
 // fuzzLimits keep one input short.
-var fuzzLimits = Limits{
+var fuzzLimits = budget.Limits{
 	Bytes: 8 << 20, Ratio: 100, Parts: 500, Entries: 100, Depth: 8, Nesting: 5,
 	Header: 64 << 10, Fields: 500, Time: 5 * time.Second,
 }
@@ -89,9 +90,9 @@ func fuzzContainer(f *testing.F, word string, seeds ...[]byte) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		b := NewBudget(context.Background(), fuzzLimits, int64(len(data)))
-		out, err := expand(data, []string{word}, b, func(m member) error { return nil })
-		if err != nil || strings.Contains(out.reason, "gave up") {
+		b := budget.New(context.Background(), fuzzLimits, int64(len(data)))
+		out, err := expand(data, []string{word}, b, func(m budget.Member) error { return nil })
+		if err != nil || strings.Contains(out.Reason, "gave up") {
 			t.Errorf("%v, %+v", err, out)
 		}
 	})

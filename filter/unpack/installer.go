@@ -8,6 +8,7 @@ import (
 	"io"
 	"strconv"
 
+	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
 )
 
@@ -16,8 +17,8 @@ import (
 
 // readProgram gives what is inside a program: archives, and what the best known
 // installers put there.
-func readProgram(x *expander, data []byte) error {
-	if err := x.inside(data, ""); err != nil {
+func readProgram(x *budget.Opener, data []byte) error {
+	if err := x.Inside(data, ""); err != nil {
 		return err
 	}
 	if i := nsisAt(data); i >= 0 {
@@ -33,13 +34,13 @@ func readProgram(x *expander, data []byte) error {
 
 // readScript gives the archive that stands behind the lines of a script which
 // unpacks itself.
-func readScript(x *expander, data []byte) error {
-	if err := x.inside(data, ""); err != nil {
+func readScript(x *budget.Opener, data []byte) error {
+	if err := x.Inside(data, ""); err != nil {
 		return err
 	}
 	for _, mark := range []string{"\n\x1f\x8b\x08", "\nBZh", "\n\xfd7zXZ\x00", "\n\x28\xb5\x2f\xfd"} {
 		if i := bytes.Index(data, []byte(mark)); i >= 0 {
-			return x.giveStored(member{note: "behind the script"}, data[i+1:])
+			return x.GiveStored(budget.Member{Note: "behind the script"}, data[i+1:])
 		}
 	}
 	return nil
@@ -83,7 +84,7 @@ func nsisAt(data []byte) int {
 
 // nsis gives the files of a Nullsoft installer: blocks with their length before
 // them, each packed by itself, or one stream with all of them.
-func nsis(x *expander, b []byte) error {
+func nsis(x *budget.Opener, b []byte) error {
 	const header = 28
 	if len(b) < header+4 {
 		return codec.ErrDamaged
@@ -95,7 +96,7 @@ func nsis(x *expander, b []byte) error {
 		if err != nil {
 			return err
 		}
-		return x.giveDecoded(member{note: "content of the installer"}, r, -1)
+		return x.GiveDecoded(budget.Member{Note: "content of the installer"}, r, -1)
 	}
 	for len(b) > 4 {
 		n := binary.LittleEndian.Uint32(b)
@@ -109,14 +110,14 @@ func nsis(x *expander, b []byte) error {
 		}
 		content := b[:n]
 		b = b[n:]
-		m := member{note: "block of the installer"}
+		m := budget.Member{Note: "block of the installer"}
 		var err error
 		if !packed {
-			err = x.giveStored(m, content)
+			err = x.GiveStored(m, content)
 		} else if r, derr := nsisDecoder(x, content); derr != nil {
-			x.fail("nsis", derr)
+			x.Fail("nsis", derr)
 		} else {
-			err = x.giveDecoded(m, r, -1)
+			err = x.GiveDecoded(m, r, -1)
 		}
 		if err != nil {
 			return err
@@ -131,7 +132,7 @@ func isNSISLZMA(b []byte) bool {
 
 // nsisDecoder returns the decoder of a packed block: LZMA without a length,
 // with or without a filter flag before it, or Deflate.
-func nsisDecoder(x *expander, b []byte) (io.Reader, error) {
+func nsisDecoder(x *budget.Opener, b []byte) (io.Reader, error) {
 	if len(b) > 6 && b[0] <= 1 && isNSISLZMA(b[1:]) {
 		if b[0] == 1 {
 			return nil, codec.ErrUnsupported // x86 filter
@@ -141,12 +142,12 @@ func nsisDecoder(x *expander, b []byte) (io.Reader, error) {
 	if !isNSISLZMA(b) {
 		return flate.NewReader(bytes.NewReader(b)), nil
 	}
-	return codec.NewLZMA(b[:5], -1, b[5:], x.needs)
+	return codec.NewLZMA(b[:5], -1, b[5:], x.Needs)
 }
 
 // setupFiles gives the files that InstallShield's setup program has behind it:
 // name, path, version and length as strings, then the content.
-func setupFiles(x *expander, b []byte) error {
+func setupFiles(x *budget.Opener, b []byte) error {
 	for len(b) > 0 {
 		var fields [4]string
 		for i := range fields {
@@ -161,8 +162,8 @@ func setupFiles(x *expander, b []byte) error {
 		if err != nil || n > uint64(len(b)) {
 			return nil
 		}
-		m := member{names: addName(addName(nil, fields[0]), fields[1])}
-		if err := x.giveStored(m, b[:n]); err != nil {
+		m := budget.Member{Names: addName(addName(nil, fields[0]), fields[1])}
+		if err := x.GiveStored(m, b[:n]); err != nil {
 			return err
 		}
 		b = b[n:]

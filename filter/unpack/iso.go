@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf16"
 
+	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
 )
 
@@ -30,7 +31,7 @@ type isoFile struct {
 // isoReader reads the directory trees of an ISO 9660 image: the primary one
 // with Rock Ridge names, and that of Joliet. Readers show one of them.
 type isoReader struct {
-	x     *expander
+	x     *budget.Opener
 	data  []byte
 	files []isoFile
 	index map[int64]int // extent -> files
@@ -41,7 +42,7 @@ type isoReader struct {
 }
 
 // readISO gives the files of an ISO 9660 image, also of one with raw sectors.
-func readISO(x *expander, data []byte) error {
+func readISO(x *budget.Opener, data []byte) error {
 	data, err := cooked(x, data)
 	if err != nil {
 		return err
@@ -52,7 +53,7 @@ func readISO(x *expander, data []byte) error {
 descriptors:
 	for at := 16 * isoSector; ; at += isoSector {
 		if at+isoSector > len(data) {
-			x.damage("iso: volume descriptors are cut")
+			x.Damage("iso: volume descriptors are cut")
 			break
 		}
 		d := data[at : at+isoSector]
@@ -73,7 +74,7 @@ descriptors:
 		}
 	}
 	if udf || trees == 0 {
-		x.damage("iso: the UDF tree is not read")
+		x.Damage("iso: the UDF tree is not read")
 	}
 	if err := r.give(1<<trees - 1); err != nil {
 		return err
@@ -82,7 +83,7 @@ descriptors:
 }
 
 // cooked returns the image with sectors of 2048 octets.
-func cooked(x *expander, data []byte) ([]byte, error) {
+func cooked(x *budget.Opener, data []byte) ([]byte, error) {
 	const raw = 2352
 	if len(data) >= 17*raw && bytes.HasPrefix(data, []byte("\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00")) {
 		head := 16
@@ -90,7 +91,7 @@ func cooked(x *expander, data []byte) ([]byte, error) {
 			head = 24
 		}
 		size := len(data) / raw * isoSector
-		if err := x.budget.Take(int64(size)); err != nil {
+		if err := x.Budget.Take(int64(size)); err != nil {
 			return nil, err
 		}
 		out := make([]byte, 0, size)
@@ -124,7 +125,7 @@ func (r *isoReader) directory(record []byte, path string, joliet bool, tree, dep
 	r.seen[at] = true
 	content, whole := r.extent(at, size)
 	if !whole {
-		r.x.damage("iso: directory is cut")
+		r.x.Damage("iso: directory is cut")
 	}
 	for len(content) > 0 {
 		n := int(content[0])
@@ -134,7 +135,7 @@ func (r *isoReader) directory(record []byte, path string, joliet bool, tree, dep
 			continue
 		}
 		if n < 34 || n > len(content) || 33+int(content[32]) > n {
-			r.x.damage("iso: directory record is broken")
+			r.x.Damage("iso: directory record is broken")
 			return
 		}
 		rec := content[:n]
@@ -142,8 +143,8 @@ func (r *isoReader) directory(record []byte, path string, joliet bool, tree, dep
 		if name := rec[33 : 33+rec[32]]; len(name) == 1 && name[0] <= 1 { // itself, its parent
 			continue
 		}
-		if r.records++; len(r.files) > r.x.budget.entriesLeft() || r.records > isoPerFile*r.x.budget.Limits().Entries {
-			r.err = ErrOverLimits
+		if r.records++; len(r.files) > r.x.Budget.EntriesLeft() || r.records > isoPerFile*r.x.Budget.Limits().Entries {
+			r.err = budget.ErrOverLimits
 			return
 		}
 		r.record(rec, path, joliet, tree, depth)
@@ -186,7 +187,7 @@ func (r *isoReader) note(f isoFile) {
 		have.names = addName(have.names, n)
 	}
 	if have.size != f.size && !f.dir {
-		r.x.differ("iso: two sizes of %q", first(have.names))
+		r.x.Differ("iso: two sizes of %q", first(have.names))
 		have.size = max(have.size, f.size)
 	}
 	have.trees |= f.trees
@@ -235,12 +236,12 @@ func isoNames(rec []byte, joliet bool) (names []string, link bool) {
 func (r *isoReader) give(all int) error {
 	for i := 0; i < len(r.files); i++ {
 		f := r.files[i]
-		m := member{names: f.names, size: f.size, dir: f.dir, link: f.link}
+		m := budget.Member{Names: f.names, Size: f.size, Dir: f.dir, Link: f.link}
 		if f.trees != all && !f.dir && f.size > 0 {
-			r.x.differ("iso: %q is not in every directory tree", first(f.names))
+			r.x.Differ("iso: %q is not in every directory tree", first(f.names))
 		}
 		if f.dir || f.link && f.size == 0 {
-			if err := r.x.give(m); err != nil {
+			if err := r.x.Give(m); err != nil {
 				return err
 			}
 			continue
@@ -253,10 +254,10 @@ func (r *isoReader) give(all int) error {
 		}
 		content, whole := r.extent(f.at, size)
 		if !whole {
-			m.note = io.ErrUnexpectedEOF.Error()
-			r.x.fail(fmt.Sprintf("iso: %q", first(f.names)), io.ErrUnexpectedEOF)
+			m.Note = io.ErrUnexpectedEOF.Error()
+			r.x.Fail(fmt.Sprintf("iso: %q", first(f.names)), io.ErrUnexpectedEOF)
 		}
-		if err := r.x.giveStored(m, content); err != nil {
+		if err := r.x.GiveStored(m, content); err != nil {
 			return err
 		}
 	}

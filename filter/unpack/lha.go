@@ -7,28 +7,29 @@ import (
 	"io"
 	"strings"
 
+	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
 )
 
 // readLHA gives the members of an LHA archive, header levels 0 to 3.
-func readLHA(x *expander, data []byte) error {
+func readLHA(x *budget.Opener, data []byte) error {
 	for pos := 0; pos < len(data) && data[pos] != 0; {
 		h, err := parseLHA(data[pos:])
 		if err != nil {
-			x.damage("lha: %v", err)
-			return x.giveTail(data[pos:])
+			x.Damage("lha: %v", err)
+			return x.GiveTail(data[pos:])
 		}
 		packed := data[min(pos+h.header, len(data)):]
 		if h.packed > int64(len(packed)) {
-			x.damage("lha: cut")
+			x.Damage("lha: cut")
 		} else {
 			packed = packed[:h.packed]
 		}
 		pos += h.header + len(packed)
-		m := member{names: addName(nil, textName(h.name)), size: h.size}
+		m := budget.Member{Names: addName(nil, textName(h.name)), Size: h.size}
 		if h.method == "-lhd-" {
-			m.dir = true
-			if err := x.give(m); err != nil {
+			m.Dir = true
+			if err := x.Give(m); err != nil {
 				return err
 			}
 			continue
@@ -41,25 +42,25 @@ func readLHA(x *expander, data []byte) error {
 }
 
 // giveLZH gives a member that is packed by one of the methods of LHA or ARJ.
-func giveLZH(x *expander, m member, method string, packed []byte) error {
+func giveLZH(x *budget.Opener, m budget.Member, method string, packed []byte) error {
 	var r io.Reader
 	switch method {
 	case "-lh0-", "-lz4-", "arj0":
-		return x.giveStored(m, packed)
+		return x.GiveStored(m, packed)
 	case "-lh4-", "-lh5-":
-		r = codec.NewLZH(packed, 13, 14, 4, m.size)
+		r = codec.NewLZH(packed, 13, 14, 4, m.Size)
 	case "-lh6-":
-		r = codec.NewLZH(packed, 15, 16, 5, m.size)
+		r = codec.NewLZH(packed, 15, 16, 5, m.Size)
 	case "-lh7-":
-		r = codec.NewLZH(packed, 16, 17, 5, m.size)
+		r = codec.NewLZH(packed, 16, 17, 5, m.Size)
 	case "arj1", "arj2", "arj3":
-		r = codec.NewLZH(packed, 15, 17, 5, m.size)
+		r = codec.NewLZH(packed, 15, 17, 5, m.Size)
 	default:
-		m.note = "method " + method + " is not supported"
-		x.damage("%q: method %q is not supported", first(m.names), method)
-		return x.give(m)
+		m.Note = "method " + method + " is not supported"
+		x.Damage("%q: method %q is not supported", first(m.Names), method)
+		return x.Give(m)
 	}
-	return x.giveDecoded(m, r, m.size)
+	return x.GiveDecoded(m, r, m.Size)
 }
 
 type lhaHeader struct {
@@ -149,7 +150,7 @@ func (h *lhaHeader) extended(b []byte, pos, width, next int) (end int, err error
 }
 
 // readARJ gives the members of an ARJ archive.
-func readARJ(x *expander, data []byte) error {
+func readARJ(x *budget.Opener, data []byte) error {
 	le := binary.LittleEndian
 	for pos := 0; ; {
 		if pos+4 > len(data) || data[pos] != 0x60 || data[pos+1] != 0xea {
@@ -157,7 +158,7 @@ func readARJ(x *expander, data []byte) error {
 		}
 		n := int(le.Uint16(data[pos+2:]))
 		if n == 0 {
-			return x.giveTail(data[pos+4:])
+			return x.GiveTail(data[pos+4:])
 		}
 		if n < 30 || pos+4+n+6 > len(data) || int(data[pos+4]) > n {
 			return codec.ErrDamaged
@@ -175,28 +176,28 @@ func readARJ(x *expander, data []byte) error {
 		}
 		flags, method, kind := h[4], h[5], h[6]
 		if flags&4 != 0 {
-			x.damage("arj: part of a set of several files")
+			x.Damage("arj: part of a set of several files")
 		}
 		if kind == 2 { // archive header
 			continue
 		}
 		packed := data[min(pos, len(data)):]
 		if size := int(le.Uint32(h[12:])); size > len(packed) {
-			x.damage("arj: cut")
+			x.Damage("arj: cut")
 		} else {
 			packed = packed[:size]
 		}
 		pos += len(packed)
 		name, _, _ := strings.Cut(string(h[h[0]:]), "\x00")
-		m := member{names: addName(nil, textName([]byte(name))), size: int64(le.Uint32(h[16:]))}
+		m := budget.Member{Names: addName(nil, textName([]byte(name))), Size: int64(le.Uint32(h[16:]))}
 		var err error
 		switch {
 		case kind == 3:
-			m.dir = true
-			err = x.give(m)
+			m.Dir = true
+			err = x.Give(m)
 		case flags&1 != 0:
-			m.encrypted = true
-			err = x.give(m)
+			m.Encrypted = true
+			err = x.Give(m)
 		default:
 			err = giveLZH(x, m, fmt.Sprintf("arj%d", method), packed)
 		}

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/budget"
 )
 
 // bomb is a message with an archive that holds members of size octets, and
@@ -61,7 +62,7 @@ func TestMemory(t *testing.T) {
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
-		r := Parts(context.Background(), m, DefaultLimits)
+		r := Parts(context.Background(), m, budget.DefaultLimits)
 		runtime.GC()
 		runtime.ReadMemStats(&after)
 		over := false

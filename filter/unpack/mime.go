@@ -51,7 +51,7 @@ func (w *walker) entity(p *mail.Part, data []byte, def string) {
 		return
 	}
 	if w.depth >= w.budget.Limits().Depth {
-		w.budget.note("nesting of MIME parts")
+		w.budget.Note("nesting of MIME parts")
 		p.Flags |= mail.PartUndecipherable
 		return
 	}
@@ -60,7 +60,7 @@ func (w *walker) entity(p *mail.Part, data []byte, def string) {
 
 	heads := w.heads(data)
 	if heads[0].over {
-		w.budget.note("header")
+		w.budget.Note("header")
 	}
 	w.describe(p, &heads[0], def)
 	readings := w.readings(p, heads, def)
@@ -329,7 +329,7 @@ func (w *walker) multipart(p *mail.Part, r reading) {
 	ds, bare := delimiters(body, r.boundary)
 	r.head.weird = r.head.weird || bare
 	if len(ds) == maxDelimiters {
-		w.budget.note("number of delimiters")
+		w.budget.Note("number of delimiters")
 	}
 	if e := encodings(r.head); !isIdentity(e[0]) && (len(ds) == 0 || e[0] == "base64") {
 		w.encodedMultipart(p, r, e, len(ds) > 0)

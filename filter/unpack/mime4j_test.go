@@ -17,6 +17,7 @@ import (
 	"golang.org/x/text/encoding/charmap"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/budget"
 )
 
 // The messages of Apache James Mime4J come with what that parser sees in them:
@@ -57,7 +58,7 @@ func TestMime4J(t *testing.T) {
 		want := expectedBodies(t, strings.TrimSuffix(file, ".msg")+"_decoded.xml")
 		parts += len(want)
 		msg := readFile(t, file)
-		r := Parts(context.Background(), mail.NewMessage(msg), DefaultLimits)
+		r := Parts(context.Background(), mail.NewMessage(msg), budget.DefaultLimits)
 		doubt := hasMinor(r, mail.Ambiguous)
 		if doubt {
 			ambiguous++

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/budget"
 )
 
 // nameTrick is a way to write the name evil.exe, as header of a part.
@@ -110,7 +111,7 @@ func TestEvasionNames(t *testing.T) {
 	for _, tr := range nameTricks() {
 		t.Run(tr.id, func(t *testing.T) {
 			t.Parallel()
-			r := Parts(context.Background(), mail.NewMessage([]byte(withPart(tr.header+"\r\n\r\nharmless\r\n"))), DefaultLimits)
+			r := Parts(context.Background(), mail.NewMessage([]byte(withPart(tr.header+"\r\n\r\nharmless\r\n"))), budget.DefaultLimits)
 			if !slices.ContainsFunc(r.Parts, func(p *mail.Part) bool { return slices.ContainsFunc(p.Names, showsExe) }) {
 				t.Errorf("no name ends in .exe:\n%s", describeTree(r))
 			}
@@ -157,7 +158,7 @@ func TestNameDoubt(t *testing.T) {
 		ct + "name=report(1).pdf":       false,
 		ct + "name=\"v1.2 report.pdf\"": false,
 	} {
-		r := Parts(context.Background(), mail.NewMessage([]byte(withPart(header+"\r\n\r\nharmless\r\n"))), DefaultLimits)
+		r := Parts(context.Background(), mail.NewMessage([]byte(withPart(header+"\r\n\r\nharmless\r\n"))), budget.DefaultLimits)
 		if got := len(r.Findings) > 0; got != doubt {
 			t.Errorf("%s: doubt %v, want %v\n%s", header, got, doubt, describeTree(r))
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf16"
 
+	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
 )
 
@@ -22,7 +23,7 @@ const (
 )
 
 type cfbReader struct {
-	x       *expander
+	x       *budget.Opener
 	data    []byte
 	shift   uint
 	fat     []uint32
@@ -42,7 +43,7 @@ type cfbStream struct {
 }
 
 // readOLE gives what is embedded in or attached to a compound file.
-func readOLE(x *expander, data []byte) error {
+func readOLE(x *budget.Opener, data []byte) error {
 	if !bytes.HasPrefix(data, oleMagic) {
 		return nil // an office document in a zip
 	}
@@ -53,7 +54,7 @@ func readOLE(x *expander, data []byte) error {
 	for i, e := range r.entries {
 		if e.kind == 1 && (strings.EqualFold(e.name, "VBA") || e.name == "_VBA_PROJECT_CUR") {
 			// named only: scanners look for macros in the document itself
-			if err := x.give(member{names: []string{e.name}, dir: true, note: "macros"}); err != nil {
+			if err := x.Give(budget.Member{Names: []string{e.name}, Dir: true, Note: "macros"}); err != nil {
 				return err
 			}
 		}
@@ -134,7 +135,7 @@ func (r *cfbReader) chain(id uint32, size int64) ([]byte, error) {
 		if s == nil || int64(id) >= int64(len(r.fat)) || len(out) > len(r.data) {
 			return out, codec.ErrDamaged
 		}
-		if err := r.x.budget.Take(int64(len(s))); err != nil {
+		if err := r.x.Budget.Take(int64(len(s))); err != nil {
 			return out, err
 		}
 		out = append(out, s...)
@@ -151,7 +152,7 @@ func (r *cfbReader) content(e cfbStream) ([]byte, error) {
 	if e.size >= r.cutoff {
 		return r.chain(e.start, e.size)
 	}
-	if err := r.x.budget.Take(min(e.size, int64(len(r.ministr)))); err != nil {
+	if err := r.x.Budget.Take(min(e.size, int64(len(r.ministr)))); err != nil {
 		return nil, err
 	}
 	var out []byte
@@ -205,23 +206,23 @@ func (r *cfbReader) directory(b []byte) error {
 func (r *cfbReader) stream(i int, e cfbStream) error {
 	switch {
 	case e.name == "EncryptedPackage":
-		r.x.noteEncrypted()
-		return r.x.give(member{names: []string{e.name}, size: e.size, encrypted: true})
+		r.x.NoteEncrypted()
+		return r.x.Give(budget.Member{Names: []string{e.name}, Size: e.size, Encrypted: true})
 	case strings.HasPrefix(e.name, "__substg1.0_3701"): // PidTagAttachDataBinary
-		return r.give(member{names: r.attachmentNames(e.parent), note: "attachment"}, e)
+		return r.give(budget.Member{Names: r.attachmentNames(e.parent), Note: "attachment"}, e)
 	case strings.HasPrefix(e.name, "__substg1.0_"), e.size < 16:
 		return nil
 	}
 	content, err := r.content(e)
-	if errors.Is(err, ErrOverLimits) {
+	if errors.Is(err, budget.ErrOverLimits) {
 		return err
 	}
 	if err != nil {
-		r.x.fail("ole: "+e.name, err)
+		r.x.Fail("ole: "+e.name, err)
 	}
 	if locked(e.name, content) {
-		r.x.noteEncrypted()
-		return r.x.give(member{names: []string{e.name}, size: e.size, encrypted: true})
+		r.x.NoteEncrypted()
+		return r.x.Give(budget.Member{Names: []string{e.name}, Size: e.size, Encrypted: true})
 	}
 	switch e.name {
 	case "PowerPoint Document":
@@ -232,7 +233,7 @@ func (r *cfbReader) stream(i int, e cfbStream) error {
 	if !worthGiving(content) && e.name != "Package" {
 		return nil
 	}
-	return r.x.giveStored(member{names: addName(nil, msiName(e.name)), note: "stream"}, content)
+	return r.x.GiveStored(budget.Member{Names: addName(nil, msiName(e.name)), Note: "stream"}, content)
 }
 
 // msiName turns the name of a stream of an installer into what was meant: there
@@ -274,15 +275,15 @@ func locked(name string, b []byte) bool {
 	return false
 }
 
-func (r *cfbReader) give(m member, e cfbStream) error {
+func (r *cfbReader) give(m budget.Member, e cfbStream) error {
 	content, err := r.content(e)
-	if errors.Is(err, ErrOverLimits) {
+	if errors.Is(err, budget.ErrOverLimits) {
 		return err
 	}
 	if err != nil {
-		r.x.fail("ole: attachment", err)
+		r.x.Fail("ole: attachment", err)
 	}
-	return r.x.giveStored(m, content)
+	return r.x.GiveStored(m, content)
 }
 
 // attachmentNames collects the file names in an attachment of a message.
@@ -327,7 +328,7 @@ func worthGiving(content []byte) bool {
 // givePackage gives the file in an OLE 1 "Package": flags, label, path, two
 // numbers, path of the temporary file, and the content with its length before
 // it. The first skip octets are the length of the whole.
-func givePackage(x *expander, b []byte, skip int) error {
+func givePackage(x *budget.Opener, b []byte, skip int) error {
 	whole := b
 	text := func() (string, bool) {
 		i := bytes.IndexByte(b, 0)
@@ -356,16 +357,16 @@ func givePackage(x *expander, b []byte, skip int) error {
 	if !(ok1 && ok2 && ok3 && ok4 && ok5 && ok6) || size > int64(len(b)) {
 		// not a package but the data of some other program
 		if worthGiving(whole[min(len(whole), skip):]) {
-			return x.giveStored(member{note: "embedded object"}, whole[min(len(whole), skip):])
+			return x.GiveStored(budget.Member{Note: "embedded object"}, whole[min(len(whole), skip):])
 		}
 		return nil
 	}
-	return x.giveStored(member{names: addName(addName(addName(nil, label), path), temp), note: "embedded file"}, b[:size])
+	return x.GiveStored(budget.Member{Names: addName(addName(addName(nil, label), path), temp), Note: "embedded file"}, b[:size])
 }
 
 // slides gives the objects in a PowerPoint stream: records ExOleObjStg
 // ([MS-PPT] 2.10.34), compressed or not.
-func slides(x *expander, b []byte) error {
+func slides(x *budget.Opener, b []byte) error {
 	const header, object = 8, 0x1011
 	le := binary.LittleEndian
 	for len(b) >= header {
@@ -376,14 +377,14 @@ func slides(x *expander, b []byte) error {
 		if kind != object {
 			continue
 		}
-		m := member{note: "embedded object"}
+		m := budget.Member{Note: "embedded object"}
 		var err error
 		if instance == 0 || len(content) < 4 {
-			err = x.giveStored(m, content)
+			err = x.GiveStored(m, content)
 		} else if r, zerr := zlib.NewReader(bytes.NewReader(content[4:])); zerr != nil {
-			x.fail("ppt", zerr)
+			x.Fail("ppt", zerr)
 		} else {
-			err = x.giveDecoded(m, r, int64(le.Uint32(content)))
+			err = x.GiveDecoded(m, r, int64(le.Uint32(content)))
 		}
 		if err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"unicode/utf16"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/budget"
 )
 
 // oleNode is an entry of a compound file to build. Storages have no data.
@@ -142,7 +143,7 @@ func native(name string, data []byte) []byte {
 
 func attach(name string, data []byte) *Result {
 	msg := withPart("Content-Type: application/octet-stream; name=\"" + name + "\"\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(data))
-	return Parts(context.Background(), mail.NewMessage([]byte(msg)), DefaultLimits)
+	return Parts(context.Background(), mail.NewMessage([]byte(msg)), budget.DefaultLimits)
 }
 
 func partNamed(r *Result, name string) *mail.Part {

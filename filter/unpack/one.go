@@ -3,6 +3,8 @@ package unpack
 import (
 	"bytes"
 	"encoding/binary"
+
+	"postern/filter/unpack/budget"
 )
 
 // oneNoteFile begins a FileDataStoreObject ([MS-ONESTORE] 2.6.13): GUID, length,
@@ -11,7 +13,7 @@ var oneNoteFile = []byte("\xe7\x16\xe3\xbd\x65\x26\x11\x45\xa4\xc4\x8d\x4d\x0b\x
 
 // readOneNote gives the files in a OneNote section. Their names are elsewhere
 // in it and are not read.
-func readOneNote(x *expander, data []byte) error {
+func readOneNote(x *budget.Opener, data []byte) error {
 	const header = 36
 	for {
 		i := bytes.Index(data, oneNoteFile)
@@ -22,9 +24,9 @@ func readOneNote(x *expander, data []byte) error {
 		data = data[i+header:]
 		content := data[:min(size, uint64(len(data)))]
 		if size > uint64(len(data)) {
-			x.damage("one: embedded file is cut")
+			x.Damage("one: embedded file is cut")
 		}
-		if err := x.giveStored(member{note: "embedded file"}, content); err != nil {
+		if err := x.GiveStored(budget.Member{Note: "embedded file"}, content); err != nil {
 			return err
 		}
 	}

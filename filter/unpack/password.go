@@ -59,7 +59,7 @@ func (w *walker) unlockAll(root *mail.Part) {
 		if !isLocked(p) {
 			continue
 		}
-		if w.budget.setPasswords(wordsOf(root)); w.budget.hasPasswords() {
+		if w.budget.SetPasswords(wordsOf(root)); w.budget.HasPasswords() {
 			w.unlock(root)
 		}
 		return

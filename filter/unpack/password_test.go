@@ -18,6 +18,7 @@ import (
 	"testing"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/budget"
 )
 
 // lockedFiles are archives with the password "infected". Those in
@@ -146,7 +147,7 @@ func rar4Locked(name string, data []byte, word string) []byte {
 func withLocked(text, name string, data []byte, passwords ...string) *Result {
 	msg := mimeHead + mixedReal + "\r\n--real\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" + text +
 		"\r\n--real\r\nContent-Type: application/octet-stream; name=\"" + name + "\"\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(data) + "--real--\r\n"
-	return Parts(context.Background(), mail.NewMessage([]byte(msg)), DefaultLimits, passwords...)
+	return Parts(context.Background(), mail.NewMessage([]byte(msg)), budget.DefaultLimits, passwords...)
 }
 
 func (r *Result) holds(data []byte) bool {
@@ -197,9 +198,9 @@ func TestPasswordGarbage(t *testing.T) {
 	for i := range 3000 {
 		words = append(words, fmt.Sprint(i))
 	}
-	b.setPasswords(words)
+	b.SetPasswords(words)
 	got := lookAs(t, data, b, "zip")
-	if len(got.members) != 1 || got.members[0].data != nil || !got.encrypted {
+	if len(got.members) != 1 || got.members[0].Data != nil || !got.Encrypted {
 		t.Errorf("%+v", got)
 	}
 }
@@ -224,15 +225,15 @@ func TestPasswordChanged(t *testing.T) {
 		data = bytes.Clone(data)
 		data[at] ^= 1
 		b := testBudget(len(data))
-		b.setPasswords([]string{"infected"})
+		b.SetPasswords([]string{"infected"})
 		short, _ := fileTypes(data, nil)
 		got := lookAs(t, data, b, short...)
 		if got.hasData(payload) || got.clean() {
-			t.Errorf("%s: %+v", name, got.outcome)
+			t.Errorf("%s: %+v", name, got.Outcome)
 		}
 		for _, m := range got.members {
-			if m.encrypted && m.data != nil {
-				t.Errorf("%s: %q has content", name, m.names)
+			if m.Encrypted && m.Data != nil {
+				t.Errorf("%s: %q has content", name, m.Names)
 			}
 		}
 	}
@@ -257,18 +258,18 @@ func TestPasswordCost(t *testing.T) {
 		"7z": hostile, "rar": rar5Locked("a", payload, "infected", 21, false), "rar names": rar5Locked("a", payload, "infected", 21, true),
 	} {
 		b := testBudget(len(data))
-		b.setPasswords([]string{"infected"})
+		b.SetPasswords([]string{"infected"})
 		short, _ := fileTypes(data, nil)
 		got := lookAs(t, data, b, short...)
-		if !got.encrypted || got.hasData(payload) || b.roundsLeft() != maxRounds {
-			t.Errorf("%s: outcome %+v, %d rounds left", name, got.outcome, b.roundsLeft())
+		if !got.Encrypted || got.hasData(payload) || b.RoundsLeft() != budget.MaxRounds {
+			t.Errorf("%s: outcome %+v, %d rounds left", name, got.Outcome, b.RoundsLeft())
 		}
 	}
 	b := testBudget(len(seven))
-	b.setPasswords([]string{"wrong", "infected"})
+	b.SetPasswords([]string{"wrong", "infected"})
 	spend(b, 1<<19+1)
-	if got := lookAs(t, seven, b, "7z"); !got.encrypted || got.opened || b.roundsLeft() != 1 {
-		t.Errorf("outcome %+v, %d rounds left", got.outcome, b.roundsLeft())
+	if got := lookAs(t, seven, b, "7z"); !got.Encrypted || got.Opened || b.RoundsLeft() != 1 {
+		t.Errorf("outcome %+v, %d rounds left", got.Outcome, b.RoundsLeft())
 	}
 }
 
@@ -306,7 +307,7 @@ func TestPasswordAnyOrder(t *testing.T) {
 		"text last": msg,
 		"attached":  withPart("Content-Type: message/rfc822\r\n\r\n" + strings.ReplaceAll(msg, "real", "inner")),
 	} {
-		if r := Parts(context.Background(), mail.NewMessage([]byte(m)), DefaultLimits); !r.holds(payload) || len(r.Findings) > 0 {
+		if r := Parts(context.Background(), mail.NewMessage([]byte(m)), budget.DefaultLimits); !r.holds(payload) || len(r.Findings) > 0 {
 			t.Errorf("%s:\n%s", what, describeTree(r))
 		} else {
 			checkResult(t, r)
@@ -320,7 +321,7 @@ func TestPasswordOverLimits(t *testing.T) {
 	t.Parallel()
 	files := []zipFile{lockedMember(zipFile{name: "a.bin", data: make([]byte, 40<<10), method: zipDeflate}, "s3cret"), {name: "evil.exe", data: payload, method: zipDeflate}}
 	msg := strings.Replace(attachedAs("a.zip", zipOf(files...)), "hello", "password: s3cret", 1)
-	limits := DefaultLimits
+	limits := budget.DefaultLimits
 	limits.Entries = 3 // two members, and one of them again
 	r := Parts(context.Background(), mail.NewMessage([]byte(msg)), limits)
 	over := slices.ContainsFunc(r.Findings, func(f mail.Finding) bool { return f.Minor == mail.OverLimits })

@@ -10,20 +10,21 @@ import (
 	"strconv"
 	"strings"
 
+	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
 )
 
 // readPDF gives the embedded files of a PDF, and streams that are programs or
 // containers by their content. Its text and pictures are not given.
-func readPDF(o *expander, data []byte) error {
-	x := &pdfReader{expander: o}
+func readPDF(o *budget.Opener, data []byte) error {
+	x := &pdfReader{Opener: o}
 	key := x.pdfUnlock(data)
 	if key != nil && key.key != nil {
 		if key.secret {
-			x.noteOpened()
+			x.NoteOpened()
 		}
 	} else if key != nil && (bytes.Contains(data, []byte("/EmbeddedFile")) || bytes.Contains(data, []byte("/ObjStm"))) {
-		x.noteEncrypted() // what may be attached is, too
+		x.NoteEncrypted() // what may be attached is, too
 	}
 	names := pdfNames(data, key)
 	for pos, end := 0, 0; ; {
@@ -48,7 +49,7 @@ func readPDF(o *expander, data []byte) error {
 			plain = content[:i]
 			pos = len(data) - len(content) + i
 		} else {
-			x.damage("pdf: stream without an end")
+			x.Damage("pdf: stream without an end")
 			pos = len(data)
 		}
 		end = pos
@@ -61,7 +62,7 @@ func readPDF(o *expander, data []byte) error {
 // pdfReader is the opener of a PDF with the decoder of its streams. There is
 // only one of it at a time: a document may have thousands of streams.
 type pdfReader struct {
-	*expander
+	*budget.Opener
 	zlib io.ReadCloser
 }
 
@@ -82,7 +83,7 @@ func (x *pdfReader) inflate(b []byte) (io.Reader, error) {
 // pdfStream gives one stream if it is a file. head ends with its dictionary;
 // plain is up to the end mark, content goes on behind it.
 func (x *pdfReader) pdfStream(head, content, plain []byte, names map[int][]string, key *pdfKey) error {
-	if err := x.budget.Check(); err != nil {
+	if err := x.Budget.Check(); err != nil {
 		return err
 	}
 	dict := pdfUnescape(head)
@@ -91,9 +92,9 @@ func (x *pdfReader) pdfStream(head, content, plain []byte, names map[int][]strin
 	if i := bytes.LastIndex(head, []byte(" obj")); i >= 0 {
 		of = pdfObject(head[:i])
 	}
-	m := member{note: "embedded file", names: names[of.number]}
+	m := budget.Member{Note: "embedded file", Names: names[of.number]}
 	if key != nil && key.key == nil && embedded && !x.pdfFits(dict, content, plain, true) {
-		return x.give(member{size: int64(len(plain)), encrypted: true, note: m.note})
+		return x.Give(budget.Member{Size: int64(len(plain)), Encrypted: true, Note: m.Note})
 	}
 	method := key.method(embedded)
 	if method == "/Identity" {
@@ -104,17 +105,17 @@ func (x *pdfReader) pdfStream(head, content, plain []byte, names map[int][]strin
 		return err
 	}
 	if n := len(plain); n > cap(key.buf) {
-		if err := x.needs(int64(n)); err != nil {
-			x.fail("pdf: encrypted stream", err)
+		if err := x.Needs(int64(n)); err != nil {
+			x.Fail("pdf: encrypted stream", err)
 			return nil
 		}
 		key.buf = make([]byte, 0, n)
 	}
-	m.opened = key.secret
+	m.Opened = key.secret
 	open := key.decrypt(method, of, plain, key.buf)
 	short := open == nil && embedded && len(bytes.TrimSpace(plain)) > 0
 	if short || len(open) > 0 && !x.pdfFits(dict, open, open, embedded) {
-		x.damage("pdf: the key does not fit a stream")
+		x.Damage("pdf: the key does not fit a stream")
 	}
 	return x.pdfGive(m, dict, open, open, embedded)
 }
@@ -148,13 +149,13 @@ func (x *pdfReader) pdfFits(dict, content, plain []byte, embedded bool) bool {
 }
 
 // pdfGive gives a stream if it is embedded or begins like a file.
-func (x *pdfReader) pdfGive(m member, dict, content, plain []byte, embedded bool) error {
+func (x *pdfReader) pdfGive(m budget.Member, dict, content, plain []byte, embedded bool) error {
 	filters := pdfFilters(dict)
 	if len(filters) == 0 {
 		if !embedded && !startsFile(plain) {
 			return nil
 		}
-		return x.giveStored(m, plain)
+		return x.GiveStored(m, plain)
 	}
 	if !embedded {
 		var start [16]byte
@@ -169,13 +170,13 @@ func (x *pdfReader) pdfGive(m member, dict, content, plain []byte, embedded bool
 	}
 	r, err := x.pdfDecoder(filters, content, plain)
 	if err != nil {
-		x.fail("pdf: embedded file", err)
-		return x.giveStored(m, plain)
+		x.Fail("pdf: embedded file", err)
+		return x.GiveStored(m, plain)
 	}
 	if bytes.Contains(dict, []byte("/Predictor")) && embedded {
-		x.damage("pdf: embedded file with a predictor")
+		x.Damage("pdf: embedded file with a predictor")
 	}
-	return x.giveDecoded(m, r, -1)
+	return x.GiveDecoded(m, r, -1)
 }
 
 // pdfDecoder returns a decoder of a stream for all its filters.
@@ -191,7 +192,7 @@ func (x *pdfReader) pdfDecoder(filters []string, content, plain []byte) (io.Read
 		case i == 0 && (f == "FlateDecode" || f == "Fl"):
 			r, err = x.inflate(content) // whatever the end mark says
 		case f == "FlateDecode" || f == "Fl":
-			r, err = zlib.NewReader(&paid{r, x.budget})
+			r, err = zlib.NewReader(&paid{r, x.Budget})
 		case i == 0 && (f == "ASCIIHexDecode" || f == "AHx"):
 			r = hex.NewDecoder(&pdfASCII{in: plain, end: '>'})
 		case i == 0 && (f == "ASCII85Decode" || f == "A85"):
@@ -209,7 +210,7 @@ func (x *pdfReader) pdfDecoder(filters []string, content, plain []byte) (io.Read
 // paid is a stage between two decoders, which costs as much as a last one.
 type paid struct {
 	r      io.Reader
-	budget *Budget
+	budget *budget.Budget
 }
 
 func (p *paid) Read(b []byte) (int, error) {

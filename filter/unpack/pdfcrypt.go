@@ -61,10 +61,10 @@ func (x *pdfReader) pdfUnlock(data []byte) *pdfKey {
 	if k.key = pdfMakeKey(dict, ids, ""); k.key != nil {
 		return k
 	}
-	for word := range x.budget.tries(pdfRounds) {
+	for word := range x.Budget.Tries(pdfRounds) {
 		if k.key = pdfMakeKey(dict, ids, word); k.key != nil {
 			k.secret = true
-			x.budget.opened(word)
+			x.Budget.Opened(word)
 			break
 		}
 	}

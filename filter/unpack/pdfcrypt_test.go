@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/budget"
 )
 
 // openPDFs are encrypted PDFs with the empty user password. Those in
@@ -58,7 +59,7 @@ func encryptionOf(data []byte) (dict, id string) {
 }
 
 func looksAtPDF(data []byte) *Result {
-	return Parts(context.Background(), mail.NewMessage([]byte(attachedAs("a.pdf", data))), DefaultLimits)
+	return Parts(context.Background(), mail.NewMessage([]byte(attachedAs("a.pdf", data))), budget.DefaultLimits)
 }
 
 // TestPDFEmptyPassword: what every reader opens without asking is looked into.
@@ -151,12 +152,12 @@ func TestPDFMemory(t *testing.T) {
 	t.Parallel()
 	data := openPDFs(t)["rc4-128"]
 	b := testBudget(len(data))
-	before := b.memoryLeft()
-	if got := lookAs(t, data, b, "pdf"); !got.hasData(payload) || b.memoryLeft() != before {
-		t.Errorf("%+v, %d octets kept", got.outcome, before-b.memoryLeft())
+	before := b.MemoryLeft()
+	if got := lookAs(t, data, b, "pdf"); !got.hasData(payload) || b.MemoryLeft() != before {
+		t.Errorf("%+v, %d octets kept", got.Outcome, before-b.MemoryLeft())
 	}
-	b.hold(before - int64(len(payload)) - 50)
-	if got := lookAs(t, data, b, "pdf"); !got.overLimits {
-		t.Errorf("%+v", got.outcome)
+	b.Hold(before - int64(len(payload)) - 50)
+	if got := lookAs(t, data, b, "pdf"); !got.OverLimits {
+		t.Errorf("%+v", got.Outcome)
 	}
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/ulikunitz/xz/lzma"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/budget"
 )
 
 // Promise of the limits: whatever a message is, it costs at most 64 MiB and
@@ -61,7 +62,7 @@ func peakOfInput() error {
 	if err != nil {
 		return err
 	}
-	r := Parts(context.Background(), msg, DefaultLimits)
+	r := Parts(context.Background(), msg, budget.DefaultLimits)
 	for _, f := range r.Findings {
 		if f.Minor == mail.CheckFailed {
 			return fmt.Errorf("%s: %s", f.Part, f.Detail)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nwaples/rardecode/v2"
 
+	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
 )
 
@@ -18,21 +19,21 @@ const minRarWindow = 256 << 10
 
 // readRar gives the members of a RAR archive, formats 1.5 to 5. Of a set of
 // several files the library reads only the members that are whole.
-func readRar(x *expander, data []byte) error {
+func readRar(x *budget.Opener, data []byte) error {
 	if bytes.HasPrefix(data, []byte("RE~^")) {
 		return codec.ErrUnsupported // RAR 1.4
 	}
 	if !bytes.HasPrefix(data, []byte("Rar!")) {
-		return x.inside(data, "rar")
+		return x.Inside(data, "rar")
 	}
 	// the window comes with the header, but what it may cost is known only then
-	window := max(x.budget.memoryLeft()/2, minRarWindow)
-	x.budget.collect(window)
+	window := max(x.Budget.MemoryLeft()/2, minRarWindow)
+	x.Budget.Collect(window)
 	options, opened := []rardecode.Option{rardecode.MaxDictionarySize(window)}, false
-	if x.budget.hasPasswords() && rarLocked(data, options) {
-		for word := range x.budget.tries(rarRounds(data)) {
+	if x.Budget.HasPasswords() && rarLocked(data, options) {
+		for word := range x.Budget.Tries(rarRounds(data)) {
 			if try := append(options, rardecode.Password(word)); opensRar(x, data, try) {
-				x.budget.opened(word)
+				x.Budget.Opened(word)
 				options, opened = try, true
 				break
 			}
@@ -60,7 +61,7 @@ func readRar(x *expander, data []byte) error {
 		if i < len(models) {
 			need += models[i]
 		}
-		if err := giveRar(x, r, h, opened, x.needs(need)); err != nil {
+		if err := giveRar(x, r, h, opened, x.Needs(need)); err != nil {
 			return err
 		}
 	}
@@ -79,7 +80,7 @@ func rarLocked(data []byte, options []rardecode.Option) bool {
 }
 
 // opensRar reports whether the first encrypted member comes out whole.
-func opensRar(x *expander, data []byte, options []rardecode.Option) bool {
+func opensRar(x *budget.Opener, data []byte, options []rardecode.Option) bool {
 	r, err := rardecode.NewReader(bytes.NewReader(data), options...)
 	if err != nil {
 		return false
@@ -90,7 +91,7 @@ func opensRar(x *expander, data []byte, options []rardecode.Option) bool {
 			return errors.Is(err, io.EOF) && members > 0
 		}
 		if h.Encrypted && !h.IsDir && h.UnPackedSize != 0 {
-			_, err = x.decode(r, h.UnPackedSize)
+			_, err = x.Decode(r, h.UnPackedSize)
 			return err == nil
 		}
 	}
@@ -169,56 +170,56 @@ func (v *vints) take(n uint64) []byte {
 	return b
 }
 
-func rarError(x *expander, err error) error {
+func rarError(x *budget.Opener, err error) error {
 	switch {
 	case errors.Is(err, rardecode.ErrArchiveEncrypted), errors.Is(err, rardecode.ErrArchivedFileEncrypted):
-		x.noteEncrypted()
+		x.NoteEncrypted()
 		return nil
 	case errors.Is(err, rardecode.ErrDictionaryTooLarge):
-		return fmt.Errorf("%w: %w", ErrOverLimits, err)
+		return fmt.Errorf("%w: %w", budget.ErrOverLimits, err)
 	}
 	return err
 }
 
 // giveRar gives the member that r stands at, without content if there is no
 // memory for decoding it. opened says that the password is known.
-func giveRar(x *expander, r *rardecode.Reader, h *rardecode.FileHeader, opened bool, noMemory error) error {
-	m := member{names: addName(nil, textName([]byte(h.Name))), size: max(h.UnPackedSize, 0)}
+func giveRar(x *budget.Opener, r *rardecode.Reader, h *rardecode.FileHeader, opened bool, noMemory error) error {
+	m := budget.Member{Names: addName(nil, textName([]byte(h.Name))), Size: max(h.UnPackedSize, 0)}
 	locked := h.Encrypted || h.HeaderEncrypted
 	switch {
 	case h.IsDir:
-		m.dir = true
+		m.Dir = true
 	case locked && !opened:
-		m.encrypted = true
+		m.Encrypted = true
 	case h.LinkType != rardecode.LinkTypeNone:
-		m.link = true
-		m.note = "-> " + h.LinkTarget
+		m.Link = true
+		m.Note = "-> " + h.LinkTarget
 	case h.Mode()&modeLink != 0:
-		m.link = true
+		m.Link = true
 	case h.Mode()&modeSpecial != 0:
-		m.special = true
+		m.Special = true
 	}
-	if m.dir || m.encrypted || h.LinkType != rardecode.LinkTypeNone {
-		return x.give(m)
+	if m.Dir || m.Encrypted || h.LinkType != rardecode.LinkTypeNone {
+		return x.Give(m)
 	}
-	if err := x.budget.Entry(); err != nil {
+	if err := x.Budget.Entry(); err != nil {
 		return err
 	}
 	if noMemory != nil {
-		return x.handDecoded(m, "rar", noMemory)
+		return x.HandDecoded(m, "rar", noMemory)
 	}
 	var err error
-	m.data, err = x.decode(r, m.size)
+	m.Data, err = x.Decode(r, m.Size)
 	if errors.Is(err, rardecode.ErrDictionaryTooLarge) {
 		err = rarError(x, err)
 	}
 	if locked {
-		if m.opened = err == nil; err != nil {
-			m.encrypted, m.data = true, nil // what a wrong password yields
+		if m.Opened = err == nil; err != nil {
+			m.Encrypted, m.Data = true, nil // what a wrong password yields
 		}
-		if !errors.Is(err, ErrOverLimits) {
+		if !errors.Is(err, budget.ErrOverLimits) {
 			err = nil
 		}
 	}
-	return x.handDecoded(m, "rar", err)
+	return x.HandDecoded(m, "rar", err)
 }

@@ -34,7 +34,7 @@ func TestRarModel(t *testing.T) {
 	}
 	data := build(ppmd|order8, 255, 100<<20)
 	got := lookAs(t, data, testBudget(len(data)), "rar")
-	if !got.overLimits || len(got.members) != 1 || got.members[0].names[0] != "a.dat" {
-		t.Errorf("outcome %+v, members %+v", got.outcome, got.members)
+	if !got.OverLimits || len(got.members) != 1 || got.members[0].Names[0] != "a.dat" {
+		t.Errorf("outcome %+v, members %+v", got.Outcome, got.members)
 	}
 }

@@ -5,11 +5,12 @@ import (
 	"encoding/binary"
 	"strconv"
 
+	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
 )
 
 // readRTF gives the objects of an RTF document.
-func readRTF(x *expander, data []byte) error {
+func readRTF(x *budget.Opener, data []byte) error {
 	for {
 		i := bytes.Index(data, []byte(`\objdata`))
 		if i < 0 {
@@ -23,7 +24,7 @@ func readRTF(x *expander, data []byte) error {
 		if content = rtfHex(content); len(content) == 0 {
 			continue
 		}
-		if err := x.budget.Take(int64(len(content))); err != nil {
+		if err := x.Budget.Take(int64(len(content))); err != nil {
 			return err
 		}
 		if err := giveObject(x, content); err != nil {
@@ -94,7 +95,7 @@ func rtfControl(b []byte) (word string, number, n int) {
 
 // giveObject gives what an OLE 1 object holds ([MS-OLEDS] 2.2.5): version,
 // format, three strings with their length, and the native data with its length.
-func giveObject(x *expander, b []byte) error {
+func giveObject(x *budget.Opener, b []byte) error {
 	rest := b
 	number := func() int64 {
 		if len(rest) < 4 {
@@ -111,7 +112,7 @@ func giveObject(x *expander, b []byte) error {
 	for i := range 3 {
 		n := number()
 		if n < 0 || n > int64(len(rest)) {
-			return x.giveStored(member{note: "embedded object"}, b)
+			return x.GiveStored(budget.Member{Note: "embedded object"}, b)
 		}
 		if i == 0 {
 			class = cString(rest[:n])
@@ -120,11 +121,11 @@ func giveObject(x *expander, b []byte) error {
 	}
 	n := number()
 	if n < 0 {
-		return x.giveStored(member{note: "embedded object"}, b)
+		return x.GiveStored(budget.Member{Note: "embedded object"}, b)
 	}
 	native := rest[:min(n, int64(len(rest)))]
 	if class == "Package" || bytes.HasPrefix(native, []byte("\x02\x00")) {
 		return givePackage(x, native, 0)
 	}
-	return x.giveStored(member{note: "embedded object"}, native)
+	return x.GiveStored(budget.Member{Note: "embedded object"}, native)
 }

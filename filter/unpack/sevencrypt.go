@@ -13,6 +13,8 @@ import (
 	"unicode/utf16"
 
 	"github.com/bodgit/sevenzip"
+
+	"postern/filter/unpack/budget"
 )
 
 // maxPower7z is the largest number of rounds, as a power of two, that a key
@@ -72,20 +74,20 @@ func (w *walk7z) unlockHeader(f folder7z, in []byte, size uint64) ([]byte, error
 	if !ok {
 		return nil, errEncrypted
 	}
-	for word := range w.x.budget.tries(1 << k.power) {
+	for word := range w.x.Budget.Tries(1 << k.power) {
 		plain := k.decrypt(in, word)
 		plain = plain[:min(f.sizes[0], uint64(len(plain)))]
 		var err error
 		if packed {
 			plain, err = w.decodeHeader(f.coders[1], plain, size)
 		}
-		if errors.Is(err, ErrOverLimits) {
+		if errors.Is(err, budget.ErrOverLimits) {
 			return nil, err
 		}
 		if err == nil && crc32.ChecksumIEEE(plain) == f.sum {
-			w.x.budget.opened(word)
+			w.x.Budget.Opened(word)
 			w.password = word
-			w.x.noteOpened()
+			w.x.NoteOpened()
 			return plain, nil
 		}
 	}
@@ -115,7 +117,7 @@ func (w *walk7z) unlock(r *sevenzip.Reader) (*sevenzip.Reader, bool) {
 	open := func(word string) (*sevenzip.Reader, error) {
 		return sevenzip.NewReaderWithPassword(bytes.NewReader(w.data), int64(len(w.data)), word)
 	}
-	for word := range w.x.budget.tries(rounds) {
+	for word := range w.x.Budget.Tries(rounds) {
 		p, err := open(word)
 		if err != nil {
 			continue
@@ -123,7 +125,7 @@ func (w *walk7z) unlock(r *sevenzip.Reader) (*sevenzip.Reader, bool) {
 		if _, err = w.decode(p.File[probe]); err != nil {
 			continue
 		}
-		w.x.budget.opened(word)
+		w.x.Budget.Opened(word)
 		// a new one: with a new key the library writes the password over the
 		// initial value that it has kept for the next member
 		if p, err = open(word); err == nil {
@@ -152,7 +154,7 @@ func (w *walk7z) rounds() (n int64, ok bool) {
 			}
 		}
 	}
-	return n, n <= maxRounds
+	return n, n <= budget.MaxRounds
 }
 
 // utf16LE returns s in the form that Windows programs make keys of.

@@ -12,20 +12,21 @@ import (
 
 	"github.com/bodgit/sevenzip"
 
+	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
 )
 
 // read7z gives the members of a 7-Zip archive. The library decodes it, but it
 // believes the counts in the header and may ask for hundreds of gigabytes at
 // once, which nothing can recover from; so the header is walked here first.
-func read7z(x *expander, data []byte) error {
+func read7z(x *budget.Opener, data []byte) error {
 	if !bytes.HasPrefix(data, magic7z) {
-		return x.inside(data, "7z")
+		return x.Inside(data, "7z")
 	}
 	w := &walk7z{x: x, data: data}
 	tail, err := w.check()
 	if errors.Is(err, errEncrypted) {
-		x.noteEncrypted()
+		x.NoteEncrypted()
 		return nil
 	}
 	if err != nil {
@@ -41,7 +42,7 @@ func read7z(x *expander, data []byte) error {
 			return err
 		}
 	}
-	return x.giveTail(tail)
+	return x.GiveTail(tail)
 }
 
 var (
@@ -52,7 +53,7 @@ var (
 // walk7z goes through the header of a 7-Zip archive (7zFormat.txt of the LZMA
 // SDK) only to see that it asks for nothing unreasonable.
 type walk7z struct {
-	x    *expander
+	x    *budget.Opener
 	data []byte
 	in   []byte // what is left of the header
 	err  error
@@ -95,41 +96,41 @@ func (w *walk7z) locked(folder int) bool {
 // give gives one member. opened says that the password of the locked ones is
 // known.
 func (w *walk7z) give(f *sevenzip.File, opened bool) error {
-	m := member{names: addName(nil, textName([]byte(f.Name))), size: int64(min(f.UncompressedSize, 1<<62))}
+	m := budget.Member{Names: addName(nil, textName([]byte(f.Name))), Size: int64(min(f.UncompressedSize, 1<<62))}
 	info, locked := f.FileInfo(), w.locked(f.Stream)
 	switch {
 	case info.IsDir():
-		m.dir = true
-		return w.x.give(m)
-	case locked && m.size > 0 && (!opened || f.CRC32 == 0):
-		m.encrypted = true
-		return w.x.give(m)
+		m.Dir = true
+		return w.x.Give(m)
+	case locked && m.Size > 0 && (!opened || f.CRC32 == 0):
+		m.Encrypted = true
+		return w.x.Give(m)
 	case info.Mode()&modeSpecial != 0:
-		m.special = true
+		m.Special = true
 	case info.Mode()&modeLink != 0:
-		m.link = true
+		m.Link = true
 	}
-	if err := w.x.budget.Entry(); err != nil {
+	if err := w.x.Budget.Entry(); err != nil {
 		return err
 	}
 	var err error
-	if m.data, err = w.decode(f); err != nil {
-		w.x.keepWindow() // not given back: the library keeps its decoder
+	if m.Data, err = w.decode(f); err != nil {
+		w.x.KeepWindow() // not given back: the library keeps its decoder
 	}
-	if locked && m.size > 0 {
-		if m.opened = err == nil; err != nil {
-			m.encrypted, m.data = true, nil // what a wrong password yields
+	if locked && m.Size > 0 {
+		if m.Opened = err == nil; err != nil {
+			m.Encrypted, m.Data = true, nil // what a wrong password yields
 		}
-		if !errors.Is(err, ErrOverLimits) {
+		if !errors.Is(err, budget.ErrOverLimits) {
 			err = nil
 		}
 	}
-	return w.x.handDecoded(m, "7z", err)
+	return w.x.HandDecoded(m, "7z", err)
 }
 
 func (w *walk7z) decode(f *sevenzip.File) ([]byte, error) {
 	if f.Stream < len(w.folders) && f.UncompressedSize > 0 {
-		if err := w.x.needs(w.folders[f.Stream].window()); err != nil {
+		if err := w.x.Needs(w.folders[f.Stream].window()); err != nil {
 			return nil, err
 		}
 	}
@@ -138,7 +139,7 @@ func (w *walk7z) decode(f *sevenzip.File) ([]byte, error) {
 		return nil, err
 	}
 	defer in.Close()
-	data, err := w.x.decode(in, int64(min(f.UncompressedSize, 1<<62)))
+	data, err := w.x.Decode(in, int64(min(f.UncompressedSize, 1<<62)))
 	if err == nil && f.CRC32 != 0 && crc32.ChecksumIEEE(data) != f.CRC32 {
 		err = errors.New("checksum does not match")
 	}
@@ -188,7 +189,7 @@ func (w *walk7z) unpackHeader() ([]byte, error) {
 	f := w.folders[0]
 	size := f.sizes[len(f.sizes)-1]
 	if size > maxHeader7z {
-		return nil, ErrOverLimits
+		return nil, budget.ErrOverLimits
 	}
 	if packAt > uint64(len(w.data)-32) || packed > uint64(len(w.data)-32)-packAt {
 		return nil, codec.ErrDamaged
@@ -211,16 +212,16 @@ func (w *walk7z) decodeHeader(c coder7z, in []byte, size uint64) ([]byte, error)
 	case c.id == "\x00":
 		return in[:min(size, uint64(len(in)))], nil
 	case c.id == lzma7z && len(c.properties) == 5:
-		r, err = codec.NewLZMA(c.properties, int64(size), in, w.x.needs)
+		r, err = codec.NewLZMA(c.properties, int64(size), in, w.x.Needs)
 	case c.id == lzma27z && len(c.properties) == 1 && c.properties[0] <= 40:
-		r, err = codec.NewLZMA2(in, c.properties[0], int64(size), w.x.needs)
+		r, err = codec.NewLZMA2(in, c.properties[0], int64(size), w.x.Needs)
 	default:
 		return nil, codec.ErrUnsupported
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := w.x.budget.Take(int64(size)); err != nil {
+	if err := w.x.Budget.Take(int64(size)); err != nil {
 		return nil, err
 	}
 	out := make([]byte, size)
@@ -242,7 +243,7 @@ func (w *walk7z) header() error {
 	if id == 0x05 {
 		n := w.count()
 		if n > maxFiles7z {
-			return ErrOverLimits
+			return budget.ErrOverLimits
 		}
 		w.files(n)
 	}
@@ -423,7 +424,7 @@ func (w *walk7z) subStreams() {
 		}
 	}
 	if total > maxFiles7z {
-		w.err = ErrOverLimits
+		w.err = budget.ErrOverLimits
 		return
 	}
 	if counted {

@@ -8,12 +8,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"postern/filter/unpack/budget"
 )
 
 // tarReader is the state between the headers of a tar file: what extended
 // headers said for the next member or for all.
 type tarReader struct {
-	x      *expander
+	x      *budget.Opener
 	data   []byte
 	pos    int
 	names  []string // from pax and GNU headers, for the next member
@@ -26,14 +28,14 @@ type tarReader struct {
 // readTar gives the members of all tar files in data, one behind the other.
 // The library shows one name of each; here a member has all that its headers
 // give, and headers after the end mark count too.
-func readTar(x *expander, data []byte) error {
+func readTar(x *budget.Opener, data []byte) error {
 	t := &tarReader{x: x, data: data, size: -1}
 	sparse, ended := false, false
 	for t.pos+tarBlock <= len(data) {
 		block := data[t.pos : t.pos+tarBlock]
 		if !tarChecksum(block) {
 			if !ended && len(bytes.Trim(block, "\x00")) > 0 {
-				x.damage("tar: header is broken at offset %d", t.pos)
+				x.Damage("tar: header is broken at offset %d", t.pos)
 			}
 			// the end mark, or a gap: look for the next header
 			ended = ended || len(bytes.Trim(block, "\x00")) == 0
@@ -41,7 +43,7 @@ func readTar(x *expander, data []byte) error {
 			continue
 		}
 		if ended && t.seen {
-			x.differ("tar: members after the end mark")
+			x.Differ("tar: members after the end mark")
 			ended = false
 		}
 		t.pos += tarBlock
@@ -52,21 +54,21 @@ func readTar(x *expander, data []byte) error {
 		t.sparse, t.end = false, t.pos
 	}
 	if !t.seen {
-		x.damage("tar: no members")
+		x.Damage("tar: no members")
 	}
 	if sparse {
 		if err := readSparse(x, data); err != nil {
 			return err
 		}
 	}
-	return x.giveTail(data[t.end:])
+	return x.GiveTail(data[t.end:])
 }
 
 // header reads one member or extended header; t.pos is behind its block.
 func (t *tarReader) header(block []byte) error {
 	size, err := tarNumber(block[124:136])
 	if err != nil || size < 0 {
-		t.x.damage("tar: size is broken")
+		t.x.Damage("tar: size is broken")
 		return nil
 	}
 	flag := block[156]
@@ -97,18 +99,18 @@ func (t *tarReader) member(block []byte, flag byte, size int64) error {
 	}
 	names = addName(names, own)
 	if t.size >= 0 && t.size != size {
-		t.x.differ("tar: sizes of %q differ between headers", first(names))
+		t.x.Differ("tar: sizes of %q differ between headers", first(names))
 		size = max(size, t.size)
 	}
 	t.names, t.size, t.seen = nil, -1, true
-	m := member{names: names, size: size}
+	m := budget.Member{Names: names, Size: size}
 	switch flag {
 	case '1', '2':
-		m.link = true
+		m.Link = true
 	case '3', '4', '6':
-		m.special = true
+		m.Special = true
 	case '5', 'D':
-		m.dir = true
+		m.Dir = true
 	case 'S':
 		t.sparse = true
 		t.skipSparseMaps(block)
@@ -116,33 +118,33 @@ func (t *tarReader) member(block []byte, flag byte, size int64) error {
 	if flag == '3' || flag == '4' || flag == '5' || flag == '6' || flag == '2' {
 		// some readers skip what the size says, others do not
 		if size > 0 {
-			t.x.differ("tar: %q has content though it is no file", first(names))
-			m.dir, m.link, m.special = false, false, false
+			t.x.Differ("tar: %q has content though it is no file", first(names))
+			m.Dir, m.Link, m.Special = false, false, false
 		}
 	}
 	if strings.HasSuffix(own, "/") && size == 0 {
-		m.dir = true
+		m.Dir = true
 	}
-	if m.dir || m.special || m.link && size == 0 {
-		return t.x.give(m)
+	if m.Dir || m.Special || m.Link && size == 0 {
+		return t.x.Give(m)
 	}
 	content, err := t.content(size)
 	if err != nil {
 		return err
 	}
-	return t.x.giveStored(m, content)
+	return t.x.GiveStored(m, content)
 }
 
 // content returns the next size octets and moves to the block behind them.
 func (t *tarReader) content(size int64) ([]byte, error) {
 	rest := t.data[t.pos:]
 	if size > int64(len(rest)) {
-		t.x.damage("tar: cut in a member")
+		t.x.Damage("tar: cut in a member")
 		t.pos = len(t.data)
 		return rest, nil
 	}
 	t.pos = min(len(t.data), t.pos+int((size+tarBlock-1)&^(tarBlock-1)))
-	return rest[:size], t.x.budget.Check()
+	return rest[:size], t.x.Budget.Check()
 }
 
 // skipSparseMaps goes over the blocks that continue a GNU sparse header.
@@ -161,7 +163,7 @@ func (t *tarReader) pax(b []byte) {
 		digits, _, ok := bytes.Cut(b, []byte(" "))
 		n, err := strconv.Atoi(string(digits))
 		if !ok || err != nil || n <= len(digits)+1 || n > len(b) {
-			t.x.damage("tar: extended header is broken")
+			t.x.Damage("tar: extended header is broken")
 			return
 		}
 		record := strings.TrimSuffix(string(b[len(digits)+1:n]), "\n")
@@ -170,7 +172,7 @@ func (t *tarReader) pax(b []byte) {
 		switch key {
 		case "path", "GNU.sparse.name":
 			if len(t.names) > 0 && !slices.Contains(t.names, value) {
-				t.x.differ("tar: %q is also called %q", t.names[0], value)
+				t.x.Differ("tar: %q is also called %q", t.names[0], value)
 			}
 			t.names = addName(t.names, textName([]byte(value)))
 		case "size":
@@ -184,7 +186,7 @@ func (t *tarReader) pax(b []byte) {
 }
 
 // readSparse gives the sparse members once more, with their holes filled.
-func readSparse(x *expander, data []byte) error {
+func readSparse(x *budget.Opener, data []byte) error {
 	r := tar.NewReader(bytes.NewReader(data))
 	for {
 		h, err := r.Next()
@@ -199,7 +201,7 @@ func readSparse(x *expander, data []byte) error {
 		if h.Typeflag != tar.TypeGNUSparse && !pax && !oldPax {
 			continue
 		}
-		if err := x.giveDecoded(member{names: addName(nil, h.Name)}, r, h.Size); err != nil {
+		if err := x.GiveDecoded(budget.Member{Names: addName(nil, h.Name)}, r, h.Size); err != nil {
 			return err
 		}
 	}

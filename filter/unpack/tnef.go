@@ -6,6 +6,7 @@ import (
 	"errors"
 	"unicode/utf16"
 
+	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
 )
 
@@ -43,7 +44,7 @@ type tnefAttachment struct {
 	data  [][]byte // attribute and property can both hold it
 }
 
-func readTNEF(x *expander, data []byte) error {
+func readTNEF(x *budget.Opener, data []byte) error {
 	if len(data) < 6 {
 		return codec.ErrDamaged
 	}
@@ -129,12 +130,12 @@ func (a *tnefAttachment) add(id uint16, value []byte) error {
 	return nil
 }
 
-func giveTNEF(x *expander, a tnefAttachment) error {
+func giveTNEF(x *budget.Opener, a tnefAttachment) error {
 	if len(a.data) == 0 {
-		return x.give(member{names: a.names, note: "attachment without data"})
+		return x.Give(budget.Member{Names: a.names, Note: "attachment without data"})
 	}
 	for _, data := range a.data {
-		if err := x.giveStored(member{names: a.names}, data); err != nil {
+		if err := x.GiveStored(budget.Member{Names: a.names}, data); err != nil {
 			return err
 		}
 	}
@@ -142,7 +143,7 @@ func giveTNEF(x *expander, a tnefAttachment) error {
 }
 
 // giveTNEFBody hands over the text of the message where it is HTML or plain.
-func giveTNEFBody(x *expander, props []byte) error {
+func giveTNEFBody(x *budget.Opener, props []byte) error {
 	var err error
 	perr := mapiProps(props, func(id, kind uint16, v []byte) {
 		if err != nil || len(v) == 0 || (id != mapiHTML && id != mapiBody) {
@@ -151,10 +152,10 @@ func giveTNEFBody(x *expander, props []byte) error {
 		if kind == mapiUnicode {
 			v = []byte(mapiText(kind, v))
 		}
-		err = x.giveStored(member{}, v)
+		err = x.GiveStored(budget.Member{}, v)
 	})
 	if perr != nil && err == nil {
-		x.damage("tnef: message properties: %v", perr)
+		x.Damage("tnef: message properties: %v", perr)
 	}
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/budget"
 )
 
 // Result is what was found in one message.
@@ -24,6 +25,19 @@ type Result struct {
 	Held int64
 }
 
+// What the budget of a message is made of, for those who hold one for all.
+type (
+	Limits = budget.Limits
+	Room   = budget.Room
+	Claim  = budget.Claim
+)
+
+// DefaultLimits are the figures of the documentation.
+var DefaultLimits = budget.DefaultLimits
+
+// NewRoom returns a room of size octets.
+func NewRoom(size int64) *Room { return budget.NewRoom(size) }
+
 // checkName stands in the findings of this package.
 const checkName = "unpack"
 
@@ -34,10 +48,10 @@ const maxFindings = 10
 // of the message extracts; where two readings differ in parts, octets or names
 // the part is ambiguous. Encrypted archives are tried with passwords, and with
 // words of the message. It never fails: what could not be done is a finding.
-func Parts(ctx context.Context, msg *mail.Message, limits Limits, passwords ...string) *Result {
-	w := &walker{budget: NewBudget(ctx, limits, msg.Size()), notes: map[*mail.Part]string{}, ended: map[string]bool{}}
+func Parts(ctx context.Context, msg *mail.Message, limits budget.Limits, passwords ...string) *Result {
+	w := &walker{budget: budget.New(ctx, limits, msg.Size()), notes: map[*mail.Part]string{}, ended: map[string]bool{}}
 	root := &mail.Part{Place: "1"}
-	w.budget.setPasswords(slices.Clone(passwords))
+	w.budget.SetPasswords(slices.Clone(passwords))
 	w.guard(root, func() { w.entity(root, slices.Clip(msg.Bytes()), textPlain) })
 	w.guard(root, func() { w.unlockAll(root) })
 	r := &Result{Root: root}
@@ -52,7 +66,7 @@ func Parts(ctx context.Context, msg *mail.Message, limits Limits, passwords ...s
 
 // walker is the state of one Parts.
 type walker struct {
-	budget  *Budget
+	budget  *budget.Budget
 	depth   int // nesting of MIME parts
 	nesting int // nesting of archives and other containers
 

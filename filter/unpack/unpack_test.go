@@ -10,9 +10,10 @@ import (
 	"time"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/budget"
 )
 
-func unpackWith(l Limits, msg string) *Result {
+func unpackWith(l budget.Limits, msg string) *Result {
 	return Parts(context.Background(), mail.NewMessage([]byte(msg)), l)
 }
 
@@ -23,7 +24,7 @@ func hasMinor(r *Result, minor int) bool {
 // TestTree: numbers, types, names and sizes of an ordinary message.
 func TestTree(t *testing.T) {
 	t.Parallel()
-	r := unpackWith(DefaultLimits, withBody(mixedBody("real", "Content-Type: message/rfc822\r\n\r\n"+
+	r := unpackWith(budget.DefaultLimits, withBody(mixedBody("real", "Content-Type: message/rfc822\r\n\r\n"+
 		mimeHead+"Content-Type: multipart/mixed; boundary=inner\r\n\r\n"+mixedBody("inner", evilPart()))))
 	var got []string
 	for _, p := range r.Parts {
@@ -88,7 +89,7 @@ func TestNestedContainers(t *testing.T) {
 func TestAliasing(t *testing.T) {
 	t.Parallel()
 	data := slices.Clip([]byte(withPart("Content-Type: text/plain; name=a.txt\r\n\r\nhello, this is a text\r\n")))
-	r := Parts(context.Background(), mail.NewMessage(data), DefaultLimits)
+	r := Parts(context.Background(), mail.NewMessage(data), budget.DefaultLimits)
 	p := partNamed(r, "a.txt")
 	if p == nil || !within(data, p.Data) {
 		t.Errorf("the text was copied\n%s", describeTree(r))
@@ -99,20 +100,20 @@ func TestLimits(t *testing.T) {
 	t.Parallel()
 	many := withBody(strings.Repeat("--real\r\nContent-Type: text/plain\r\n\r\nx\r\n", 100) + "--real--\r\n")
 	for what, tt := range map[string]struct {
-		change func(*Limits)
+		change func(*budget.Limits)
 		msg    string
 		parts  int // that are still found
 	}{
-		"parts":   {func(l *Limits) { l.Parts = 50 }, many, 49},
-		"depth":   {func(l *Limits) { l.Depth = 1 }, many, 101},
-		"fields":  {func(l *Limits) { l.Fields = 5 }, many, 1},
-		"header":  {func(l *Limits) { l.Header = 100 }, many, 1},
-		"bytes":   {func(l *Limits) { l.Bytes = 100 }, withPart(evilPart()), 2},
-		"time":    {func(l *Limits) { l.Time = -time.Second }, many, 1},
-		"nesting": {func(l *Limits) { l.Nesting = 0 }, withPart("Content-Type: application/ms-tnef\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(tnef("a.exe", payload))), 3},
-		"entries": {func(l *Limits) { l.Entries = 0 }, withPart("Content-Type: application/ms-tnef\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(tnef("a.exe", payload))), 3},
+		"parts":   {func(l *budget.Limits) { l.Parts = 50 }, many, 49},
+		"depth":   {func(l *budget.Limits) { l.Depth = 1 }, many, 101},
+		"fields":  {func(l *budget.Limits) { l.Fields = 5 }, many, 1},
+		"header":  {func(l *budget.Limits) { l.Header = 100 }, many, 1},
+		"bytes":   {func(l *budget.Limits) { l.Bytes = 100 }, withPart(evilPart()), 2},
+		"time":    {func(l *budget.Limits) { l.Time = -time.Second }, many, 1},
+		"nesting": {func(l *budget.Limits) { l.Nesting = 0 }, withPart("Content-Type: application/ms-tnef\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(tnef("a.exe", payload))), 3},
+		"entries": {func(l *budget.Limits) { l.Entries = 0 }, withPart("Content-Type: application/ms-tnef\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(tnef("a.exe", payload))), 3},
 	} {
-		l := DefaultLimits
+		l := budget.DefaultLimits
 		tt.change(&l)
 		r := unpackWith(l, tt.msg)
 		if !hasMinor(r, mail.OverLimits) {
@@ -129,7 +130,7 @@ func TestCancel(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if r := Parts(ctx, mail.NewMessage([]byte(withPart(evilPart()))), DefaultLimits); !hasMinor(r, mail.OverLimits) {
+	if r := Parts(ctx, mail.NewMessage([]byte(withPart(evilPart()))), budget.DefaultLimits); !hasMinor(r, mail.OverLimits) {
 		t.Errorf("no finding\n%s", describeTree(r))
 	}
 }
@@ -137,7 +138,7 @@ func TestCancel(t *testing.T) {
 // TestLongName: the end of a name that is cut stays.
 func TestLongName(t *testing.T) {
 	t.Parallel()
-	r := unpackWith(DefaultLimits, withPart("Content-Type: a/b; name=\""+strings.Repeat("x", 3*maxName)+".exe\"\r\n\r\nx\r\n"))
+	r := unpackWith(budget.DefaultLimits, withPart("Content-Type: a/b; name=\""+strings.Repeat("x", 3*maxName)+".exe\"\r\n\r\nx\r\n"))
 	if n := r.Parts[2].Name(); len(n) != maxName || !strings.HasSuffix(n, ".exe") {
 		t.Errorf("name of %d octets ends in %q", len(n), n[max(0, len(n)-8):])
 	}
@@ -146,7 +147,7 @@ func TestLongName(t *testing.T) {
 // TestRawName: octets without a charset are shown as clients do, and kept.
 func TestRawName(t *testing.T) {
 	t.Parallel()
-	r := unpackWith(DefaultLimits, withPart("Content-Type: a/b; name=\"\xe4.txt\"\r\n\r\nx\r\n"))
+	r := unpackWith(budget.DefaultLimits, withPart("Content-Type: a/b; name=\"\xe4.txt\"\r\n\r\nx\r\n"))
 	if got, want := r.Parts[2].Names, []string{"ä.txt", "\xe4.txt"}; !slices.Equal(got, want) {
 		t.Errorf("names %q, want %q", got, want)
 	}
@@ -157,16 +158,16 @@ func TestRawName(t *testing.T) {
 func TestGuard(t *testing.T) {
 	t.Parallel()
 	gone := func() {
-		x := &expander{budget: NewBudget(context.Background(), DefaultLimits, 0)}
-		data, err := x.decode(bytes.NewReader(make([]byte, 2<<20)), -1)
+		x := &budget.Opener{Budget: budget.New(context.Background(), budget.DefaultLimits, 0)}
+		data, err := x.Decode(bytes.NewReader(make([]byte, 2<<20)), -1)
 		if err != nil {
 			t.Error(err)
 		}
-		x.free()
+		x.Free()
 		data[0]++
 	}
 	for name, f := range map[string]func(){"panic": func() { panic("index out of range") }, "fault": gone} {
-		w := &walker{notes: map[*mail.Part]string{}, budget: NewBudget(context.Background(), DefaultLimits, 0), depth: 2}
+		w := &walker{notes: map[*mail.Part]string{}, budget: budget.New(context.Background(), budget.DefaultLimits, 0), depth: 2}
 		p := &mail.Part{Place: "1"}
 		w.guard(p, func() {
 			w.depth++
@@ -203,7 +204,7 @@ func TestOrdinary(t *testing.T) {
 		"uuencode words in text":                        mailHead + "\r\nbegin at the beginning\r\nand end at the end\r\n",
 		"picture in HTML":                               withPart("Content-Type: text/html\r\n\r\n<html><img src=\"data:image/gif;base64,R0lGODlhAQABAAAAACw=\"></html>\r\n"),
 	} {
-		r := unpackWith(DefaultLimits, msg)
+		r := unpackWith(budget.DefaultLimits, msg)
 		if len(r.Findings) > 0 {
 			t.Errorf("%s: %+v\n%s", what, r.Findings, describeTree(r))
 		}
@@ -217,7 +218,7 @@ func TestSuiteInvariants(t *testing.T) {
 	for _, tr := range append(structureTricks(), encodingTricks()...) {
 		before := []byte(tr.msg)
 		msg := bytes.Clone(before)
-		r := Parts(context.Background(), mail.NewMessage(msg), DefaultLimits)
+		r := Parts(context.Background(), mail.NewMessage(msg), budget.DefaultLimits)
 		if !bytes.Equal(before, msg) {
 			t.Errorf("%s: the message was changed", tr.id)
 		}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"sort"
+
+	"postern/filter/unpack/budget"
 )
 
 // A zip file (PKWARE APPNOTE) tells everything about a member twice: in the
@@ -23,7 +25,7 @@ type zipMember struct {
 }
 
 // readZip lists and decodes data as a zip file.
-func readZip(x *expander, data []byte) error {
+func readZip(x *budget.Opener, data []byte) error {
 	z := &zipReader{x: x, data: data}
 	z.directories()
 	if err := z.listed(); err != nil {
@@ -33,7 +35,7 @@ func readZip(x *expander, data []byte) error {
 }
 
 type zipReader struct {
-	x       *expander
+	x       *budget.Opener
 	data    []byte
 	members []zipMember // in directories, by offset
 	index   map[int]int // offset -> members
@@ -58,7 +60,7 @@ func (z *zipReader) directories() {
 			break
 		}
 		if pos+zipEndLen > len(z.data) {
-			z.x.damage("zip: end record is cut")
+			z.x.Damage("zip: end record is cut")
 			continue
 		}
 		if at, ok := z.inside(pos); ok {
@@ -66,16 +68,16 @@ func (z *zipReader) directories() {
 			continue
 		}
 		if ends++; ends > zipMaxEnds {
-			z.x.damage("zip: more than %d end records", zipMaxEnds)
+			z.x.Damage("zip: more than %d end records", zipMaxEnds)
 			break
 		}
 		z.directory(pos)
 	}
 	if ends == 0 {
-		z.x.damage("zip: no end record")
+		z.x.Damage("zip: no end record")
 	}
 	if z.dirs > 1 && z.alone() {
-		z.x.differ("zip has more than one central directory")
+		z.x.Differ("zip has more than one central directory")
 	}
 	sort.Slice(z.members, func(i, j int) bool { return z.members[i].offset < z.members[j].offset })
 }
@@ -109,13 +111,13 @@ func (z *zipReader) directory(pos int) {
 		at = int64(p64)
 	}
 	if le.Uint16(end[4:]) != 0 && le.Uint16(end[4:]) != 0xffff {
-		z.x.damage("zip: part of a set of several files")
+		z.x.Damage("zip: part of a set of several files")
 	}
 	before, absolute := at-size, offset
 	okBefore, okAbsolute := z.isCentral(before), z.isCentral(absolute)
 	switch {
 	case okBefore && okAbsolute && before != absolute:
-		z.x.differ("zip has two central directories")
+		z.x.Differ("zip has two central directories")
 		z.entries(before, before-offset, count)
 		z.entries(absolute, 0, count)
 	case okBefore:
@@ -123,7 +125,7 @@ func (z *zipReader) directory(pos int) {
 	case okAbsolute:
 		z.entries(absolute, 0, count)
 	case count != 0 || size != 0:
-		z.x.damage("zip: central directory is not where the end record says")
+		z.x.Damage("zip: central directory is not where the end record says")
 	}
 }
 
@@ -142,7 +144,7 @@ func (z *zipReader) end64(pos int) int {
 	if at := pos - lenLoc - lenEnd; at >= 0 && z.has(int64(at), zipEnd64) {
 		return at
 	}
-	z.x.damage("zip: zip64 end record not found")
+	z.x.Damage("zip: zip64 end record not found")
 	return -1
 }
 
@@ -160,11 +162,11 @@ func (z *zipReader) entries(at, shift, count int64) {
 	for z.isCentral(int64(pos)) {
 		h, err := parseZipCentral(z.data, pos)
 		if err != nil {
-			z.x.damage("zip: central directory: %v", err)
+			z.x.Damage("zip: central directory: %v", err)
 			break
 		}
 		// entries for one place make one member, so both are counted
-		if z.parsed++; len(z.members) > z.x.budget.entriesLeft() || z.parsed > zipMaxEnds*z.x.budget.Limits().Entries {
+		if z.parsed++; len(z.members) > z.x.Budget.EntriesLeft() || z.parsed > zipMaxEnds*z.x.Budget.Limits().Entries {
 			z.over = true
 			break
 		}
@@ -180,7 +182,7 @@ func (z *zipReader) entries(at, shift, count int64) {
 		z.dirs++
 	}
 	if n&0xffff != count&0xffff && !z.over {
-		z.x.differ("zip: directory has %d entries, its end record says %d", n, count)
+		z.x.Differ("zip: directory has %d entries, its end record says %d", n, count)
 	}
 	z.covered = append(z.covered, zipSpan{start, pos})
 }
@@ -203,7 +205,7 @@ func (z *zipReader) enter(h zipHeader) {
 			m.central = append(m.central, h)
 		}
 		if !sameNames(m.central[0].names, h.names) {
-			z.x.differ("zip: two entries for one place: %q and %q", first(m.central[0].names), first(h.names))
+			z.x.Differ("zip: two entries for one place: %q and %q", first(m.central[0].names), first(h.names))
 		}
 		return
 	}
@@ -217,14 +219,14 @@ func (z *zipReader) listed() error {
 	last := 0
 	for _, m := range z.members {
 		if m.offset < 0 {
-			z.x.damage("zip: no local header for %q", first(m.central[0].names))
-			if err := z.x.give(nameOnly(m.central[0])); err != nil {
+			z.x.Damage("zip: no local header for %q", first(m.central[0].names))
+			if err := z.x.Give(nameOnly(m.central[0])); err != nil {
 				return err
 			}
 			continue
 		}
 		if m.offset < last {
-			z.x.differ("zip: members overlap")
+			z.x.Differ("zip: members overlap")
 		}
 		end, err := z.member(m)
 		if err != nil {
@@ -234,7 +236,7 @@ func (z *zipReader) listed() error {
 		last = max(last, end)
 	}
 	if z.over {
-		return ErrOverLimits
+		return budget.ErrOverLimits
 	}
 	return nil
 }
@@ -261,7 +263,7 @@ func (z *zipReader) unlisted() error {
 			continue
 		}
 		if z.dirs > 0 && z.alone() {
-			z.x.differ("zip: a member is not in the central directory")
+			z.x.Differ("zip: a member is not in the central directory")
 		}
 		end, err := z.member(zipMember{offset: pos})
 		if err != nil {
@@ -272,8 +274,8 @@ func (z *zipReader) unlisted() error {
 }
 
 // nameOnly is a member of which there is only a directory entry.
-func nameOnly(h zipHeader) member {
-	return member{names: h.names, size: h.size, encrypted: h.flags&zipFlagEncrypted != 0, note: "no data in the archive"}
+func nameOnly(h zipHeader) budget.Member {
+	return budget.Member{Names: h.names, Size: h.size, Encrypted: h.flags&zipFlagEncrypted != 0, Note: "no data in the archive"}
 }
 
 func first(names []string) string {

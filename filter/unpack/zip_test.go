@@ -9,6 +9,8 @@ import (
 	"os"
 	"slices"
 	"testing"
+
+	"postern/filter/unpack/budget"
 )
 
 // zipFile is one member as the test wants it written, true or not. What
@@ -147,7 +149,7 @@ func TestZip(t *testing.T) {
 	for name, c := range map[string]struct {
 		data  []byte
 		clean bool // nothing but the members
-		why   func(outcome) bool
+		why   func(budget.Outcome) bool
 		names []string
 	}{
 		"plain":             {data: plain, clean: true},
@@ -160,42 +162,42 @@ func TestZip(t *testing.T) {
 		"data descriptor":   {data: zipOf(with(exe, func(f *zipFile) { f.descriptor = true })), clean: true},
 		"stored descriptor": {data: zipOf(with(stored, func(f *zipFile) { f.descriptor = true })), clean: true},
 		"sizes zero": {data: zipOf(with(exe, func(f *zipFile) { f.centralZero = true })),
-			why: func(o outcome) bool { return o.disagreement != "" }},
+			why: func(o budget.Outcome) bool { return o.Disagreement != "" }},
 		"stored sizes zero": {data: zipOf(with(stored, func(f *zipFile) { f.centralZero = true })),
-			why: func(o outcome) bool { return o.disagreement != "" }},
+			why: func(o budget.Outcome) bool { return o.Disagreement != "" }},
 		"size too small": {data: zipOf(with(exe, func(f *zipFile) { f.claim = &claim })),
-			why: func(o outcome) bool { return o.disagreement != "" }},
+			why: func(o budget.Outcome) bool { return o.Disagreement != "" }},
 		"other name in the directory": {data: zipOf(with(exe, func(f *zipFile) { f.centralName = "good.txt" })),
-			names: []string{"good.txt", "evil.exe"}, why: func(o outcome) bool { return o.disagreement != "" }},
+			names: []string{"good.txt", "evil.exe"}, why: func(o budget.Outcome) bool { return o.Disagreement != "" }},
 		"other name in the local header": {data: zipOf(with(exe, func(f *zipFile) { f.localName = "good.txt" })),
-			names: []string{"good.txt", "evil.exe"}, why: func(o outcome) bool { return o.disagreement != "" }},
-		"no directory": {data: noDirectory, why: func(o outcome) bool { return o.damaged }},
+			names: []string{"good.txt", "evil.exe"}, why: func(o budget.Outcome) bool { return o.Disagreement != "" }},
+		"no directory": {data: noDirectory, why: func(o budget.Outcome) bool { return o.Damaged }},
 		"no directory, descriptor": {data: noDirectoryOf(with(exe, func(f *zipFile) { f.descriptor = true })),
-			why: func(o outcome) bool { return o.damaged }},
+			why: func(o budget.Outcome) bool { return o.Damaged }},
 		"no directory, stored descriptor": {data: noDirectoryOf(with(stored, func(f *zipFile) { f.descriptor = true })),
-			why: func(o outcome) bool { return o.damaged }},
+			why: func(o budget.Outcome) bool { return o.Damaged }},
 		"not in the directory": {data: zipOf(txt, with(exe, func(f *zipFile) { f.hidden = true })),
-			why: func(o outcome) bool { return o.disagreement != "" }},
+			why: func(o budget.Outcome) bool { return o.Disagreement != "" }},
 		"joined, evil last": {data: concat(zipOf(txt), plain), names: []string{"good.txt", "evil.exe"},
-			why: func(o outcome) bool { return o.disagreement != "" }},
+			why: func(o budget.Outcome) bool { return o.Disagreement != "" }},
 		"joined, evil first": {data: concat(plain, zipOf(txt)), names: []string{"good.txt", "evil.exe"},
-			why: func(o outcome) bool { return o.disagreement != "" }},
+			why: func(o budget.Outcome) bool { return o.Disagreement != "" }},
 		"encryption flag, not encrypted": {data: zipOf(with(exe, func(f *zipFile) { f.flags = 1 })),
-			why: func(o outcome) bool { return o.encrypted }},
+			why: func(o budget.Outcome) bool { return o.Encrypted }},
 		"method 99, not encrypted": {data: zipOf(with(exe, func(f *zipFile) { f.raw = exe.packed(); f.method = 99 })),
-			why: func(o outcome) bool { return o.encrypted }},
+			why: func(o budget.Outcome) bool { return o.Encrypted }},
 		"Unicode path differs": {data: zipOf(with(exe, func(f *zipFile) { f.name = "good.txt"; f.centralExtra = unicodePath("good.txt", "evil.exe") })),
-			names: []string{"good.txt", "evil.exe"}, why: func(o outcome) bool { return o.disagreement != "" }},
+			names: []string{"good.txt", "evil.exe"}, why: func(o budget.Outcome) bool { return o.Disagreement != "" }},
 		"Unicode path agrees": {data: zipOf(with(exe, func(f *zipFile) { f.name = "\x81bel.exe"; f.centralExtra = unicodePath("\x81bel.exe", "übel.exe") })),
 			names: []string{"übel.exe"}, clean: true},
 		"NUL in the name": {data: zipOf(with(exe, func(f *zipFile) { f.name = "evil.exe\x00.txt" })),
-			names: []string{"evil.exe\x00.txt", "evil.exe"}, why: func(o outcome) bool { return o.disagreement != "" }},
+			names: []string{"evil.exe\x00.txt", "evil.exe"}, why: func(o budget.Outcome) bool { return o.Disagreement != "" }},
 		"path upwards":      {data: zipOf(with(exe, func(f *zipFile) { f.name = `..\..\evil.exe` })), names: []string{`..\..\evil.exe`}, clean: true},
 		"directory before":  {data: zipOf(zipFile{name: "evil.exe/"}, exe), names: []string{"evil.exe/", "evil.exe"}, clean: true},
-		"directory content": {data: zipOf(with(exe, func(f *zipFile) { f.name = "evil.exe/" })), why: func(o outcome) bool { return o.disagreement != "" }},
+		"directory content": {data: zipOf(with(exe, func(f *zipFile) { f.name = "evil.exe/" })), why: func(o budget.Outcome) bool { return o.Disagreement != "" }},
 		"hidden in slack": {data: zipOf(with(txt, func(f *zipFile) { f.raw = concat(txt.packed(), noDirectory) })),
-			why: func(o outcome) bool { return o.disagreement != "" }},
-		"cut": {data: zipOf(exe, txt)[:len(noDirectory)+20], why: func(o outcome) bool { return o.damaged }},
+			why: func(o budget.Outcome) bool { return o.Disagreement != "" }},
+		"cut": {data: zipOf(exe, txt)[:len(noDirectory)+20], why: func(o budget.Outcome) bool { return o.Damaged }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -204,10 +206,10 @@ func TestZip(t *testing.T) {
 				t.Errorf("payload not found among %q", got.names())
 			}
 			if got.clean() != c.clean {
-				t.Errorf("outcome %+v", got.outcome)
+				t.Errorf("outcome %+v", got.Outcome)
 			}
-			if c.why != nil && !c.why(got.outcome) {
-				t.Errorf("outcome %+v", got.outcome)
+			if c.why != nil && !c.why(got.Outcome) {
+				t.Errorf("outcome %+v", got.Outcome)
 			}
 			for _, n := range c.names {
 				if !slices.Contains(got.names(), n) {
@@ -233,7 +235,7 @@ func TestZipEncrypted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			got := look(t, zipOf(f))
-			if !got.encrypted || len(got.members) != 1 || got.members[0].data != nil || !got.members[0].encrypted || first(got.names()) != "secret.exe" {
+			if !got.Encrypted || len(got.members) != 1 || got.members[0].Data != nil || !got.members[0].Encrypted || first(got.names()) != "secret.exe" {
 				t.Errorf("got %+v", got)
 			}
 		})
@@ -244,11 +246,11 @@ func TestZipCutInTheMiddle(t *testing.T) {
 	t.Parallel()
 	data := zipOf(zipFile{name: "a.txt", data: []byte("first"), method: zipStore}, zipFile{name: "evil.exe", data: evil, method: zipStore})
 	got := look(t, data[:200], "a.zip")
-	if !got.damaged || !slices.Equal(got.names(), []string{"a.txt", "evil.exe"}) {
-		t.Errorf("names %q, outcome %+v", got.names(), got.outcome)
+	if !got.Damaged || !slices.Equal(got.names(), []string{"a.txt", "evil.exe"}) {
+		t.Errorf("names %q, outcome %+v", got.names(), got.Outcome)
 	}
-	if last := got.members[1]; !bytes.HasPrefix(evil, last.data) || len(last.data) == 0 {
-		t.Errorf("last member has %q", last.data)
+	if last := got.members[1]; !bytes.HasPrefix(evil, last.Data) || len(last.Data) == 0 {
+		t.Errorf("last member has %q", last.Data)
 	}
 }
 
@@ -256,7 +258,7 @@ func TestZipLink(t *testing.T) {
 	t.Parallel()
 	got := look(t, zipOf(zipFile{name: "l", data: []byte("/etc/passwd"), method: zipStore, mode: 0o120777},
 		zipFile{name: "d", method: zipStore, mode: 0o020666}))
-	if len(got.members) != 2 || !got.members[0].link || !got.members[1].special {
+	if len(got.members) != 2 || !got.members[0].Link || !got.members[1].Special {
 		t.Errorf("got %+v", got.members)
 	}
 }
@@ -268,7 +270,7 @@ func TestZipStoredZip(t *testing.T) {
 	inner := zipOf(zipFile{name: "evil.exe", data: evil, method: zipDeflate})
 	got := look(t, zipOf(zipFile{name: "photo.jpg", data: inner, method: zipStore}))
 	if !got.clean() || !slices.Equal(got.names(), []string{"photo.jpg"}) {
-		t.Errorf("names %q, outcome %+v", got.names(), got.outcome)
+		t.Errorf("names %q, outcome %+v", got.names(), got.Outcome)
 	}
 	all := deep(t, zipOf(zipFile{name: "photo.jpg", data: inner, method: zipStore}), nil, testBudget(1000), 5)
 	if !all.hasData(evil) {
@@ -283,8 +285,8 @@ func TestZipManyMembers(t *testing.T) {
 		files = append(files, zipFile{name: "small.txt", data: []byte("x")})
 	}
 	got := look(t, zipOf(append(files, zipFile{name: "evil.exe", data: evil})...))
-	if !got.overLimits || len(got.members) != DefaultLimits.Entries {
-		t.Errorf("%d members, outcome %+v", len(got.members), got.outcome)
+	if !got.OverLimits || len(got.members) != budget.DefaultLimits.Entries {
+		t.Errorf("%d members, outcome %+v", len(got.members), got.Outcome)
 	}
 }
 
@@ -301,8 +303,8 @@ func TestZipOverlap(t *testing.T) {
 	}
 	one, _ := zipBody(nil, []zipFile{kernel})
 	got := look(t, append(one, zipTail(len(one), 0, all, at)...))
-	if got.disagreement == "" || len(got.members) != 1 {
-		t.Errorf("%d members, outcome %+v", len(got.members), got.outcome)
+	if got.Disagreement == "" || len(got.members) != 1 {
+		t.Errorf("%d members, outcome %+v", len(got.members), got.Outcome)
 	}
 }
 
@@ -313,12 +315,12 @@ func TestZipBomb(t *testing.T) {
 	f, _ := w.Create("zeros")
 	f.Write(make([]byte, 24<<20))
 	w.Close()
-	limits := DefaultLimits
+	limits := budget.DefaultLimits
 	limits.Bytes = 18 << 20
-	budget := NewBudget(t.Context(), limits, int64(b.Len()))
+	left := budget.New(t.Context(), limits, int64(b.Len()))
 	var largest int
-	out, err := expand(b.Bytes(), []string{"zip"}, budget, func(m member) error { largest = max(largest, len(m.data)); return nil })
-	if err != nil || !out.overLimits || int64(largest) > limits.Bytes+64<<10 {
+	out, err := expand(b.Bytes(), []string{"zip"}, left, func(m budget.Member) error { largest = max(largest, len(m.Data)); return nil })
+	if err != nil || !out.OverLimits || int64(largest) > limits.Bytes+64<<10 {
 		t.Errorf("largest %d, outcome %+v, error %v", largest, out, err)
 	}
 }
@@ -347,7 +349,7 @@ func TestZip64(t *testing.T) {
 	}
 	got := look(t, data)
 	if !got.clean() || !got.hasData(evil) {
-		t.Errorf("names %q, outcome %+v", got.names(), got.outcome)
+		t.Errorf("names %q, outcome %+v", got.names(), got.Outcome)
 	}
 }
 
@@ -360,7 +362,7 @@ func BenchmarkZipList(b *testing.B) {
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := expand(data, []string{"zip"}, testBudget(len(data)), func(member) error { return nil }); err != nil {
+		if _, err := expand(data, []string{"zip"}, testBudget(len(data)), func(budget.Member) error { return nil }); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -379,8 +381,8 @@ func FuzzZip(f *testing.F) {
 }
 
 // spend leaves so many rounds of hashing to b, which has passwords.
-func spend(b *Budget, rounds int64) {
-	for range b.tries(b.roundsLeft() - rounds) {
+func spend(b *budget.Budget, rounds int64) {
+	for range b.Tries(b.RoundsLeft() - rounds) {
 		break
 	}
 }
@@ -388,22 +390,22 @@ func spend(b *Budget, rounds int64) {
 // fuzzExpand runs a reader on anything: no panic (a recovered one fails the
 // test), no more than the budget.
 func fuzzExpand(t *testing.T, data []byte, short string) {
-	limits := DefaultLimits
+	limits := budget.DefaultLimits
 	limits.Bytes, limits.Entries = 4<<20, 200
-	b := NewBudget(t.Context(), limits, int64(len(data)))
-	b.setPasswords([]string{"wrong", "infected"})
+	b := budget.New(t.Context(), limits, int64(len(data)))
+	b.SetPasswords([]string{"wrong", "infected"})
 	spend(b, 1<<16)
 	members := 0
-	x := newOpener(b, func(m member) error {
+	x := budget.NewOpener(b, func(m budget.Member) error {
 		members++
-		for _, n := range m.names {
+		for _, n := range m.Names {
 			if len(n) > 2*maxName+2 {
 				t.Errorf("name of %d octets", len(n))
 			}
 		}
 		return nil
 	}, readInside)
-	defer x.free()
+	defer x.Free()
 	_ = reader(short)(x, data) // damaged is what most of it is
 	if members > limits.Entries+16 {
 		t.Errorf("%d members", members)

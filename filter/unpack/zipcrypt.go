@@ -8,6 +8,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+
+	"postern/filter/unpack/budget"
 )
 
 // unlock decrypts and decodes v with the first password that fits, and reports
@@ -18,7 +20,7 @@ func (z *zipReader) unlock(v *zipView, in, buf []byte) (bool, error) {
 	if v.aes != 0 {
 		rounds = aesRounds
 	}
-	for word := range z.x.budget.tries(rounds) {
+	for word := range z.x.Budget.Tries(rounds) {
 		var plain []byte
 		if v.aes != 0 {
 			plain = decryptZipAES(buf, in, word, v.aes)
@@ -32,13 +34,13 @@ func (z *zipReader) unlock(v *zipView, in, buf []byte) (bool, error) {
 		c.rest, c.packed = plain, int64(len(plain))
 		for _, method := range v.methods {
 			data, _, err := z.decode(&c, method)
-			if errors.Is(err, ErrOverLimits) {
+			if errors.Is(err, budget.ErrOverLimits) {
 				return false, err
 			}
 			// AE-2 has a code for the data in place of its checksum
 			if err == nil && (v.aes != 0 || v.sumIs(crc32.ChecksumIEEE(data))) {
-				z.x.budget.opened(word)
-				v.out.data, v.out.opened = data, true
+				z.x.Budget.Opened(word)
+				v.out.Data, v.out.Opened = data, true
 				return true, nil
 			}
 		}

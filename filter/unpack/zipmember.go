@@ -11,6 +11,7 @@ import (
 	"io"
 	"strings"
 
+	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
 )
 
@@ -32,15 +33,15 @@ const (
 func (z *zipReader) member(m zipMember) (end int, err error) {
 	local, err := parseZipLocal(z.data, m.offset)
 	if err != nil {
-		z.x.damage("zip: %v", err)
+		z.x.Damage("zip: %v", err)
 		for _, h := range m.central {
-			if err := z.x.give(nameOnly(h)); err != nil {
+			if err := z.x.Give(nameOnly(h)); err != nil {
 				return 0, err
 			}
 		}
 		return m.offset + 4, nil
 	}
-	if err := z.x.budget.Entry(); err != nil {
+	if err := z.x.Budget.Entry(); err != nil {
 		return 0, err
 	}
 	v := z.view(m, local)
@@ -48,19 +49,19 @@ func (z *zipReader) member(m zipMember) (end int, err error) {
 		return v.skip(), z.locked(v)
 	}
 	const empty = 2 // octets of an empty Deflate stream
-	if v.out.dir && v.packed <= empty && v.size <= 0 {
-		return v.skip(), z.x.hand(v.out)
+	if v.out.Dir && v.packed <= empty && v.size <= 0 {
+		return v.skip(), z.x.Hand(v.out)
 	}
-	if v.out.dir {
-		z.x.differ("zip: directory %q has content", first(v.out.names))
-		v.out.dir = false
+	if v.out.Dir {
+		z.x.Differ("zip: directory %q has content", first(v.out.Names))
+		v.out.Dir = false
 	}
 	return z.open(v)
 }
 
 // zipView is the member that all headers together describe.
 type zipView struct {
-	out       member
+	out       budget.Member
 	start     int    // of the data
 	rest      []byte // from start to the end of the file
 	packed    int64  // the largest that a header says, -1 if none does
@@ -89,16 +90,16 @@ func (z *zipReader) view(m zipMember, local zipHeader) *zipView {
 		c := m.central[0]
 		name := first(local.names)
 		if name != first(c.names) && local.flags&zipFlagMasked == 0 {
-			z.x.differ("zip: %q is called %q in its local header", first(c.names), name)
+			z.x.Differ("zip: %q is called %q in its local header", first(c.names), name)
 		}
 		if local.packed >= 0 && (local.packed != c.packed || local.size != c.size) {
-			z.x.differ("zip: sizes of %q differ between directory and local header", first(c.names))
+			z.x.Differ("zip: sizes of %q differ between directory and local header", first(c.names))
 		}
 		if local.method != c.method {
-			z.x.differ("zip: methods of %q differ between directory and local header", first(c.names))
+			z.x.Differ("zip: methods of %q differ between directory and local header", first(c.names))
 		}
 	}
-	v.out.size = max(v.size, 0)
+	v.out.Size = max(v.size, 0)
 	return v
 }
 
@@ -106,12 +107,12 @@ func (z *zipReader) view(m zipMember, local zipHeader) *zipView {
 func (z *zipReader) join(v *zipView, h zipHeader) {
 	for _, n := range h.names {
 		if i := strings.IndexByte(n, 0); i >= 0 {
-			z.x.differ("zip: name with a NUL: %q", n)
+			z.x.Differ("zip: name with a NUL: %q", n)
 		}
-		v.out.names = addName(v.out.names, n)
+		v.out.Names = addName(v.out.Names, n)
 	}
 	if h.path != "" && pathConflict(first(h.names), h.path) {
-		z.x.differ("zip: %q has the Unicode path %q", first(h.names), h.path)
+		z.x.Differ("zip: %q has the Unicode path %q", first(h.names), h.path)
 	}
 	v.packed, v.size = max(v.packed, h.packed), max(v.size, h.size)
 	if h.size >= 0 {
@@ -129,12 +130,12 @@ func (z *zipReader) join(v *zipView, h zipHeader) {
 		v.addMethod(h.method)
 	}
 	v.flags |= h.flags
-	v.out.dir = v.out.dir || h.dirBit || strings.HasSuffix(first(h.names), "/")
+	v.out.Dir = v.out.Dir || h.dirBit || strings.HasSuffix(first(h.names), "/")
 	switch h.mode & 0o170000 {
 	case 0o120000:
-		v.out.link = true
+		v.out.Link = true
 	case 0o010000, 0o020000, 0o060000, 0o140000:
-		v.out.special = true
+		v.out.Special = true
 	}
 }
 
@@ -173,26 +174,26 @@ func (z *zipReader) locked(v *zipView) error {
 			continue
 		}
 		data, _, err := z.decode(v, method)
-		if errors.Is(err, ErrOverLimits) {
+		if errors.Is(err, budget.ErrOverLimits) {
 			return err
 		}
 		if err == nil && len(data) > 0 && v.sumIs(crc32.ChecksumIEEE(data)) {
-			v.out.data, v.out.encrypted, v.out.note = data, true, "called encrypted and is not"
-			return z.x.hand(v.out)
+			v.out.Data, v.out.Encrypted, v.out.Note = data, true, "called encrypted and is not"
+			return z.x.Hand(v.out)
 		}
 	}
 	const unknown = zipFlagStrong | zipFlagMasked
-	if v.packed >= 0 && v.packed <= int64(len(v.rest)) && v.flags&unknown == 0 && z.x.budget.hasPasswords() && z.x.budget.hold(v.packed) {
-		defer z.x.budget.release(v.packed)
+	if v.packed >= 0 && v.packed <= int64(len(v.rest)) && v.flags&unknown == 0 && z.x.Budget.HasPasswords() && z.x.Budget.Hold(v.packed) {
+		defer z.x.Budget.Release(v.packed)
 		opened, err := z.unlock(v, v.rest[:v.packed], make([]byte, v.packed))
 		if err != nil {
 			return err
 		}
-		v.out.encrypted = !opened
+		v.out.Encrypted = !opened
 	} else {
-		v.out.encrypted = true
+		v.out.Encrypted = true
 	}
-	return z.x.hand(v.out)
+	return z.x.Hand(v.out)
 }
 
 func (v *zipView) sumIs(sum uint32) bool {
@@ -210,37 +211,37 @@ func (z *zipReader) open(v *zipView) (end int, err error) {
 	end = v.skip()
 	for i, method := range v.methods {
 		data, used, err := z.decode(v, method)
-		name := first(v.out.names)
+		name := first(v.out.Names)
 		if used >= 0 && err == nil {
 			if v.packed >= 0 && int64(used) != v.packed {
-				z.x.differ("zip: data of %q does not end where the headers say", name)
+				z.x.Differ("zip: data of %q does not end where the headers say", name)
 			}
 			end = v.start + used
 		}
 		if err == nil && len(v.sums) > 0 && !v.sumIs(crc32.ChecksumIEEE(data)) {
 			err = errors.New("checksum does not match")
 		}
-		v.out.data, v.out.note = data, ""
+		v.out.Data, v.out.Note = data, ""
 		if err != nil {
-			v.out.note = err.Error()
-			z.x.fail(fmt.Sprintf("zip: %q", name), err)
+			v.out.Note = err.Error()
+			z.x.Fail(fmt.Sprintf("zip: %q", name), err)
 			if len(data) == 0 {
-				v.out.data = nil
+				v.out.Data = nil
 			}
 		} else {
 			for _, size := range v.sizes {
 				if size != int64(len(data)) {
-					z.x.differ("zip: %q has %d octets, a header says %d", name, len(data), size)
+					z.x.Differ("zip: %q has %d octets, a header says %d", name, len(data), size)
 				}
 			}
 		}
-		if i > 0 && v.out.data == nil {
+		if i > 0 && v.out.Data == nil {
 			continue
 		}
-		if herr := z.x.hand(v.out); herr != nil {
+		if herr := z.x.Hand(v.out); herr != nil {
 			return end, herr
 		}
-		if errors.Is(err, ErrOverLimits) {
+		if errors.Is(err, budget.ErrOverLimits) {
 			return end, err
 		}
 	}
@@ -262,18 +263,18 @@ func (z *zipReader) decode(v *zipView, method uint16) (data []byte, used int, er
 		if v.packed > int64(len(in)) {
 			err = io.ErrUnexpectedEOF
 		}
-		if terr := z.x.budget.Take(int64(len(in))); terr != nil {
+		if terr := z.x.Budget.Take(int64(len(in))); terr != nil {
 			err = terr
 		}
 		return in, len(in), err
 	case zipDeflate:
 		// the stream ends itself: a wrong size in a header does not matter
 		br := bytes.NewReader(v.rest)
-		data, err = z.x.decode(flate.NewReader(br), v.size)
+		data, err = z.x.Decode(flate.NewReader(br), v.size)
 		return data, len(v.rest) - br.Len(), err
 	case zipDeflate64:
 		br := bytes.NewReader(v.rest)
-		data, err = z.x.decode(codec.NewInflate64(br), v.size)
+		data, err = z.x.Decode(codec.NewInflate64(br), v.size)
 		return data, len(v.rest) - br.Len(), err
 	}
 	r, err := zipDecoder(z.x, method, in, v.size)
@@ -283,7 +284,7 @@ func (z *zipReader) decode(v *zipView, method uint16) (data []byte, used int, er
 	if c, ok := r.(io.Closer); ok {
 		defer c.Close()
 	}
-	data, err = z.x.decode(r, v.size)
+	data, err = z.x.Decode(r, v.size)
 	return data, -1, err
 }
 
@@ -311,18 +312,18 @@ func descriptorAt(in []byte) int {
 
 // zipDecoder returns the decoder of the methods whose data does not tell its
 // own end.
-func zipDecoder(x *expander, method uint16, in []byte, size int64) (io.Reader, error) {
+func zipDecoder(x *budget.Opener, method uint16, in []byte, size int64) (io.Reader, error) {
 	switch method {
 	case zipBzip2:
 		return bzip2.NewReader(bytes.NewReader(in)), nil
 	case zipZstd, zipZstdOld:
-		d, err := codec.NewZstd(in, x.needs)
+		d, err := codec.NewZstd(in, x.Needs)
 		if err != nil {
 			return nil, err
 		}
 		return d.IOReadCloser(), nil
 	case zipXZ:
-		return codec.NewXZ(in, x.needs)
+		return codec.NewXZ(in, x.Needs)
 	case zipLZMA:
 		return openZipLZMA(x, in, size)
 	}
@@ -330,9 +331,9 @@ func zipDecoder(x *expander, method uint16, in []byte, size int64) (io.Reader, e
 }
 
 // openZipLZMA turns the header of APPNOTE 5.8.8 into that of an LZMA file.
-func openZipLZMA(x *expander, in []byte, size int64) (io.Reader, error) {
+func openZipLZMA(x *budget.Opener, in []byte, size int64) (io.Reader, error) {
 	if len(in) < 9 || binary.LittleEndian.Uint16(in[2:]) != 5 {
 		return nil, codec.ErrDamaged
 	}
-	return codec.NewLZMA(in[4:9], size, in[9:], x.needs)
+	return codec.NewLZMA(in[4:9], size, in[9:], x.Needs)
 }

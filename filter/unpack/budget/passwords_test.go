@@ -1,4 +1,4 @@
-package unpack
+package budget
 
 import (
 	"strings"
@@ -7,11 +7,11 @@ import (
 
 func TestPasswordFirst(t *testing.T) {
 	t.Parallel()
-	b := NewBudget(t.Context(), DefaultLimits, 0)
-	b.setPasswords([]string{"a", "b", "c"})
-	for word := range b.tries(1) {
+	b := New(t.Context(), DefaultLimits, 0)
+	b.SetPasswords([]string{"a", "b", "c"})
+	for word := range b.Tries(1) {
 		if word == "c" {
-			b.opened(word)
+			b.Opened(word)
 		}
 	}
 	if got := strings.Join(b.passwords, ""); got != "cab" {

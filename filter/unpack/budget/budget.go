@@ -2,7 +2,7 @@
 // structure, transfer encodings, archives and file types, within one budget.
 // It reports parts and findings and decides nothing; it never changes a byte
 // of the message, writes no file and starts no program.
-package unpack
+package budget
 
 import (
 	"context"
@@ -56,10 +56,10 @@ type Budget struct {
 // size of the message. It does not grow with what an archive claims to hold.
 const memoryFloor = 48 << 20
 
-// NewBudget starts the budget of a message of size octets.
-func NewBudget(ctx context.Context, l Limits, size int64) *Budget {
+// New starts the budget of a message of size octets.
+func New(ctx context.Context, l Limits, size int64) *Budget {
 	b := &Budget{ctx: ctx, bytes: l.Bytes, parts: l.Parts, entries: l.Entries, limits: l, end: time.Now().Add(l.Time)}
-	b.memory, b.rounds = memoryFloor+size, maxRounds
+	b.memory, b.rounds = memoryFloor+size, MaxRounds
 	// small messages still get room for an ordinary archive
 	if n := max(size, 64<<10) * l.Ratio; n < b.bytes {
 		b.bytes = n
@@ -75,9 +75,9 @@ func (b *Budget) Take(n int64) error {
 	return b.Check()
 }
 
-// hold asks for n octets of memory and reports whether they are granted.
+// Hold asks for n octets of memory and reports whether they are granted.
 // Without them what needs them is over the limits, the message may go on.
-func (b *Budget) hold(n int64) bool {
+func (b *Budget) Hold(n int64) bool {
 	if n > b.memory {
 		return false
 	}
@@ -85,15 +85,15 @@ func (b *Budget) hold(n int64) bool {
 	return true
 }
 
-// release gives back what hold granted.
-func (b *Budget) release(n int64) { b.memory += n }
+// Release gives back what hold granted.
+func (b *Budget) Release(n int64) { b.memory += n }
 
 // collectAfter is how much memory of windows may wait for the collector.
 const collectAfter = 8 << 20
 
-// collect is told of each window of n octets before it is made. Left to
+// Collect is told of each window of n octets before it is made. Left to
 // itself the collector lets them pile up to the size of all that is in use.
-func (b *Budget) collect(n int64) {
+func (b *Budget) Collect(n int64) {
 	if b.windows > 0 && b.windows+n > collectAfter {
 		runtime.GC()
 		b.windows = 0
@@ -104,11 +104,11 @@ func (b *Budget) collect(n int64) {
 // Limits are those that the budget began with.
 func (b *Budget) Limits() Limits { return b.limits }
 
-// entriesLeft is how many members of archives can still be paid for.
-func (b *Budget) entriesLeft() int { return max(b.entries, 0) }
+// EntriesLeft is how many members of archives can still be paid for.
+func (b *Budget) EntriesLeft() int { return max(b.entries, 0) }
 
-// memoryLeft is how many octets hold would grant.
-func (b *Budget) memoryLeft() int64 { return b.memory }
+// MemoryLeft is how many octets hold would grant.
+func (b *Budget) MemoryLeft() int64 { return b.memory }
 
 // Part pays for one MIME part.
 func (b *Budget) Part() error {
@@ -144,9 +144,9 @@ func (b *Budget) over(why string) error {
 	return b.spent
 }
 
-// note records that a limit was met which ends only one branch of the work,
+// Note records that a limit was met which ends only one branch of the work,
 // such as nesting.
-func (b *Budget) note(why string) {
+func (b *Budget) Note(why string) {
 	if b.why == "" {
 		b.why = why
 	}

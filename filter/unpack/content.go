@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/entity"
 )
 
 // This file looks into the decoded content of a part: its type, containers,
@@ -132,7 +133,7 @@ func (w *walker) embedded(p *mail.Part) {
 			return
 		}
 		c := w.child(p)
-		c.AddName(decodeWords(f.name))
+		c.AddName(entity.DecodeWords(f.name))
 		if f.head != nil {
 			w.describe(c, f.head, "")
 		}
@@ -156,6 +157,6 @@ func (w *walker) attachedMail(p *mail.Part) {
 // isAttachedMail reports whether p is a message. Text shown in place is none:
 // people quote headers.
 func isAttachedMail(p *mail.Part) bool {
-	inPlace := len(p.Names) == 0 && isIdentity(p.How) && (len(p.Media) == 0 || strings.HasPrefix(p.Media[0], "text/"))
-	return !inPlace && looksLikeMail(p.Data)
+	inPlace := len(p.Names) == 0 && entity.IsIdentity(p.How) && (len(p.Media) == 0 || strings.HasPrefix(p.Media[0], "text/"))
+	return !inPlace && entity.LooksLikeMail(p.Data)
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"postern/filter/unpack/codec"
+	"postern/filter/unpack/entity"
 )
 
 // This file decodes base64 and quoted-printable. Data as RFC 2045 wants it has
@@ -29,13 +30,13 @@ func (w *walker) decode(body []byte, encs []string) []decoded {
 				return
 			}
 		}
-		if !isIdentity(d.how) {
+		if !entity.IsIdentity(d.how) {
 			d.data = slices.Clip(d.data)
 		}
 		out = append(out, d)
 	}
 	for _, e := range encs {
-		if !isIdentity(e) && w.budget.Take(int64(len(body))) != nil {
+		if !entity.IsIdentity(e) && w.budget.Take(int64(len(body))) != nil {
 			break
 		}
 		switch e {

@@ -15,7 +15,6 @@ import (
 	"postern/filter/check"
 	"postern/filter/mail"
 	"postern/filter/unpack"
-	"postern/filter/unpack/budget"
 	"postern/policy"
 )
 
@@ -166,7 +165,7 @@ func TestTypesAreKnown(t *testing.T) {
 	t.Parallel()
 	types := map[string]bool{}
 	for _, tr := range unpack.EvasionTricks() {
-		for _, p := range unpack.Parts(t.Context(), mail.NewMessage([]byte(tr.Message)), budget.DefaultLimits).Parts {
+		for _, p := range unpack.Parts(t.Context(), mail.NewMessage([]byte(tr.Message)), unpack.DefaultLimits).Parts {
 			for _, w := range p.Types {
 				types[w] = true
 			}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/entity"
 )
 
 // This file walks the MIME structure. An entity, the message or a part of it,
@@ -28,7 +29,7 @@ const (
 
 // reading is one way to understand an entity.
 type reading struct {
-	head     *head
+	head     *entity.Head
 	kind     kind
 	boundary string
 	digest   bool   // multipart/digest: parts are messages by default
@@ -59,14 +60,14 @@ func (w *walker) entity(p *mail.Part, data []byte, def string) {
 	defer func() { w.depth-- }()
 
 	heads := w.heads(data)
-	if heads[0].over {
+	if heads[0].Over {
 		w.budget.Note("header")
 	}
 	w.describe(p, &heads[0], def)
 	readings := w.readings(p, heads, def)
 	w.read(p, readings[0])
 	if readings[0].kind == leaf {
-		w.foreign(p, readings[0].head.body)
+		w.foreign(p, readings[0].head.Body)
 	}
 	if len(readings) > 1 {
 		w.others(p, readings, def)
@@ -75,7 +76,7 @@ func (w *walker) entity(p *mail.Part, data []byte, def string) {
 		w.fallback(p, readings)
 	}
 	for i := range heads {
-		if heads[i].weird {
+		if heads[i].Weird {
 			w.bareCR(p, data, def)
 			break
 		}
@@ -83,13 +84,13 @@ func (w *walker) entity(p *mail.Part, data []byte, def string) {
 }
 
 // heads parses the header at the start of data.
-func (w *walker) heads(data []byte) []head {
+func (w *walker) heads(data []byte) []entity.Head {
 	l := w.budget.Limits()
-	return scanHead(data, headLimits{Header: l.Header, Fields: l.Fields})
+	return entity.ScanHead(data, entity.Limits{Header: l.Header, Fields: l.Fields})
 }
 
 // readings lists the ways to understand the entity, the most probable first.
-func (w *walker) readings(p *mail.Part, heads []head, def string) []reading {
+func (w *walker) readings(p *mail.Part, heads []entity.Head, def string) []reading {
 	var out []reading
 	add := func(r reading) {
 		for _, o := range out {
@@ -109,25 +110,25 @@ func (w *walker) readings(p *mail.Part, heads []head, def string) []reading {
 		if i > 0 {
 			why = "damaged header"
 		}
-		types := h.all("content-type")
+		types := h.All("content-type")
 		if len(types) > maxTypes {
 			w.doubt(p, "more Content-Type fields than can be tried")
 			types = append(types[:maxTypes/2], types[len(types)-maxTypes/2:]...)
 		}
 		certain := false
 		for _, f := range types {
-			word, clean, params := parseValue(f.value)
+			word, clean, params := entity.ParseValue(f.Value)
 			r := reading{head: h, kind: kindOf(word), digest: word == "multipart/digest", why: why}
-			certain = certain || clean && !f.odd
+			certain = certain || clean && !f.Odd
 			if r.kind != multipart {
 				add(r)
 			}
-			sure, other := boundaries(params)
+			sure, other := entity.Boundaries(params)
 			if r.kind != multipart && clean {
 				// the parameter is a left-over of some editor unless it is used
 				sure, other = nil, append(sure, other...)
 			}
-			other = slices.DeleteFunc(other[:min(len(other), maxSloppy)], func(b string) bool { return !w.uses(h.body, b) })
+			other = slices.DeleteFunc(other[:min(len(other), maxSloppy)], func(b string) bool { return !w.uses(h.Body, b) })
 			for _, b := range append(sure, other...) {
 				m := r
 				m.kind, m.boundary = multipart, b
@@ -145,7 +146,7 @@ func (w *walker) readings(p *mail.Part, heads []head, def string) []reading {
 // uses reports whether boundary occurs in body. It is paid for, because header
 // fields can ask for it many times.
 func (w *walker) uses(body []byte, boundary string) bool {
-	return w.budget.Take(int64(len(body)/4)) == nil && hasDelimiter(body, boundary)
+	return w.budget.Take(int64(len(body)/4)) == nil && entity.HasDelimiter(body, boundary)
 }
 
 // dropBare removes multiparts without a boundary when the same head has one
@@ -183,7 +184,7 @@ func (w *walker) read(p *mail.Part, r reading) {
 	case message:
 		w.message(p, r)
 	default:
-		w.leaf(p, r.head.body, encodings(r.head))
+		w.leaf(p, r.head.Body, entity.Encodings(r.head))
 	}
 }
 
@@ -193,11 +194,11 @@ func (w *walker) others(p *mail.Part, list []reading, def string) {
 	first := contentsOf(p)
 	seen := first.clone()
 	for _, r := range list[1:] {
-		if w.budget.Take(int64(len(r.head.body))) != nil {
+		if w.budget.Take(int64(len(r.head.Body))) != nil {
 			return
 		}
 		q := w.detached(p)
-		q.Size = int64(len(r.head.body))
+		q.Size = int64(len(r.head.Body))
 		q.Media = p.Media
 		if r.head != list[0].head {
 			q.Media = nil
@@ -225,7 +226,7 @@ func (w *walker) merge(p, q *mail.Part, first, seen contents, why string) {
 
 // rawText reports whether q is only a piece of the message as it stands there,
 // without a name.
-func rawText(q *mail.Part) bool { return q.Leaf() && isIdentity(q.How) && len(q.Names) == 0 }
+func rawText(q *mail.Part) bool { return q.Leaf() && entity.IsIdentity(q.How) && len(q.Names) == 0 }
 
 // fallback is for a multipart in which no reading found a delimiter: the
 // boundary is guessed from the body. Without a guess the body is one part.
@@ -237,19 +238,19 @@ func (w *walker) fallback(p *mail.Part, list []reading) {
 	r := list[i]
 	none := contentsOf(p)
 	seen := none.clone()
-	for _, d := range w.decode(r.head.body, encodings(r.head)) {
-		for _, b := range guessBoundaries(d.data) {
+	for _, d := range w.decode(r.head.Body, entity.Encodings(r.head)) {
+		for _, b := range entity.GuessBoundaries(d.data) {
 			if w.budget.Take(int64(len(d.data))) != nil {
 				return
 			}
 			q := w.detached(p)
-			g := reading{head: &head{body: d.data, weird: r.head.weird}, kind: multipart, digest: r.digest, boundary: b}
+			g := reading{head: &entity.Head{Body: d.data, Weird: r.head.Weird}, kind: multipart, digest: r.digest, boundary: b}
 			w.multipart(q, g)
 			w.merge(p, q, none, seen, "boundary is missing or does not occur")
 		}
 	}
 	if p.Leaf() && p.Data == nil {
-		w.leaf(p, r.head.body, encodings(r.head))
+		w.leaf(p, r.head.Body, entity.Encodings(r.head))
 	}
 }
 
@@ -299,14 +300,14 @@ func (w *walker) message(p *mail.Part, r reading) {
 	if slices.Contains(p.Media, "message/partial") {
 		p.AddFact("partial")
 	}
-	texts := w.decode(r.head.body, encodings(r.head))
-	if !isIdentity(texts[0].how) && looksLikeMail(r.head.body) {
-		texts = append([]decoded{{data: r.head.body, how: "7bit"}}, texts...)
+	texts := w.decode(r.head.Body, entity.Encodings(r.head))
+	if !entity.IsIdentity(texts[0].how) && entity.LooksLikeMail(r.head.Body) {
+		texts = append([]decoded{{data: r.head.Body, how: "7bit"}}, texts...)
 	}
 	p.How, p.Size = texts[0].how, int64(len(texts[0].data))
 	var first, seen contents
 	for i, t := range texts {
-		if i > 0 && !isIdentity(t.how) && !looksLikeMail(t.data) {
+		if i > 0 && !entity.IsIdentity(t.how) && !entity.LooksLikeMail(t.data) {
 			continue
 		}
 		q := w.detached(p)
@@ -323,15 +324,15 @@ func (w *walker) message(p *mail.Part, r reading) {
 
 // multipart walks the parts between the delimiters of r.boundary.
 func (w *walker) multipart(p *mail.Part, r reading) {
-	body := r.head.body
+	body := r.head.Body
 	w.bounds = append(w.bounds, r.boundary)
 	mark := len(w.bounds)
-	ds, bare := delimiters(body, r.boundary)
-	r.head.weird = r.head.weird || bare
-	if len(ds) == maxDelimiters {
+	ds, bare := entity.Delimiters(body, r.boundary)
+	r.head.Weird = r.head.Weird || bare
+	if len(ds) == entity.MaxDelimiters {
 		w.budget.Note("number of delimiters")
 	}
-	if e := encodings(r.head); !isIdentity(e[0]) && (len(ds) == 0 || e[0] == "base64") {
+	if e := entity.Encodings(r.head); !entity.IsIdentity(e[0]) && (len(ds) == 0 || e[0] == "base64") {
 		w.encodedMultipart(p, r, e, len(ds) > 0)
 	}
 	if len(ds) == 0 {
@@ -341,22 +342,22 @@ func (w *walker) multipart(p *mail.Part, r reading) {
 	if r.digest {
 		def = rfc822
 	}
-	strict := segments(body, ds, true)
-	for _, s := range strict.parts {
+	strict := entity.Segments(body, ds, true)
+	for _, s := range strict.Parts {
 		if w.budget.Check() != nil {
 			return
 		}
 		c := w.child(p)
-		w.entity(c, body[s.start:s.end], def)
-		if s.end == len(body) {
-			w.overrun(c, body[s.start:], r.boundary)
+		w.entity(c, body[s.Start:s.End], def)
+		if s.End == len(body) {
+			w.overrun(c, body[s.Start:], r.boundary)
 		}
 	}
-	if strict.first == len(body) {
-		strict.first = ds[0].start // all are odd
+	if strict.First == len(body) {
+		strict.First = ds[0].Start // all are odd
 	}
-	w.loose(p, body[:strict.first])
-	w.loose(p, body[strict.last:])
+	w.loose(p, body[:strict.First])
+	w.loose(p, body[strict.Last:])
 	w.oddDelimiters(p, body, ds, strict, def, w.bounds[mark:])
 }
 
@@ -366,15 +367,15 @@ func (w *walker) multipart(p *mail.Part, r reading) {
 // close delimiters are forgotten in all innocence.
 func (w *walker) overrun(p *mail.Part, part []byte, boundary string) {
 	rest := part[len(part):cap(part)]
-	if isIdentity(p.How) || onlyDelimiters(rest) {
+	if entity.IsIdentity(p.How) || entity.OnlyDelimiters(rest) {
 		return
 	}
 	h := w.heads(part)[0]
-	if ds, _ := delimiters(rest, boundary); len(ds) > 0 {
-		rest = rest[:ds[0].start]
+	if ds, _ := entity.Delimiters(rest, boundary); len(ds) > 0 {
+		rest = rest[:ds[0].Start]
 	}
-	for _, d := range w.decode(h.body[:len(h.body)+len(rest)], encodings(&h)) {
-		if isIdentity(d.how) || bytes.HasPrefix(p.Data, d.data) {
+	for _, d := range w.decode(h.Body[:len(h.Body)+len(rest)], entity.Encodings(&h)) {
+		if entity.IsIdentity(d.how) || bytes.HasPrefix(p.Data, d.data) {
 			continue
 		}
 		q := w.child(p)
@@ -387,30 +388,30 @@ func (w *walker) overrun(p *mail.Part, part []byte, boundary string) {
 // oddDelimiters walks the parts that appear when lines that almost are
 // delimiters count, and those after the close delimiter. Lines that are
 // delimiters of an inner multipart do not.
-func (w *walker) oddDelimiters(p *mail.Part, body []byte, ds []delimiter, strict segmentation, def string, inner []string) {
-	if !slices.ContainsFunc(ds, func(d delimiter) bool { return d.odd || d.start >= strict.last }) {
+func (w *walker) oddDelimiters(p *mail.Part, body []byte, ds []entity.Delimiter, strict entity.Segmentation, def string, inner []string) {
+	if !slices.ContainsFunc(ds, func(d entity.Delimiter) bool { return d.Odd || d.Start >= strict.Last }) {
 		return
 	}
 	known := map[string]bool{}
 	for _, b := range inner {
 		known[b], known[b+"--"] = true, true
 	}
-	ds = slices.DeleteFunc(ds, func(d delimiter) bool {
-		return d.odd && known[string(bytes.TrimRight(body[d.text:d.end], " \t\r\n"))]
+	ds = slices.DeleteFunc(ds, func(d entity.Delimiter) bool {
+		return d.Odd && known[string(bytes.TrimRight(body[d.Text:d.End], " \t\r\n"))]
 	})
-	have := map[span]bool{}
-	for _, s := range strict.parts {
+	have := map[entity.Span]bool{}
+	for _, s := range strict.Parts {
 		have[s] = true
 	}
-	for _, s := range segments(body, ds, false).parts {
-		if have[s] || blank(body[s.start:s.end]) {
+	for _, s := range entity.Segments(body, ds, false).Parts {
+		if have[s] || entity.Blank(body[s.Start:s.End]) {
 			continue
 		}
-		if w.budget.Take(int64(s.end-s.start)) != nil {
+		if w.budget.Take(int64(s.End-s.Start)) != nil {
 			return
 		}
 		c := w.child(p)
-		w.entity(c, body[s.start:s.end], def)
+		w.entity(c, body[s.Start:s.End], def)
 		c.Flags |= mail.PartAmbiguous
 		w.doubt(p, "readings differ: odd delimiter or parts after the close delimiter")
 	}
@@ -422,7 +423,7 @@ func (w *walker) foreign(p *mail.Part, body []byte) {
 	if len(w.ended) == 0 {
 		return
 	}
-	ds := endedDelimiters(body, w.ended)
+	ds := entity.EndedDelimiters(body, w.ended)
 	if len(ds) == 0 || w.budget.Take(int64(len(body))) != nil {
 		return
 	}
@@ -434,8 +435,8 @@ func (w *walker) foreign(p *mail.Part, body []byte) {
 	q := w.detached(p)
 	q.Size = int64(len(body))
 	q.Media = p.Media
-	for _, s := range segments(body, ds, false).parts {
-		w.entity(w.child(q), body[s.start:s.end], textPlain)
+	for _, s := range entity.Segments(body, ds, false).Parts {
+		w.entity(w.child(q), body[s.Start:s.End], textPlain)
 	}
 	w.merge(p, q, first, first.clone(), "delimiter of a multipart that has ended")
 }
@@ -443,15 +444,15 @@ func (w *walker) foreign(p *mail.Part, body []byte) {
 // encodedMultipart looks for parts in the decoded body of a multipart, which
 // must not be encoded (RFC 2045 section 6.4).
 func (w *walker) encodedMultipart(p *mail.Part, r reading, encs []string, plain bool) {
-	for _, d := range w.decode(r.head.body, encs) {
-		if isIdentity(d.how) || !hasDelimiter(d.data, r.boundary) {
+	for _, d := range w.decode(r.head.Body, encs) {
+		if entity.IsIdentity(d.how) || !entity.HasDelimiter(d.data, r.boundary) {
 			continue
 		}
 		if w.budget.Take(int64(len(d.data))) != nil {
 			return
 		}
 		inner := r
-		inner.head = &head{body: d.data}
+		inner.head = &entity.Head{Body: d.data}
 		q := p
 		if plain {
 			q = w.child(p)
@@ -465,11 +466,11 @@ func (w *walker) encodedMultipart(p *mail.Part, r reading, encs []string, plain 
 // loose looks into text before the first and after the last delimiter. It is
 // a part only if something is hidden there.
 func (w *walker) loose(p *mail.Part, text []byte) {
-	if len(text) == 0 || blank(text) {
+	if len(text) == 0 || entity.Blank(text) {
 		return
 	}
 	q := w.detached(p)
-	if h := bytes.TrimLeft(text, "\r\n"); beginsWithContent(h) {
+	if h := bytes.TrimLeft(text, "\r\n"); entity.BeginsWithContent(h) {
 		// a part whose delimiter is missing
 		w.entity(q, h, textPlain)
 		if q.Data != nil || !q.Leaf() {

@@ -8,40 +8,41 @@ import (
 
 	"postern/filter/mail"
 	"postern/filter/unpack/codec"
+	"postern/filter/unpack/entity"
 )
 
 // This file collects what the header of a part says about it, and compares
 // what readings extract.
 
 // describe sets names and media types of p.
-func (w *walker) describe(p *mail.Part, h *head, def string) {
+func (w *walker) describe(p *mail.Part, h *entity.Head, def string) {
 	var readings, spelled []string
 	certain := false
-	for i := range h.fields {
-		f := &h.fields[i]
-		if f.name != "content-type" {
+	for i := range h.Fields {
+		f := &h.Fields[i]
+		if f.Name != "content-type" {
 			continue
 		}
-		word, clean, params := parseValue(f.value)
-		certain = certain || clean && !f.odd
+		word, clean, params := entity.ParseValue(f.Value)
+		certain = certain || clean && !f.Odd
 		addMedia(p, word)
 		if word == "message/external-body" { // the content is elsewhere, its header is here
 			p.AddFact("external-body")
-			inner := w.heads(h.body)[0]
-			readings, spelled = dispositionNames(&inner, true)
+			inner := w.heads(h.Body)[0]
+			readings, spelled = entity.DispositionNames(&inner, true)
 		}
-		for _, name := range nameParams {
-			r, s := lookup(params, name)
+		for _, name := range entity.NameParams {
+			r, s := entity.Lookup(params, name)
 			readings, spelled = append(readings, r...), append(spelled, s...)
 		}
 	}
 	if !certain {
 		addMedia(p, def)
 	}
-	r, s := dispositionNames(h, false)
+	r, s := entity.DispositionNames(h, false)
 	w.setNames(p, append(r, readings...), append(s, spelled...))
 	if len(p.Names) == 0 {
-		for _, name := range looseNames(h) {
+		for _, name := range entity.LooseNames(h) {
 			p.AddName(name)
 		}
 	}
@@ -64,10 +65,10 @@ func (w *walker) setNames(p *mail.Part, readings, spelled []string) {
 		}
 		name = nameTail(name)
 		if !utf8.ValidString(name) {
-			p.AddName(toUTF8("windows-1252", []byte(name))) // as clients show it
+			p.AddName(entity.ToUTF8("windows-1252", []byte(name))) // as clients show it
 		}
 		p.AddName(name)
-		switch e := nameEnd(name); {
+		switch e := entity.NameEnd(name); {
 		case e == "" || e == ext:
 		case ext == "":
 			ext = e
@@ -95,12 +96,12 @@ var hashSeed = maphash.MakeSeed()
 func contentsOf(p *mail.Part) contents {
 	out := contents{}
 	for q := range p.All() {
-		if q.Data == nil || blank(q.Data) {
+		if q.Data == nil || entity.Blank(q.Data) {
 			continue
 		}
 		var h maphash.Hash
 		h.SetSeed(hashSeed)
-		text := isIdentity(q.How)
+		text := entity.IsIdentity(q.How)
 		if text {
 			writeText(&h, q.Data)
 		} else {

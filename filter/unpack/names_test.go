@@ -9,6 +9,7 @@ import (
 
 	"postern/filter/mail"
 	"postern/filter/unpack/budget"
+	"postern/filter/unpack/entity"
 )
 
 // nameTrick is a way to write the name evil.exe, as header of a part.
@@ -179,7 +180,7 @@ func TestLooksLikeMail(t *testing.T) {
 		"Subject: a\n":                                                            false,
 		"key: a\nother: b\nfrom: c\n" + strings.Repeat("x: y\n", 100) + "to: d\n": false,
 	} {
-		if got := looksLikeMail([]byte(text)); got != want {
+		if got := entity.LooksLikeMail([]byte(text)); got != want {
 			t.Errorf("%q: %v", text, got)
 		}
 		if types, _ := fileTypes([]byte(text), nil); slices.Contains(types, "mail") != want {

@@ -5,12 +5,13 @@ import (
 	"slices"
 
 	"postern/filter/unpack/codec"
+	"postern/filter/unpack/entity"
 )
 
 // quoted is a part that stands in a text with its header.
 type quoted struct {
 	hidden
-	head *head // nil for a file that has a name of its own
+	head *entity.Head // nil for a file that has a name of its own
 }
 
 // findParts returns the encoded parts that stand in text with a header of their
@@ -19,8 +20,8 @@ type quoted struct {
 func (w *walker) findParts(text []byte) []quoted {
 	var out []quoted
 	for at := 0; at < len(text) && len(out) < maxHidden; {
-		end := fieldsEnd(text, at)
-		if !beginsWithContent(text[at:]) || end == at {
+		end := entity.FieldsEnd(text, at)
+		if !entity.BeginsWithContent(text[at:]) || end == at {
 			at = codec.LineEnd(text, at)
 			continue
 		}
@@ -30,13 +31,13 @@ func (w *walker) findParts(text []byte) []quoted {
 			at = codec.LineEnd(text, at)
 		}
 		body, before := text[end:at:at], len(out)
-		if bytes.Count(body, []byte(" "))*16 > len(body) && !slices.Contains(encodings(h), "quoted-printable") {
+		if bytes.Count(body, []byte(" "))*16 > len(body) && !slices.Contains(entity.Encodings(h), "quoted-printable") {
 			at = end // prose
 			continue
 		}
-		for _, d := range w.decode(body, encodings(h)) {
+		for _, d := range w.decode(body, entity.Encodings(h)) {
 			f := quoted{hidden{data: d.data, how: d.how}, h}
-			if isIdentity(d.how) && isText(body) {
+			if entity.IsIdentity(d.how) && isText(body) {
 				whole, _ := wholeBase64(body)
 				f.data, f.how = whole.data, whole.how
 			}

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"strings"
 	"unicode/utf8"
+
+	"postern/filter/unpack/entity"
 )
 
 // textClass is what kinds of octets a sample holds.
@@ -246,7 +248,7 @@ func wrapped(s []byte) (word, media string) {
 			return "pgp.asc", "application/pgp-keys"
 		}
 	}
-	if looksLikeMail(s) {
+	if entity.LooksLikeMail(s) {
 		return "mail", "message/rfc822"
 	}
 	for rest, at := s, 0; ; {

@@ -1,13 +1,13 @@
-package unpack
+package entity
 
 import (
 	"slices"
 	"strings"
 )
 
-// boundaries returns the readings of the boundary parameter that are not
+// Boundaries returns the readings of the boundary parameter that are not
 // empty; other are those that only a sloppy reader would see.
-func boundaries(params []param) (sure, other []string) {
+func Boundaries(params []Param) (sure, other []string) {
 	sure, other, spelled := lookupSure(params, "boundary")
 	for _, b := range slices.Concat(sure, other, spelled) {
 		other = append(other, b, strings.TrimSpace(b), strings.TrimSpace(stripComments(b)))
@@ -17,15 +17,15 @@ func boundaries(params []param) (sure, other []string) {
 	return sure, slices.DeleteFunc(dedupe(other), func(b string) bool { return empty(b) || slices.Contains(sure, b) })
 }
 
-// nameParams are the parameters that readers take for the name of a file.
-var nameParams = []string{"filename", "name", "file", "file-name"}
+// NameParams are the parameters that readers take for the name of a file.
+var NameParams = []string{"filename", "name", "file", "file-name"}
 
-// dispositionNames returns the names of all Content-Disposition fields, of
+// DispositionNames returns the names of all Content-Disposition fields, of
 // fields that look like a misspelt one and, if types, of Content-Type.
-func dispositionNames(h *head, types bool) (readings, spelled []string) {
-	for i := range h.fields {
-		f := &h.fields[i]
-		switch f.name {
+func DispositionNames(h *Head, types bool) (readings, spelled []string) {
+	for i := range h.Fields {
+		f := &h.Fields[i]
+		switch f.Name {
 		case "content-type":
 			if !types {
 				continue
@@ -34,56 +34,56 @@ func dispositionNames(h *head, types bool) (readings, spelled []string) {
 			"content-md5", "content-language", "content-length", "content-base", "content-class":
 			continue
 		}
-		if strings.IndexByte(f.value, '=') < 0 {
+		if strings.IndexByte(f.Value, '=') < 0 {
 			continue
 		}
-		_, _, params := parseValue(f.value)
-		for _, name := range nameParams {
-			r, s := lookup(params, name)
+		_, _, params := ParseValue(f.Value)
+		for _, name := range NameParams {
+			r, s := Lookup(params, name)
 			readings, spelled = append(readings, r...), append(spelled, s...)
 		}
 	}
 	return readings, spelled
 }
 
-// looseNames returns what readers show as name of a part that has none:
+// LooseNames returns what readers show as name of a part that has none:
 // description, location, identifier and the like, if they look like a file name.
-func looseNames(h *head) []string {
+func LooseNames(h *Head) []string {
 	var out []string
-	for i := range h.fields {
-		f := &h.fields[i]
-		switch f.name {
+	for i := range h.Fields {
+		f := &h.Fields[i]
+		switch f.Name {
 		case "content-description", "content-location", "content-id", "content-name", "content-filename", "content-file-name":
 		default:
 			continue
 		}
-		name := strings.Trim(decodeWords(unfold(f.value, false)), `"'<> `)
+		name := strings.Trim(DecodeWords(unfold(f.Value, false)), `"'<> `)
 		if _, url, ok := strings.Cut(name, "://"); ok {
 			_, name, _ = strings.Cut(url, "/")
 			if i := strings.IndexAny(name, "?#"); i >= 0 {
 				name = name[:i]
 			}
 		}
-		if e := nameEnd(name); e != "" && len(e) <= 8 && !strings.Contains(name, "@") && !strings.HasPrefix(name, "www.") {
+		if e := NameEnd(name); e != "" && len(e) <= 8 && !strings.Contains(name, "@") && !strings.HasPrefix(name, "www.") {
 			out = append(out, name)
 		}
 	}
 	return out
 }
 
-// encodings returns the transfer encodings that readers may see, never none.
+// Encodings returns the transfer encodings that readers may see, never none.
 // What is not written as in RFC 2045 section 6 is also read as no encoding.
-func encodings(h *head) []string {
+func Encodings(h *Head) []string {
 	var out []string
 	clean := true
-	for i := range h.fields {
-		f := &h.fields[i]
-		if f.name != "content-transfer-encoding" {
+	for i := range h.Fields {
+		f := &h.Fields[i]
+		if f.Name != "content-transfer-encoding" {
 			continue
 		}
-		e, ok := encodingOf(f.value)
+		e, ok := encodingOf(f.Value)
 		out = append(out, e...)
-		clean = clean && ok && !f.odd
+		clean = clean && ok && !f.Odd
 	}
 	if !clean || len(out) == 0 {
 		out = append(out, "7bit")
@@ -103,7 +103,7 @@ func encodingOf(value string) (encs []string, clean bool) {
 	case "7bit", "8bit", "binary", "":
 		return []string{"7bit"}, true
 	}
-	v = decodeWords(v)
+	v = DecodeWords(v)
 	for _, e := range []struct{ sign, name string }{
 		{"64", "base64"}, {"q", "quoted-printable"}, {"print", "quoted-printable"}, {"uu", "uuencode"},
 	} {
@@ -116,11 +116,11 @@ func encodingOf(value string) (encs []string, clean bool) {
 	return encs, len(encs) == 0
 }
 
-func isIdentity(how string) bool { return how == "7bit" || how == "" }
+func IsIdentity(how string) bool { return how == "7bit" || how == "" }
 
-// nameEnd returns what follows the last dot, in lower case, as a system that
+// NameEnd returns what follows the last dot, in lower case, as a system that
 // drops trailing dots and blanks sees it. Empty: no extension.
-func nameEnd(name string) string {
+func NameEnd(name string) string {
 	name = strings.TrimRight(name, ". \t")
 	i := strings.LastIndexByte(name, '.')
 	if i < 0 || strings.ContainsAny(name[i:], `/\`) {

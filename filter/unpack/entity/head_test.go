@@ -1,4 +1,4 @@
-package unpack
+package entity
 
 import (
 	"bytes"
@@ -10,12 +10,12 @@ func FuzzHead(f *testing.F) {
 	f.Add([]byte("From: a@example.com\r\nMIME-Version: 1.0\r\n \r\njunk\r\nContent-\r\n Type: x\r\n\r\nbody"))
 	f.Add([]byte("\xef\xbb\xbfContent-Type : a\r\r\nb: \rc\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, h := range scanHead(data, headLimits{Header: 64 << 10, Fields: 500}) {
-			if !bytes.HasSuffix(data, h.body) {
-				t.Errorf("body %q is not the end of %q", h.body, data)
+		for _, h := range ScanHead(data, Limits{Header: 64 << 10, Fields: 500}) {
+			if !bytes.HasSuffix(data, h.Body) {
+				t.Errorf("body %q is not the end of %q", h.Body, data)
 			}
-			for _, fl := range h.fields {
-				if !strings.HasPrefix(fl.name, "content-") || fl.at >= len(data) {
+			for _, fl := range h.Fields {
+				if !strings.HasPrefix(fl.Name, "content-") || fl.at >= len(data) {
 					t.Errorf("field %+v", fl)
 				}
 			}

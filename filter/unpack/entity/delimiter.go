@@ -1,4 +1,4 @@
-package unpack
+package entity
 
 import (
 	"bytes"
@@ -8,53 +8,53 @@ import (
 
 // This file finds the delimiter lines of multiparts (RFC 2046 section 5.1.1).
 
-// delimiter is a line that begins with "--" and a boundary.
-type delimiter struct {
-	start, end int  // the line, with its end
-	text       int  // offset after the "--"
+// Delimiter is a line that begins with "--" and a boundary.
+type Delimiter struct {
+	Start, End int  // the line, with its end
+	Text       int  // offset after the "--"
 	close      bool // "--" follows the boundary
-	// odd says that not every reader takes the line for a delimiter: blanks
+	// Odd says that not every reader takes the line for a delimiter: blanks
 	// before it or other text after it.
-	odd bool
+	Odd bool
 }
 
-// maxDelimiters bounds the delimiters of one multipart: more than any message
+// MaxDelimiters bounds the delimiters of one multipart: more than any message
 // may have parts.
-const maxDelimiters = 20_000
+const MaxDelimiters = 20_000
 
-// delimiters returns all lines of body that are delimiters to any reader.
+// Delimiters returns all lines of body that are delimiters to any reader.
 // bareCR says that there would be others if CR were an end of line.
-func delimiters(body []byte, boundary string) (out []delimiter, bareCR bool) {
+func Delimiters(body []byte, boundary string) (out []Delimiter, bareCR bool) {
 	needle := append([]byte("--"), boundary...)
 	for from := 0; ; {
 		i := bytes.Index(body[from:], needle)
-		if i < 0 || len(out) == maxDelimiters {
+		if i < 0 || len(out) == MaxDelimiters {
 			return out, bareCR
 		}
 		at := from + i
-		d := delimiter{start: from + bytes.LastIndexByte(body[from:at], '\n') + 1, end: len(body), text: at + 2}
+		d := Delimiter{Start: from + bytes.LastIndexByte(body[from:at], '\n') + 1, End: len(body), Text: at + 2}
 		if j := bytes.IndexByte(body[at:], '\n'); j >= 0 {
-			d.end = at + j + 1
+			d.End = at + j + 1
 		}
-		from = d.end
-		line := codec.TrimEOL(body[d.start:d.end])
+		from = d.End
+		line := codec.TrimEOL(body[d.Start:d.End])
 		bareCR = bareCR || bytes.IndexByte(line, '\r') >= 0
-		if !control(body[d.start:at]) {
+		if !control(body[d.Start:at]) {
 			continue
 		}
-		d.odd = at > d.start
-		tail := bytes.TrimRight(line[min(len(line), at+len(needle)-d.start):], " \t")
+		d.Odd = at > d.Start
+		tail := bytes.TrimRight(line[min(len(line), at+len(needle)-d.Start):], " \t")
 		if bytes.HasPrefix(tail, []byte("--")) {
 			d.close = true
 			tail = tail[2:]
 		}
-		d.odd = d.odd || len(tail) > 0
+		d.Odd = d.Odd || len(tail) > 0
 		out = append(out, d)
 	}
 }
 
-func hasDelimiter(body []byte, boundary string) bool {
-	ds, _ := delimiters(body, boundary)
+func HasDelimiter(body []byte, boundary string) bool {
+	ds, _ := Delimiters(body, boundary)
 	return len(ds) > 0
 }
 
@@ -72,24 +72,24 @@ func control(b []byte) bool {
 // more than the 70 octets of RFC 2046.
 const maxEnded = 256
 
-// endedDelimiters returns the lines of body that begin with "--" and one of the
+// EndedDelimiters returns the lines of body that begin with "--" and one of the
 // boundaries. Some readers do not ask what follows it.
-func endedDelimiters(body []byte, boundaries map[string]bool) (out []delimiter) {
-	for from := 0; len(out) < maxDelimiters; {
+func EndedDelimiters(body []byte, boundaries map[string]bool) (out []Delimiter) {
+	for from := 0; len(out) < MaxDelimiters; {
 		i := bytes.Index(body[from:], []byte("--"))
 		if i < 0 {
 			break
 		}
 		at := from + i
-		d := delimiter{start: from + bytes.LastIndexByte(body[from:at], '\n') + 1, end: len(body), text: at + 2}
+		d := Delimiter{Start: from + bytes.LastIndexByte(body[from:at], '\n') + 1, End: len(body), Text: at + 2}
 		if j := bytes.IndexByte(body[at:], '\n'); j >= 0 {
-			d.end = at + j + 1
+			d.End = at + j + 1
 		}
-		from = d.end
-		if !control(body[d.start:at]) {
+		from = d.End
+		if !control(body[d.Start:at]) {
 			continue
 		}
-		text := codec.TrimEOL(body[d.text:d.end])
+		text := codec.TrimEOL(body[d.Text:d.End])
 		for n := min(len(text), maxEnded); n > 0; n-- {
 			if boundaries[string(text[:n])] {
 				d.close = bytes.HasPrefix(text[n:], []byte("--"))
@@ -101,55 +101,55 @@ func endedDelimiters(body []byte, boundaries map[string]bool) (out []delimiter) 
 	return out
 }
 
-// onlyDelimiters reports whether text holds nothing but lines that begin with
+// OnlyDelimiters reports whether text holds nothing but lines that begin with
 // "--" and empty ones.
-func onlyDelimiters(text []byte) bool {
+func OnlyDelimiters(text []byte) bool {
 	for l := (codec.Lines{Rest: text}); ; {
 		line, ok := l.Next()
 		if !ok {
 			return true
 		}
-		if !blank(line) && !bytes.HasPrefix(line, []byte("--")) {
+		if !Blank(line) && !bytes.HasPrefix(line, []byte("--")) {
 			return false
 		}
 	}
 }
 
-type span struct{ start, end int }
+type Span struct{ Start, End int }
 
-// segmentation is a body cut at its delimiters.
-type segmentation struct {
-	parts []span
-	first int // end of the preamble
-	last  int // start of the epilogue, len(body) if there is none
+// Segmentation is a body cut at its delimiters.
+type Segmentation struct {
+	Parts []Span
+	First int // end of the preamble
+	Last  int // start of the epilogue, len(body) if there is none
 }
 
-// segments cuts body. A strict reader ignores odd delimiters and all after the
+// Segments cuts body. A strict reader ignores odd delimiters and all after the
 // close delimiter.
-func segments(body []byte, ds []delimiter, strict bool) segmentation {
-	s := segmentation{first: len(body), last: len(body)}
+func Segments(body []byte, ds []Delimiter, strict bool) Segmentation {
+	s := Segmentation{First: len(body), Last: len(body)}
 	open := -1
 	for _, d := range ds {
-		if strict && d.odd {
+		if strict && d.Odd {
 			continue
 		}
 		if open >= 0 {
-			s.parts = append(s.parts, span{open, contentEnd(body, open, d.start)})
-		} else if len(s.parts) == 0 && s.first == len(body) {
-			s.first = d.start
+			s.Parts = append(s.Parts, Span{open, contentEnd(body, open, d.Start)})
+		} else if len(s.Parts) == 0 && s.First == len(body) {
+			s.First = d.Start
 		}
-		open = d.end
+		open = d.End
 		if d.close {
 			open = -1
-			s.last = d.end
+			s.Last = d.End
 			if strict {
 				return s
 			}
 		}
 	}
 	if open >= 0 {
-		s.parts = append(s.parts, span{open, len(body)})
-		s.last = len(body)
+		s.Parts = append(s.Parts, Span{open, len(body)})
+		s.Last = len(body)
 	}
 	return s
 }
@@ -168,9 +168,9 @@ func contentEnd(body []byte, start, end int) int {
 // maxGuesses bounds the boundaries that are guessed for one multipart.
 const maxGuesses = 3
 
-// guessBoundaries returns what looks like the boundaries of a body: lines that
+// GuessBoundaries returns what looks like the boundaries of a body: lines that
 // begin with "--" and are followed by a Content-* field.
-func guessBoundaries(body []byte) []string {
+func GuessBoundaries(body []byte) []string {
 	var out []string
 	for pos := 0; pos < len(body) && len(out) < maxGuesses; {
 		end := len(body)
@@ -180,7 +180,7 @@ func guessBoundaries(body []byte) []string {
 		line := bytes.Trim(body[pos:end], " \t\r\n\x00")
 		next := body[end:]
 		if len(line) >= 2 && len(line) < 4096 && line[0] == '-' && line[1] == '-' &&
-			beginsWithContent(next) {
+			BeginsWithContent(next) {
 			out = dedupe(append(out, string(line[2:])))
 		}
 		pos = end

@@ -1,4 +1,4 @@
-package unpack
+package entity
 
 import (
 	"slices"
@@ -14,7 +14,7 @@ import (
 // needs only the one that the reader of the mail takes.
 
 // param is one "name=value" as it stood there.
-type param struct {
+type Param struct {
 	name    string   // lower case; without the RFC 2231 section and "*"
 	section int      // RFC 2231 section number, -1 without
 	ext     bool     // RFC 2231 extended value: name ended in "*"
@@ -34,15 +34,15 @@ const (
 // is not for RFC 5322.
 const wsp = " \t\n"
 
-// parseValue splits a field value into its first word, such as the media type,
+// ParseValue splits a field value into its first word, such as the media type,
 // and its parameters. clean says that the word has the syntax of RFC 2045.
-func parseValue(s string) (word string, clean bool, params []param) {
+func ParseValue(s string) (word string, clean bool, params []Param) {
 	p := paramScan{s: s}
 	start := strings.TrimLeft(s, wsp)
 	if strings.HasPrefix(start, "=?") {
 		// the whole field or its first word as an encoded-word
-		if decoded := decodeWords(s); decoded != s {
-			word, _, params = parseValue(strings.ReplaceAll(decoded, "=?", "= ?"))
+		if decoded := DecodeWords(s); decoded != s {
+			word, _, params = ParseValue(strings.ReplaceAll(decoded, "=?", "= ?"))
 			return word, false, params
 		}
 	}
@@ -78,7 +78,7 @@ func isToken(s string) bool {
 type paramScan struct {
 	s   string
 	i   int
-	out []param
+	out []Param
 
 	// an opening quote or comment without its end was met: further ones are
 	// not searched for, so that the time stays linear
@@ -144,7 +144,7 @@ func (p *paramScan) param() {
 }
 
 // newParam takes name apart: "filename*1*" is filename, section 1, extended.
-func newParam(name string) param {
+func newParam(name string) Param {
 	name = strings.TrimSpace(stripComments(name))
 	if i := strings.IndexByte(name, '*'); i >= 0 {
 		name = strings.TrimRight(name[:i], wsp) + strings.Join(strings.Fields(name[i:]), "")
@@ -158,7 +158,7 @@ func newParam(name string) param {
 		}
 		return r
 	}, name))
-	out := param{section: -1, sure: 1}
+	out := Param{section: -1, sure: 1}
 	if strings.HasSuffix(name, "*") {
 		out.ext = true
 		name = strings.TrimRight(name, "*")
@@ -175,7 +175,7 @@ func newParam(name string) param {
 
 // quoted reads a quoted string at p.i and what stands between it and the next
 // semicolon.
-func (p *paramScan) quoted(out *param) {
+func (p *paramScan) quoted(out *Param) {
 	end := closingQuote(p.s, p.i)
 	if end < 0 { // never closed
 		rest := p.s[p.i+1:]
@@ -214,7 +214,7 @@ func (p *paramScan) quoted(out *param) {
 }
 
 // token reads an unquoted value, which may hold what it should not.
-func (p *paramScan) token(out *param) {
+func (p *paramScan) token(out *Param) {
 	start := p.i
 	end := len(p.s)
 	if i := strings.IndexByte(p.s[start:], ';'); i >= 0 {
@@ -248,7 +248,7 @@ func (p *paramScan) token(out *param) {
 }
 
 // vary adds the readings that come from folds and NULs inside a value.
-func (p *param) vary() {
+func (p *Param) vary() {
 	for _, v := range slices.Clone(p.values) {
 		if strings.IndexByte(v, '\n') >= 0 {
 			p.values = append(p.values, unfold(v, true))
@@ -364,18 +364,18 @@ func dedupe(list []string) []string {
 	return out
 }
 
-// lookup returns all readings of the parameter name, the most probable first,
+// Lookup returns all readings of the parameter name, the most probable first,
 // and further spellings of them. Equal ones appear once.
-func lookup(params []param, name string) (readings, spelled []string) {
+func Lookup(params []Param, name string) (readings, spelled []string) {
 	sure, other, spelled := lookupSure(params, name)
 	return dedupe(append(sure, other...)), spelled
 }
 
 // lookupSure tells the readings that some reader surely takes from those that
 // only a sloppy one might.
-func lookupSure(params []param, name string) (sure, other, spelled []string) {
-	var pieces []param
-	params = slices.DeleteFunc(slices.Clone(params), func(p param) bool { return p.name != name || len(p.values) == 0 })
+func lookupSure(params []Param, name string) (sure, other, spelled []string) {
+	var pieces []Param
+	params = slices.DeleteFunc(slices.Clone(params), func(p Param) bool { return p.name != name || len(p.values) == 0 })
 	for i, p := range params {
 		if p.section < 0 && i >= maxReadings/2 && i < len(params)-maxReadings/2 {
 			continue
@@ -385,11 +385,11 @@ func lookupSure(params []param, name string) (sure, other, spelled []string) {
 		case p.section >= 0:
 			pieces = append(pieces, p)
 		case p.ext:
-			sure = append(sure, decodeWords(decodeExtended(p.values[0])))
+			sure = append(sure, DecodeWords(decodeExtended(p.values[0])))
 			spelled = append(spelled, p.values...)
 		default:
 			for i, v := range p.values {
-				d := decodeWords(v)
+				d := DecodeWords(v)
 				if d != v {
 					spelled = append(spelled, v)
 				}
@@ -411,10 +411,10 @@ func lookupSure(params []param, name string) (sure, other, spelled []string) {
 // joinPieces puts RFC 2231 sections together by number, with and without what
 // follows a gap, with the first and with the last of two that have the same
 // number; other is the order of appearance.
-func joinPieces(pieces []param) (sure []string, other string) {
+func joinPieces(pieces []Param) (sure []string, other string) {
 	byNumber := slices.Clone(pieces)
 	sort.SliceStable(byNumber, func(i, j int) bool { return byNumber[i].section < byNumber[j].section })
-	var first, last, whole []param
+	var first, last, whole []Param
 	for i, p := range byNumber {
 		if i == 0 || byNumber[i-1].section != p.section {
 			first = append(first, p)
@@ -429,7 +429,7 @@ func joinPieces(pieces []param) (sure []string, other string) {
 		}
 		whole = append(whole, p)
 	}
-	for _, list := range [][]param{whole, first, last} {
+	for _, list := range [][]Param{whole, first, last} {
 		if len(list) > 0 {
 			sure = append(sure, join(list, false))
 		}
@@ -442,7 +442,7 @@ func joinPieces(pieces []param) (sure []string, other string) {
 
 // join concatenates the pieces. The charset stands in the first. Extended
 // pieces are percent-decoded; some readers, when the first is one, decode all.
-func join(pieces []param, all bool) string {
+func join(pieces []Param, all bool) string {
 	var raw []byte
 	charset := ""
 	for i, p := range pieces {
@@ -460,5 +460,5 @@ func join(pieces []param, all bool) string {
 			raw = append(raw, v...)
 		}
 	}
-	return decodeWords(toUTF8(charset, raw))
+	return DecodeWords(ToUTF8(charset, raw))
 }

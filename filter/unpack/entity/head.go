@@ -1,4 +1,4 @@
-package unpack
+package entity
 
 import (
 	"bytes"
@@ -11,44 +11,44 @@ import (
 // lines still are fields: head keeps what each of them needs.
 
 // field is one field whose name begins with "Content-".
-type field struct {
+type Field struct {
 	at    int    // offset of the field in the part
-	name  string // lower case, without blanks: "content-type"
-	value string // folds are kept as "\n" with the blanks after it
-	odd   bool   // some readers do not take this line for that field
+	Name  string // lower case, without blanks: "content-type"
+	Value string // folds are kept as "\n" with the blanks after it
+	Odd   bool   // some readers do not take this line for that field
 }
 
-// head is one reading of the header of a part.
-type head struct {
-	fields []field
-	body   []byte
-	// weird says that the header holds bare CR, which some readers take for
+// Head is one reading of the header of a part.
+type Head struct {
+	Fields []Field
+	Body   []byte
+	// Weird says that the header holds bare CR, which some readers take for
 	// an end of line.
-	weird bool
-	over  bool // longer than the limits: the rest was not parsed
+	Weird bool
+	Over  bool // longer than the limits: the rest was not parsed
 }
 
-// headLimits bound what is parsed of one header block.
-type headLimits struct {
+// Limits bound what is parsed of one header block.
+type Limits struct {
 	Header int // octets
 	Fields int
 }
 
-// scanHead parses the header at the start of data. The first head is the
+// ScanHead parses the header at the start of data. The first head is the
 // reading that skips damaged lines. The others, few and seldom there, end the
 // header at a line that is no field or at one of blanks only.
-func scanHead(data []byte, l headLimits) []head {
+func ScanHead(data []byte, l Limits) []Head {
 	s := headScan{data: data, limits: l, junk: -1, blank: -1, lateJunk: -1}
 	s.run()
-	heads := []head{s.head}
+	heads := []Head{s.Head}
 	if s.named == 0 && s.junk < 0 {
 		return append(heads, afterEmptyLines(data, l)...)
 	}
 	if s.junk >= 0 && s.named == 0 {
 		// no field before the first line that is none: all is body
 		heads[0] = s.cut(s.junk)
-		if len(s.fields) > 0 {
-			heads = append(heads, s.head)
+		if len(s.Fields) > 0 {
+			heads = append(heads, s.Head)
 		}
 		return heads
 	}
@@ -64,24 +64,24 @@ func scanHead(data []byte, l headLimits) []head {
 
 // afterEmptyLines returns the header of a part that begins with empty lines,
 // which some readers skip.
-func afterEmptyLines(data []byte, l headLimits) []head {
+func afterEmptyLines(data []byte, l Limits) []Head {
 	data = bytes.TrimPrefix(data, utf8BOM)
 	rest := bytes.TrimLeft(data, "\r\n")
-	if len(rest) == len(data) || !beginsWithContent(rest) && !looksLikeMail(rest) {
+	if len(rest) == len(data) || !BeginsWithContent(rest) && !LooksLikeMail(rest) {
 		return nil
 	}
-	return scanHead(rest, l)
+	return ScanHead(rest, l)
 }
 
-// beginsWithContent reports whether b begins with a Content-* field.
-func beginsWithContent(b []byte) bool {
+// BeginsWithContent reports whether b begins with a Content-* field.
+func BeginsWithContent(b []byte) bool {
 	return len(b) > 8 && bytes.EqualFold(b[:8], []byte("content-"))
 }
 
 type headScan struct {
-	head
+	Head
 	data   []byte
-	limits headLimits
+	limits Limits
 
 	named    int // valid fields, of any name
 	junk     int // offset of the first line that is no field
@@ -89,11 +89,11 @@ type headScan struct {
 	blank    int // offset of the first line of blanks only
 }
 
-func (s *headScan) cut(at int) head {
-	h := head{body: s.data[at:], weird: s.weird, over: s.over}
-	for _, f := range s.fields {
+func (s *headScan) cut(at int) Head {
+	h := Head{Body: s.data[at:], Weird: s.Weird, Over: s.Over}
+	for _, f := range s.Fields {
 		if f.at < at {
-			h.fields = append(h.fields, f)
+			h.Fields = append(h.Fields, f)
 		}
 	}
 	return h
@@ -110,13 +110,13 @@ func (s *headScan) run() {
 	}
 	for n := 0; pos < len(s.data); n++ {
 		if pos > s.limits.Header || n >= s.limits.Fields {
-			s.over = true
+			s.Over = true
 			break
 		}
 		end := codec.LineEnd(s.data, pos)
 		line := codec.TrimEOL(s.data[pos:end])
 		if end-pos-len(line) > 2 {
-			s.weird = true
+			s.Weird = true
 		}
 		if len(line) == 0 {
 			pos = end
@@ -128,13 +128,13 @@ func (s *headScan) run() {
 			continue
 		}
 		if bytes.IndexByte(line, '\r') >= 0 {
-			s.weird = true
+			s.Weird = true
 		}
 		end = s.fieldEnd(end)
 		s.field(pos, line, end, bom && n == 0)
 		pos = end
 	}
-	s.body = s.data[pos:]
+	s.Body = s.data[pos:]
 }
 
 // fieldEnd returns the end of a field whose first line ends at end. A line of
@@ -143,11 +143,11 @@ func (s *headScan) fieldEnd(end int) int {
 	for end < len(s.data) && end <= s.limits.Header && (s.data[end] == ' ' || s.data[end] == '\t') {
 		next := codec.LineEnd(s.data, end)
 		line := codec.TrimEOL(s.data[end:next])
-		if blank(line) {
+		if Blank(line) {
 			break
 		}
 		if next-end-len(line) > 2 || bytes.IndexByte(line, '\r') >= 0 {
-			s.weird = true
+			s.Weird = true
 		}
 		end = next
 	}
@@ -156,7 +156,7 @@ func (s *headScan) fieldEnd(end int) int {
 
 // stray takes a line that begins with a blank and continues no field.
 func (s *headScan) stray(at int, line []byte) {
-	if blank(line) {
+	if Blank(line) {
 		if s.blank < 0 {
 			s.blank = at
 		}
@@ -211,22 +211,22 @@ const maxField = 256 << 10
 
 func (s *headScan) add(at int, name, value []byte, odd bool) {
 	if len(value) > maxField {
-		s.over = true
+		s.Over = true
 		value = value[:maxField]
 	}
-	s.fields = append(s.fields, field{
+	s.Fields = append(s.Fields, Field{
 		at:    at,
-		name:  string(bytes.ToLower(name)),
-		value: string(bytes.Trim(bytes.ReplaceAll(value, []byte("\r"), nil), wsp)),
-		odd:   odd,
+		Name:  string(bytes.ToLower(name)),
+		Value: string(bytes.Trim(bytes.ReplaceAll(value, []byte("\r"), nil), wsp)),
+		Odd:   odd,
 	})
 }
 
-// all returns the fields of that name.
-func (h *head) all(name string) []field {
-	var out []field
-	for _, f := range h.fields {
-		if f.name == name {
+// All returns the fields of that name.
+func (h *Head) All(name string) []Field {
+	var out []Field
+	for _, f := range h.Fields {
+		if f.Name == name {
 			out = append(out, f)
 		}
 	}
@@ -256,8 +256,8 @@ func cleanName(b []byte) []byte {
 	return bytes.ToLower(out)
 }
 
-// blank reports whether b holds nothing but blanks and line ends.
-func blank(b []byte) bool {
+// Blank reports whether b holds nothing but blanks and line ends.
+func Blank(b []byte) bool {
 	for _, c := range b {
 		if c != ' ' && c != '\t' && c != '\r' && c != '\n' {
 			return false
@@ -274,9 +274,9 @@ var headerNames = [][]byte{
 	[]byte("content-transfer-encoding"), []byte("content-disposition"), []byte("dkim-signature"),
 }
 
-// looksLikeMail reports whether data begins with the header of a message: at
+// LooksLikeMail reports whether data begins with the header of a message: at
 // least two well-known fields among the first lines, and only fields.
-func looksLikeMail(data []byte) bool {
+func LooksLikeMail(data []byte) bool {
 	data = bytes.TrimPrefix(data, utf8BOM)
 	known := 0
 	for n := 0; n < 60 && len(data) > 0; n++ {
@@ -326,9 +326,9 @@ func couldBeName(b []byte) bool {
 	return validName(bytes.TrimRight(b, " \t")) || len(b) <= 60 && bytes.IndexByte(b, ' ') < 0
 }
 
-// fieldsEnd returns the end of the header fields that begin at pos, with the
+// FieldsEnd returns the end of the header fields that begin at pos, with the
 // empty line after them.
-func fieldsEnd(text []byte, pos int) int {
+func FieldsEnd(text []byte, pos int) int {
 	for start := pos; pos < len(text); {
 		end := codec.LineEnd(text, pos)
 		line := codec.TrimEOL(text[pos:end])

@@ -1,4 +1,4 @@
-package unpack
+package entity
 
 import (
 	"bytes"
@@ -17,11 +17,11 @@ import (
 // RFC 2047 encoded-words, which are not allowed in parameters and stand there
 // all the time, and RFC 2231 extended values.
 
-// decodeWords decodes the encoded-words in s as lenient readers do: also
+// DecodeWords decodes the encoded-words in s as lenient readers do: also
 // inside quoted strings, glued to other text, with blanks inside, without the
 // final "?=", and once more if words were encoded in words. It returns s itself
 // if there are none.
-func decodeWords(s string) string {
+func DecodeWords(s string) string {
 	if !strings.Contains(s, "=?") {
 		return s
 	}
@@ -97,7 +97,7 @@ func encodedWord(s string, closing *int) (text string, n int) {
 	default:
 		return "", 0
 	}
-	return toUTF8(charset, raw), n
+	return ToUTF8(charset, raw), n
 }
 
 // cutNear is strings.Cut at "?" within the first n+1 octets.
@@ -136,12 +136,12 @@ func decodeExtended(s string) string {
 			charset, text = a, b
 		}
 	}
-	return toUTF8(charset, codec.Percent(text))
+	return ToUTF8(charset, codec.Percent(text))
 }
 
-// toUTF8 converts raw from a charset. Text of an unknown charset stays as it
+// ToUTF8 converts raw from a charset. Text of an unknown charset stays as it
 // is: an extension must not be hidden by a charset that we do not know.
-func toUTF8(charset string, raw []byte) string {
+func ToUTF8(charset string, raw []byte) string {
 	charset = strings.ToLower(strings.Join(strings.Fields(charset), ""))
 	var enc encoding.Encoding
 	switch {

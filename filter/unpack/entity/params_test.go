@@ -1,4 +1,4 @@
-package unpack
+package entity
 
 import (
 	"slices"
@@ -11,12 +11,12 @@ func FuzzParameters(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		word, clean, params := parseValue(s)
+		word, clean, params := ParseValue(s)
 		if clean && !isToken(word) {
 			t.Errorf("word %q is called clean", word)
 		}
 		for _, p := range params {
-			readings, spelled := lookup(params, p.name)
+			readings, spelled := Lookup(params, p.name)
 			for _, v := range append(readings, spelled...) {
 				if len(v) > 6*len(s)+16 {
 					t.Errorf("value of %d octets from %d", len(v), len(s))
@@ -31,7 +31,7 @@ func FuzzWords(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if out := decodeWords(s); len(out) > 6*len(s)+16 {
+		if out := DecodeWords(s); len(out) > 6*len(s)+16 {
 			t.Errorf("%d octets from %d", len(out), len(s))
 		} else if !strings.Contains(s, "=?") && out != s {
 			t.Errorf("%q became %q", s, out)
@@ -64,8 +64,8 @@ func TestParameters(t *testing.T) {
 		{"", "", false, nil},
 		{";;;;=;=;", "", false, nil},
 	} {
-		word, clean, params := parseValue(tt.in)
-		readings, _ := lookup(params, "x")
+		word, clean, params := ParseValue(tt.in)
+		readings, _ := Lookup(params, "x")
 		if word != tt.word || clean != tt.clean || !slices.Equal(readings, tt.readings) {
 			t.Errorf("%q: %q %v %q, want %q %v %q", tt.in, word, clean, readings, tt.word, tt.clean, tt.readings)
 		}
@@ -89,7 +89,7 @@ func TestDecodeWords(t *testing.T) {
 		"=?nope?q?=61?=":                "a",
 		"=?=?=?":                        "=?=?=?",
 	} {
-		if got := decodeWords(in); got != want {
+		if got := DecodeWords(in); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}

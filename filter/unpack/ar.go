@@ -7,6 +7,7 @@ import (
 
 	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
+	"postern/filter/unpack/filetype"
 )
 
 // readAr gives the members of an ar file, which a Debian package is too. Long
@@ -50,7 +51,7 @@ func readAr(x *budget.Opener, data []byte) error {
 		case len(name) > 1:
 			name = strings.TrimSuffix(name, "/")
 		}
-		if err := x.GiveStored(budget.Member{Names: addName(nil, textName([]byte(name)))}, content); err != nil {
+		if err := x.GiveStored(budget.Member{Names: filetype.AddName(nil, filetype.TextName([]byte(name)))}, content); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"postern/filter/unpack/budget"
+	"postern/filter/unpack/filetype"
 )
 
 // eicar is the EICAR test string, in two halves so that scanners leave this
@@ -59,7 +60,7 @@ func testBudget(size int) *budget.Budget {
 // look expands data as what fileTypes says it is.
 func look(t testing.TB, data []byte, names ...string) seen {
 	t.Helper()
-	short, _ := fileTypes(data, names)
+	short, _ := filetype.Of(data, names)
 	return lookAs(t, data, testBudget(len(data)), short...)
 }
 
@@ -84,9 +85,9 @@ func lookAs(t testing.TB, data []byte, b *budget.Budget, short ...string) seen {
 // and the outcome of all containers together.
 func deep(t testing.TB, data []byte, names []string, b *budget.Budget, level int) seen {
 	t.Helper()
-	short, _ := fileTypes(data, names)
+	short, _ := filetype.Of(data, names)
 	s := seen{members: []budget.Member{{Names: names, Data: append([]byte{}, data...)}}}
-	if !isContainer(short) {
+	if !filetype.IsContainer(short) {
 		return s
 	}
 	if level == 0 {

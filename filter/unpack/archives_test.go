@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"postern/filter/unpack/budget"
+	"postern/filter/unpack/filetype"
 )
 
 // TestArchives reads the archives that libraries test themselves with: those
@@ -97,8 +98,8 @@ func judgeArchive(t *testing.T, path string, data []byte) seen {
 
 // leaves is deep without copies of what was found.
 func leaves(t *testing.T, data []byte, names []string, b *budget.Budget, level int) (s seen) {
-	short, _ := fileTypes(data, names)
-	if !isContainer(short) || level == 0 {
+	short, _ := filetype.Of(data, names)
+	if !filetype.IsContainer(short) || level == 0 {
 		s.OverLimits = level == 0
 		return s
 	}

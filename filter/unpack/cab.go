@@ -10,6 +10,7 @@ import (
 
 	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
+	"postern/filter/unpack/filetype"
 )
 
 // The layout is that of [MS-CAB]. A folder is one compressed stream that holds
@@ -115,7 +116,7 @@ func (c *cabReader) parseFiles(pos, files int) error {
 		}
 		b := c.data[pos:]
 		n := bytes.IndexByte(b[16:], 0)
-		if n < 0 || n > maxName {
+		if n < 0 || n > filetype.MaxName {
 			return codec.ErrDamaged
 		}
 		i := int(le.Uint16(b[8:]))
@@ -142,7 +143,7 @@ func (c *cabReader) folder(f cabFolder) error {
 	}
 	claimed := 0
 	for _, file := range f.files {
-		m := budget.Member{Names: addName(nil, textName(file.name)), Size: file.size}
+		m := budget.Member{Names: filetype.AddName(nil, filetype.TextName(file.name)), Size: file.size}
 		if fail != nil {
 			m.Note = fail.Error()
 		}

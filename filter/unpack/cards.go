@@ -6,6 +6,7 @@ import (
 
 	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
+	"postern/filter/unpack/filetype"
 )
 
 // readXML gives the files that documents in one XML file carry in base64: those
@@ -70,7 +71,7 @@ func readCard(x *budget.Opener, data []byte) error {
 		m := budget.Member{Note: "attachment"}
 		for _, p := range strings.Split(string(head[:min(len(head), 1024)]), ";") {
 			if key, name, _ := strings.Cut(p, "="); strings.HasSuffix(strings.ToUpper(key), "FILENAME") {
-				m.Names = addName(m.Names, textName([]byte(strings.Trim(strings.TrimSpace(name), `"`))))
+				m.Names = filetype.AddName(m.Names, filetype.TextName([]byte(strings.Trim(strings.TrimSpace(name), `"`))))
 			}
 		}
 		if content := codec.LooseBase64(value); len(content) > 0 {

@@ -20,6 +20,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 	"github.com/ulikunitz/xz/lzma"
+
+	"postern/filter/unpack/filetype"
 )
 
 // pack runs data through a writer that open makes.
@@ -82,7 +84,7 @@ func tarOf(headers ...tar.Header) []byte {
 
 // tarBlockOf is one ustar header as it stands, with a right sum.
 func tarBlockOf(name string, flag byte, size int) []byte {
-	b := make([]byte, tarBlock)
+	b := make([]byte, filetype.TarBlock)
 	copy(b, name)
 	copy(b[100:], "0000644\x00")
 	copy(b[124:], fmt.Sprintf("%011o\x00", size))
@@ -110,7 +112,7 @@ func paxOf(records ...string) []byte {
 		}
 		b = fmt.Appendf(b, "%d %s\n", n, r)
 	}
-	return concat(tarBlockOf("pax", 'x', len(b)), padded(b, tarBlock))
+	return concat(tarBlockOf("pax", 'x', len(b)), padded(b, filetype.TarBlock))
 }
 
 func arOf(name string, data []byte) []byte {
@@ -263,7 +265,7 @@ func sevenOf(name string, data []byte, aesContent, aesHeader bool) []byte {
 	if aesContent {
 		coder = aes
 	}
-	uname := append(utf16Text(name), 0, 0)
+	uname := wide(name)
 	header := slices.Concat([]byte{1, 4}, streams(0, len(data), coder), []byte{5, 1, 0x11, byte(len(uname) + 1), 0}, uname, []byte{0, 0})
 	body := bytes.Clone(data)
 	if aesHeader {
@@ -302,11 +304,11 @@ func isoOf(name, joliet string, data []byte) []byte {
 	volume(16, 1, "", root, []byte(name+";1"))
 	end := 17
 	if joliet != "" {
-		wide := utf16Text(joliet)
-		for i := 0; i < len(wide); i += 2 {
-			wide[i], wide[i+1] = wide[i+1], wide[i]
+		utf := wide(joliet)[:2*len(joliet)]
+		for i := 0; i < len(utf); i += 2 {
+			utf[i], utf[i+1] = utf[i+1], utf[i]
 		}
-		volume(17, 2, "%/E", jolietRoot, wide)
+		volume(17, 2, "%/E", jolietRoot, utf)
 		end = 18
 	}
 	img[end*isoSector] = 255
@@ -331,7 +333,7 @@ func oleOf(name string, data []byte) []byte {
 	data = padded(data, 4096)
 	sectors := len(data) / sector
 	head := make([]byte, sector)
-	copy(head, oleMagic)
+	copy(head, filetype.OLEMagic)
 	le := binary.LittleEndian
 	le.PutUint16(head[26:], 3)
 	le.PutUint16(head[30:], 9)
@@ -355,7 +357,7 @@ func oleOf(name string, data []byte) []byte {
 	dir := make([]byte, sector)
 	entry := func(i int, name string, kind byte, child, start uint32, size int) {
 		e := dir[128*i:]
-		n := copy(e, utf16Text(name))
+		n := copy(e, wide(name)) - 2
 		le.PutUint16(e[64:], uint16(n+2))
 		e[66] = kind
 		for _, at := range []int{68, 72} {

@@ -8,6 +8,7 @@ import (
 
 	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
+	"postern/filter/unpack/filetype"
 )
 
 // chmReader reads compiled HTML help: a directory of names, and two sections
@@ -124,7 +125,7 @@ func parseCHMEntry(b []byte) (e chmEntry, rest []byte, ok bool) {
 	if n < 0 || n > int64(len(b)) {
 		return e, nil, false
 	}
-	e.name = textName(b[:n])
+	e.name = filetype.TextName(b[:n])
 	b = b[n:]
 	section := number()
 	e.packed = section == 1

@@ -13,6 +13,7 @@ import (
 
 	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
+	"postern/filter/unpack/filetype"
 )
 
 // maxStreams is up to how many joined gzip files are also given one by one.
@@ -38,7 +39,7 @@ func readGzip(x *budget.Opener, data []byte) error {
 		}
 		r.Multistream(false)
 		if r.Name != "" {
-			names = addName(names, textName([]byte(r.Name)))
+			names = filetype.AddName(names, filetype.TextName([]byte(r.Name)))
 		}
 		all, fail = x.DecodeAfter(len(all), r)
 		ends = append(ends, len(all))

@@ -8,6 +8,7 @@ import (
 
 	"postern/filter/mail"
 	"postern/filter/unpack/budget"
+	"postern/filter/unpack/filetype"
 )
 
 // reader returns the reader of a type, nil if it is no container.
@@ -17,7 +18,7 @@ func reader(kind string) func(*budget.Opener, []byte) error {
 		return archives[kind]
 	case documents[kind] != nil:
 		return documents[kind]
-	case isContainer([]string{kind}):
+	case filetype.IsContainer([]string{kind}):
 		return unreadable
 	}
 	return nil
@@ -146,15 +147,15 @@ func within(whole, part []byte) bool {
 // readInside opens the archives of one kind, or all if it is empty, that begin
 // inside data.
 func readInside(x *budget.Opener, data []byte, kind string) error {
-	for _, e := range findEmbedded(data) {
-		if kind != "" && e.kind != kind {
+	for _, e := range filetype.FindEmbedded(data) {
+		if kind != "" && e.Kind != kind {
 			continue
 		}
 		part := data
-		if e.kind != "zip" {
-			part = data[e.at:]
+		if e.Kind != "zip" {
+			part = data[e.At:]
 		}
-		if err := reader(e.kind)(x, part); err != nil {
+		if err := reader(e.Kind)(x, part); err != nil {
 			return err
 		}
 	}

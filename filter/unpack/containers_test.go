@@ -15,6 +15,7 @@ import (
 
 	"postern/filter/mail"
 	"postern/filter/unpack/budget"
+	"postern/filter/unpack/filetype"
 )
 
 func TestContainers(t *testing.T) {
@@ -33,8 +34,8 @@ func TestContainers(t *testing.T) {
 		"zstd":           {zstdOf(evil), "zst", nil},
 		"compress":       {compressOf(evil), "Z", nil},
 		"tar":            {tarOf(tar.Header{Name: "evil.exe"}), "tar", []string{"evil.exe"}},
-		"tar, pax name":  {concat(paxOf("path=evil.exe"), tarBlockOf("ok.txt", '0', len(evil)), padded(evil, tarBlock), make([]byte, 1024)), "tar", []string{"evil.exe", "ok.txt"}},
-		"tar, GNU name":  {concat(tarBlockOf("././@LongLink", 'L', 9), padded([]byte("evil.exe\x00"), tarBlock), tarBlockOf("ok.txt", '0', len(evil)), padded(evil, tarBlock), make([]byte, 1024)), "tar", []string{"evil.exe", "ok.txt"}},
+		"tar, pax name":  {concat(paxOf("path=evil.exe"), tarBlockOf("ok.txt", '0', len(evil)), padded(evil, filetype.TarBlock), make([]byte, 1024)), "tar", []string{"evil.exe", "ok.txt"}},
+		"tar, GNU name":  {concat(tarBlockOf("././@LongLink", 'L', 9), padded([]byte("evil.exe\x00"), filetype.TarBlock), tarBlockOf("ok.txt", '0', len(evil)), padded(evil, filetype.TarBlock), make([]byte, 1024)), "tar", []string{"evil.exe", "ok.txt"}},
 		"newc":           {concat(newcOf("evil.exe", 0o100644, evil), newcOf("TRAILER!!!", 0, nil)), "cpio", []string{"evil.exe"}},
 		"odc":            {concat(odcOf("evil.exe", evil), odcOf("TRAILER!!!", nil)), "cpio", []string{"evil.exe"}},
 		"old cpio":       {concat(oldCpioOf(binary.LittleEndian, "evil.exe", evil), oldCpioOf(binary.LittleEndian, "TRAILER!!!", nil)), "cpio", []string{"evil.exe"}},
@@ -75,7 +76,7 @@ func TestContainers(t *testing.T) {
 	for name, c := range files {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			short, _ := fileTypes(c.data, nil)
+			short, _ := filetype.Of(c.data, nil)
 			if short[len(short)-1] != c.kind {
 				t.Errorf("types %q, want %q", short, c.kind)
 			}
@@ -133,7 +134,7 @@ func TestDoubt(t *testing.T) {
 		"tar behind the end":   {concat(tarFile, tarFile), func(o budget.Outcome) bool { return o.Disagreement != "" }},
 		"tar two pax names": {concat(paxOf("path=a", "path=b"), tarBlockOf("c", '0', 0), make([]byte, 1024)),
 			func(o budget.Outcome) bool { return o.Disagreement != "" }},
-		"tar two sizes": {concat(paxOf("size=400"), tarBlockOf("c", '0', 10), padded(evil, tarBlock), make([]byte, 1024)),
+		"tar two sizes": {concat(paxOf("size=400"), tarBlockOf("c", '0', 10), padded(evil, filetype.TarBlock), make([]byte, 1024)),
 			func(o budget.Outcome) bool { return o.Disagreement != "" }},
 		"tar sum":                     {concat(tarFile[:1024], bytes.Repeat([]byte("x"), 512), tarFile), func(o budget.Outcome) bool { return o.Damaged }},
 		"vhd":                         {append([]byte("conectix"), make([]byte, 512)...), func(o budget.Outcome) bool { return o.Damaged }},
@@ -221,7 +222,7 @@ func TestNested(t *testing.T) {
 }
 
 func tarOf2(name string, data []byte) []byte {
-	return concat(tarBlockOf(name, '0', len(data)), padded(data, tarBlock), make([]byte, 1024))
+	return concat(tarBlockOf(name, '0', len(data)), padded(data, filetype.TarBlock), make([]byte, 1024))
 }
 
 // TestBehindTheEnd puts an archive behind one of another kind.
@@ -278,7 +279,7 @@ func TestCallerStops(t *testing.T) {
 func TestReaders(t *testing.T) {
 	for _, table := range []map[string]func(*budget.Opener, []byte) error{archives, documents} {
 		for kind := range table {
-			if !isContainer([]string{kind}) {
+			if !filetype.IsContainer([]string{kind}) {
 				t.Errorf("%s has a reader and is no container", kind)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 
 	"postern/filter/mail"
 	"postern/filter/unpack/entity"
+	"postern/filter/unpack/filetype"
 )
 
 // This file looks into the decoded content of a part: its type, containers,
@@ -45,8 +46,8 @@ func (w *walker) content(p *mail.Part) {
 		return
 	}
 	w.guard(p, func() {
-		p.Types, p.Detected = fileTypes(p.Data, namesOf(p))
-		container, limit := isContainer(p.Types), w.budget.Limits().Nesting
+		p.Types, p.Detected = filetype.Of(p.Data, namesOf(p))
+		container, limit := filetype.IsContainer(p.Types), w.budget.Limits().Nesting
 		if !container && !mayHide(p) {
 			return
 		}
@@ -107,7 +108,7 @@ func (w *walker) embedded(p *mail.Part) {
 	if yEnc {
 		add(findYEnc(p.Data))
 	}
-	if heads && !isAttachedMail(p) && isText(p.Data[:min(len(p.Data), 32)]) { // CMS is not
+	if heads && !isAttachedMail(p) && filetype.IsText(p.Data[:min(len(p.Data), 32)]) { // CMS is not
 		found = append(found, w.findParts(p.Data)...)
 	}
 	if bytes.Contains(p.Data, []byte(hqxMark)) {

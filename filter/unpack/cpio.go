@@ -7,6 +7,7 @@ import (
 
 	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
+	"postern/filter/unpack/filetype"
 )
 
 // cpioEntry is a header of any cpio format.
@@ -28,7 +29,7 @@ func readCpio(x *budget.Opener, data []byte) error {
 		if string(e.name) == "TRAILER!!!" {
 			return x.GiveTail(data[min(e.next, len(data)):])
 		}
-		m := budget.Member{Names: addName(nil, textName(e.name)), Size: e.size}
+		m := budget.Member{Names: filetype.AddName(nil, filetype.TextName(e.name)), Size: e.size}
 		switch e.mode & 0o170000 {
 		case 0o040000:
 			m.Dir = true

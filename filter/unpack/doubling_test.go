@@ -13,6 +13,7 @@ import (
 
 	"postern/filter/mail"
 	"postern/filter/unpack/budget"
+	"postern/filter/unpack/filetype"
 )
 
 // TestDoubling: twice the input takes at most 2.5 times the work, for input
@@ -123,9 +124,9 @@ func doublings() map[string]func(n int) string {
 			for i := range pieces {
 				m = fmt.Appendf(m, "%d\n1\n", 2*i)
 			}
-			m = padded(m, tarBlock)
+			m = padded(m, filetype.TarBlock)
 			pax := paxOf("GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.name=a.dat", fmt.Sprintf("GNU.sparse.realsize=%d", 2*pieces))
-			data := padded(make([]byte, pieces), tarBlock)
+			data := padded(make([]byte, pieces), filetype.TarBlock)
 			return withPart(octet + "\r\n" + string(concat(pax, tarBlockOf("GNUSparseFile.0/a.dat", '0', len(m)+pieces), m, data, make([]byte, 1024))))
 		},
 		"pax sparse map": func(n int) string {
@@ -134,7 +135,7 @@ func doublings() map[string]func(n int) string {
 				m = fmt.Appendf(m, "%d,1,", 2*i)
 			}
 			pax := paxOf(string(bytes.TrimRight(m, ",")), fmt.Sprintf("GNU.sparse.size=%d", n/8), fmt.Sprintf("GNU.sparse.numblocks=%d", n/16))
-			return withPart(octet + "\r\n" + string(concat(pax, tarBlockOf("a.dat", '0', n/16), padded(make([]byte, n/16), tarBlock), make([]byte, 1024))))
+			return withPart(octet + "\r\n" + string(concat(pax, tarBlockOf("a.dat", '0', n/16), padded(make([]byte, n/16), filetype.TarBlock), make([]byte, 1024))))
 		},
 		"nested messages": func(n int) string {
 			return mimeHead + strings.Repeat("Content-Type: message/rfc822\r\n\r\n", 15) + fill("x\r\n", n)

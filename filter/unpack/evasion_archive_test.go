@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"testing"
+
+	"postern/filter/unpack/filetype"
 )
 
 func TestEvasionArchives(t *testing.T) {
@@ -27,7 +29,7 @@ const payloadBzip2 = "QlpoOTFBWSZTWUz3bHYAACbe6OwAJvoGge9n310AAkAAQAAAQAAAoAB0Kn
 
 // tarPayload writes a tar with the payload behind other headers.
 func tarPayload(name string, before ...byte) []byte {
-	return concat(before, tarBlockOf(name, '0', len(payload)), padded(payload, tarBlock), make([]byte, 2*tarBlock))
+	return concat(before, tarBlockOf(name, '0', len(payload)), padded(payload, filetype.TarBlock), make([]byte, 2*filetype.TarBlock))
 }
 
 // archiveTricks hide the payload in archives and other containers.
@@ -131,5 +133,5 @@ func linkTo(name string) []byte {
 	if err := w.WriteHeader(&tar.Header{Name: name, Linkname: "/etc/passwd", Typeflag: tar.TypeSymlink}); err != nil {
 		panic(err)
 	}
-	return b.Bytes()[:tarBlock]
+	return b.Bytes()[:filetype.TarBlock]
 }

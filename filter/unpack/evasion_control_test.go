@@ -9,6 +9,7 @@ import (
 
 	"postern/filter/mail"
 	"postern/filter/unpack/budget"
+	"postern/filter/unpack/filetype"
 )
 
 // controls are files of ordinary mail, of kinds that the tricks use too: nothing
@@ -47,7 +48,7 @@ func controls() []trick {
 		as("pdf-locked", "PDF with restrictions, encrypted with the empty password", "statement.pdf", must(os.ReadFile("testdata/pdf/statement.pdf"))),
 		as("jpeg", "picture", "photo.jpg", picture),
 		as("zip", "zip", "files.zip", zipOf(zipFile{name: "a/", method: zipStore}, zipFile{name: "a/letter.txt", data: text, method: zipDeflate}, zipFile{name: "a/photo.jpg", data: picture, method: zipDeflate})),
-		as("tgz", "tar.gz", "files.tar.gz", gz(concat(tarBlockOf("letter.txt", '0', len(text)), padded(text, tarBlock), make([]byte, 1024)))),
+		as("tgz", "tar.gz", "files.tar.gz", gz(concat(tarBlockOf("letter.txt", '0', len(text)), padded(text, filetype.TarBlock), make([]byte, 1024)))),
 		as("xz", "xz", "letter.txt.xz", xzOf(text)),
 		as("7z", "7-Zip", "letter.7z", sevenOf("letter.txt", text, false, false)),
 		as("rar", "RAR", "letter.rar", rar5Of("letter.txt", text, false)),

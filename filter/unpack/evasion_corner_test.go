@@ -14,6 +14,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"postern/filter/unpack/filetype"
 )
 
 func tarCorners() []trick {
@@ -27,12 +29,12 @@ func tarCorners() []trick {
 			sum += int(c)
 		}
 		copy(b[148:], fmt.Sprintf("%06o\x00 ", sum))
-		return concat(b, padded(payload, tarBlock), make([]byte, 1024))
+		return concat(b, padded(payload, filetype.TarBlock), make([]byte, 1024))
 	}
 	sparse := func() []byte { // GNU 1.0: the map stands before the data
-		m := padded(fmt.Appendf(nil, "1\n0\n%d\n", len(payload)), tarBlock)
+		m := padded(fmt.Appendf(nil, "1\n0\n%d\n", len(payload)), filetype.TarBlock)
 		pax := paxOf("GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.name=a.dat", fmt.Sprintf("GNU.sparse.realsize=%d", len(payload)))
-		return concat(pax, tarBlockOf("GNUSparseFile.0/a.dat", '0', len(m)+len(payload)), m, padded(payload, tarBlock), make([]byte, 1024))
+		return concat(pax, tarBlockOf("GNUSparseFile.0/a.dat", '0', len(m)+len(payload)), m, padded(payload, filetype.TarBlock), make([]byte, 1024))
 	}
 	linked := func(flag byte) []byte {
 		return header(func(b []byte) { b[156] = flag; copy(b[157:], "/etc/passwd") })

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"postern/filter/unpack/filetype"
 )
 
 func TestEvasionFormats(t *testing.T) {
@@ -63,7 +65,7 @@ func withoutSignature(f zipFile) []byte {
 	z := zipOf(f)
 	i := bytes.Index(z, []byte("PK\x07\x08"))
 	z = slices.Delete(z, i, i+4)
-	at := bytes.LastIndex(z, []byte(zipEnd)) + 16
+	at := bytes.LastIndex(z, []byte(filetype.ZipEnd)) + 16
 	binary.LittleEndian.PutUint32(z[at:], binary.LittleEndian.Uint32(z[at:])-4)
 	return z
 }
@@ -79,18 +81,21 @@ func zipCorners() []trick {
 	ok := zipFile{name: "a.dat", data: []byte("nothing"), method: zipDeflate}
 	plain := zipOf(dat)
 	split := func(mark string) []byte { return concat([]byte(mark), plain) }
-	masked := with(dat, func(f *zipFile) { f.flags = zipFlagMasked | zipFlagEncrypted | zipFlagStrong; f.localName = "1" })
-	i := bytes.Index(masked, []byte(zipCentral))
-	for j := range masked[i:bytes.LastIndex(masked, []byte(zipEnd))] {
+	masked := with(dat, func(f *zipFile) {
+		f.flags = filetype.ZipFlagMasked | filetype.ZipFlagEncrypted | filetype.ZipFlagStrong
+		f.localName = "1"
+	})
+	i := bytes.Index(masked, []byte(filetype.ZipCentral))
+	for j := range masked[i:bytes.LastIndex(masked, []byte(filetype.ZipEnd))] {
 		masked[i+j] ^= 0xa5
 	}
 	return []trick{
-		as("E01", "zip64 sizes in the directory that lie", either, patched(patched(with(stored, func(f *zipFile) { f.centralExtra = zip64Field(0, 0) }), zipCentral, 20, 0xffffffff, 4), zipCentral, 24, 0xffffffff, 4)),
-		as("E02", "zip64 sizes in the local header that lie", either, patched(patched(with(stored, func(f *zipFile) { f.localExtra = zip64Field(7, 7) }), zipLocal, 18, 0xffffffff, 4), zipLocal, 22, 0xffffffff, 4)),
+		as("E01", "zip64 sizes in the directory that lie", either, patched(patched(with(stored, func(f *zipFile) { f.centralExtra = zip64Field(0, 0) }), filetype.ZipCentral, 20, 0xffffffff, 4), filetype.ZipCentral, 24, 0xffffffff, 4)),
+		as("E02", "zip64 sizes in the local header that lie", either, patched(patched(with(stored, func(f *zipFile) { f.localExtra = zip64Field(7, 7) }), filetype.ZipLocal, 18, 0xffffffff, 4), filetype.ZipLocal, 22, 0xffffffff, 4)),
 		as("E03", "data descriptor without signature", either, withoutSignature(dat)),
 		as("E04", "stored, data descriptor without signature", either, withoutSignature(stored)),
-		as("E05", "stored, local size 0", either, patched(patched(zipOf(stored), zipLocal, 18, 0, 4), zipLocal, 22, 0, 4)),
-		as("E06", "stored, local and central size 0", either, patched(patched(patched(patched(zipOf(stored), zipLocal, 18, 0, 4), zipLocal, 22, 0, 4), zipCentral, 20, 0, 4), zipCentral, 24, 0, 4)),
+		as("E05", "stored, local size 0", either, patched(patched(zipOf(stored), filetype.ZipLocal, 18, 0, 4), filetype.ZipLocal, 22, 0, 4)),
+		as("E06", "stored, local and central size 0", either, patched(patched(patched(patched(zipOf(stored), filetype.ZipLocal, 18, 0, 4), filetype.ZipLocal, 22, 0, 4), filetype.ZipCentral, 20, 0, 4), filetype.ZipCentral, 24, 0, 4)),
 		as("E07", "mark of a split zip", found, split("PK\x07\x08")),
 		as("E08", "mark of a zip that was to be split", found, split("PK00")),
 		as("E09", "behind a program", found, zipAfter(program, true, dat)),
@@ -103,24 +108,24 @@ func zipCorners() []trick {
 		as("E13", "backslashes", found, with(dat, func(f *zipFile) { f.name = `x\y\a.dat` })),
 		as("E14", "absolute name", found, with(dat, func(f *zipFile) { f.name = `C:\a.dat` })),
 		as("E15", "field of AES without encryption", found, with(dat, func(f *zipFile) { f.centralExtra = []byte("\x01\x99\x07\x00\x02\x00AE\x03\x08\x00") })),
-		as("E16", "method in the local header says stored", either, patched(plain, zipLocal, 8, 0, 2)),
-		as("E17", "method in the directory says stored", either, patched(plain, zipCentral, 10, 0, 2)),
+		as("E16", "method in the local header says stored", either, patched(plain, filetype.ZipLocal, 8, 0, 2)),
+		as("E17", "method in the directory says stored", either, patched(plain, filetype.ZipCentral, 10, 0, 2)),
 		as("E18", "method shrink", either, with(dat, func(f *zipFile) { f.raw, f.method = payload, 1 })),
 		as("E19", "method PPMd", either, with(dat, func(f *zipFile) { f.raw, f.method = payload, 98 })),
 		as("E20", "method that nobody knows", either, with(dat, func(f *zipFile) { f.raw, f.method = payload, 4711 })),
-		as("E21", "version that nobody knows", either, patched(patched(plain, zipLocal, 4, 99, 1), zipCentral, 6, 99, 1)),
-		as("E22", "version above all", either, patched(patched(plain, zipLocal, 4, 255, 1), zipCentral, 6, 255, 1)),
-		as("E23", "checksum wrong", either, patched(patched(plain, zipLocal, 14, 1, 4), zipCentral, 16, 1, 4)),
-		as("E24", "number of disks", either, patched(patched(plain, zipEnd, 4, 1, 2), zipEnd, 6, 1, 2)),
-		as("E25", "number of entries 0", either, patched(patched(plain, zipEnd, 8, 0, 2), zipEnd, 10, 0, 2)),
-		as("E26", "end record points nowhere", either, patched(plain, zipEnd, 16, 0x7fffffff, 4)),
-		as("E27", "directory of another size", either, patched(plain, zipEnd, 12, 0x7fff, 4)),
-		as("E28", "local header without its signature", either, patched(plain, zipLocal, 0, 0, 4)),
-		as("E29", "end record without its signature", either, patched(plain, zipEnd, 0, 0, 4)),
+		as("E21", "version that nobody knows", either, patched(patched(plain, filetype.ZipLocal, 4, 99, 1), filetype.ZipCentral, 6, 99, 1)),
+		as("E22", "version above all", either, patched(patched(plain, filetype.ZipLocal, 4, 255, 1), filetype.ZipCentral, 6, 255, 1)),
+		as("E23", "checksum wrong", either, patched(patched(plain, filetype.ZipLocal, 14, 1, 4), filetype.ZipCentral, 16, 1, 4)),
+		as("E24", "number of disks", either, patched(patched(plain, filetype.ZipEnd, 4, 1, 2), filetype.ZipEnd, 6, 1, 2)),
+		as("E25", "number of entries 0", either, patched(patched(plain, filetype.ZipEnd, 8, 0, 2), filetype.ZipEnd, 10, 0, 2)),
+		as("E26", "end record points nowhere", either, patched(plain, filetype.ZipEnd, 16, 0x7fffffff, 4)),
+		as("E27", "directory of another size", either, patched(plain, filetype.ZipEnd, 12, 0x7fff, 4)),
+		as("E28", "local header without its signature", either, patched(plain, filetype.ZipLocal, 0, 0, 4)),
+		as("E29", "end record without its signature", either, patched(plain, filetype.ZipEnd, 0, 0, 4)),
 		as("E30", "name of no octets", either, with(dat, func(f *zipFile) { f.name = "" })),
 		as("E31", "zip in the comment of a zip", found, func() []byte {
 			z := zipOf(ok)
-			return concat(patched(z, zipEnd, 20, len(plain), 2), plain)
+			return concat(patched(z, filetype.ZipEnd, 20, len(plain), 2), plain)
 		}()),
 		as("E33", "symbolic link with content", found, with(dat, func(f *zipFile) { f.mode = 0o120777 })),
 		as("E34", "device with content", found, with(dat, func(f *zipFile) { f.mode = 0o020666 })),

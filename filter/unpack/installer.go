@@ -10,6 +10,7 @@ import (
 
 	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
+	"postern/filter/unpack/filetype"
 )
 
 // Programs that install others carry them in ways of their own, behind the
@@ -155,14 +156,14 @@ func setupFiles(x *budget.Opener, b []byte) error {
 			if end <= 0 {
 				return nil
 			}
-			fields[i] = textName(b[:end])
+			fields[i] = filetype.TextName(b[:end])
 			b = b[end+1:]
 		}
 		n, err := strconv.ParseUint(fields[3], 10, 31)
 		if err != nil || n > uint64(len(b)) {
 			return nil
 		}
-		m := budget.Member{Names: addName(addName(nil, fields[0]), fields[1])}
+		m := budget.Member{Names: filetype.AddName(filetype.AddName(nil, fields[0]), fields[1])}
 		if err := x.GiveStored(m, b[:n]); err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 
 	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
+	"postern/filter/unpack/filetype"
 )
 
 const (
@@ -184,7 +185,7 @@ func (r *isoReader) note(f isoFile) {
 	}
 	have := &r.files[i]
 	for _, n := range f.names {
-		have.names = addName(have.names, n)
+		have.names = filetype.AddName(have.names, n)
 	}
 	if have.size != f.size && !f.dir {
 		r.x.Differ("iso: two sizes of %q", first(have.names))
@@ -206,7 +207,7 @@ func isoNames(rec []byte, joliet bool) (names []string, link bool) {
 		}
 		name = string(utf16.Decode(units))
 	} else {
-		name = textName(raw)
+		name = filetype.TextName(raw)
 	}
 	if i := strings.LastIndexByte(name, ';'); i > 0 { // version number
 		name = name[:i]
@@ -222,14 +223,14 @@ func isoNames(rec []byte, joliet bool) (names []string, link bool) {
 		switch string(field[:2]) {
 		case "NM":
 			if len(field) > 5 {
-				rock += textName(field[5:])
+				rock += filetype.TextName(field[5:])
 			}
 		case "SL":
 			link = true
 		}
 	}
-	names = addName(nil, rock)
-	return addName(names, name), link
+	names = filetype.AddName(nil, rock)
+	return filetype.AddName(names, name), link
 }
 
 // give hands over the files. all has the bits of all trees.

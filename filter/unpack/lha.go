@@ -9,6 +9,7 @@ import (
 
 	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
+	"postern/filter/unpack/filetype"
 )
 
 // readLHA gives the members of an LHA archive, header levels 0 to 3.
@@ -26,7 +27,7 @@ func readLHA(x *budget.Opener, data []byte) error {
 			packed = packed[:h.packed]
 		}
 		pos += h.header + len(packed)
-		m := budget.Member{Names: addName(nil, textName(h.name)), Size: h.size}
+		m := budget.Member{Names: filetype.AddName(nil, filetype.TextName(h.name)), Size: h.size}
 		if h.method == "-lhd-" {
 			m.Dir = true
 			if err := x.Give(m); err != nil {
@@ -189,7 +190,7 @@ func readARJ(x *budget.Opener, data []byte) error {
 		}
 		pos += len(packed)
 		name, _, _ := strings.Cut(string(h[h[0]:]), "\x00")
-		m := budget.Member{Names: addName(nil, textName([]byte(name))), Size: int64(le.Uint32(h[16:]))}
+		m := budget.Member{Names: filetype.AddName(nil, filetype.TextName([]byte(name))), Size: int64(le.Uint32(h[16:]))}
 		var err error
 		switch {
 		case kind == 3:

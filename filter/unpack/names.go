@@ -9,6 +9,7 @@ import (
 	"postern/filter/mail"
 	"postern/filter/unpack/codec"
 	"postern/filter/unpack/entity"
+	"postern/filter/unpack/filetype"
 )
 
 // This file collects what the header of a part says about it, and compares
@@ -63,7 +64,7 @@ func (w *walker) setNames(p *mail.Part, readings, spelled []string) {
 			w.doubt(p, "too many names")
 			break
 		}
-		name = nameTail(name)
+		name = filetype.NameTail(name)
 		if !utf8.ValidString(name) {
 			p.AddName(entity.ToUTF8("windows-1252", []byte(name))) // as clients show it
 		}
@@ -78,7 +79,7 @@ func (w *walker) setNames(p *mail.Part, readings, spelled []string) {
 	}
 	for _, name := range append(spelled, readings...) {
 		if len(p.Names) < 2*maxNames {
-			name = nameTail(name)
+			name = filetype.NameTail(name)
 			p.AddName(name)
 			p.AddName(string(codec.Percent(name)))
 		}

@@ -10,6 +10,7 @@ import (
 	"postern/filter/mail"
 	"postern/filter/unpack/budget"
 	"postern/filter/unpack/entity"
+	"postern/filter/unpack/filetype"
 )
 
 // nameTrick is a way to write the name evil.exe, as header of a part.
@@ -183,7 +184,7 @@ func TestLooksLikeMail(t *testing.T) {
 		if got := entity.LooksLikeMail([]byte(text)); got != want {
 			t.Errorf("%q: %v", text, got)
 		}
-		if types, _ := fileTypes([]byte(text), nil); slices.Contains(types, "mail") != want {
+		if types, _ := filetype.Of([]byte(text), nil); slices.Contains(types, "mail") != want {
 			t.Errorf("%q: types %q", text, types)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
+	"postern/filter/unpack/filetype"
 )
 
 // A compound file ([MS-CFB]) is a small file system: Office documents, Outlook
@@ -44,7 +45,7 @@ type cfbStream struct {
 
 // readOLE gives what is embedded in or attached to a compound file.
 func readOLE(x *budget.Opener, data []byte) error {
-	if !bytes.HasPrefix(data, oleMagic) {
+	if !bytes.HasPrefix(data, filetype.OLEMagic) {
 		return nil // an office document in a zip
 	}
 	r := &cfbReader{x: x, data: data}
@@ -233,7 +234,7 @@ func (r *cfbReader) stream(i int, e cfbStream) error {
 	if !worthGiving(content) && e.name != "Package" {
 		return nil
 	}
-	return r.x.GiveStored(budget.Member{Names: addName(nil, msiName(e.name)), Note: "stream"}, content)
+	return r.x.GiveStored(budget.Member{Names: filetype.AddName(nil, msiName(e.name)), Note: "stream"}, content)
 }
 
 // msiName turns the name of a stream of an installer into what was meant: there
@@ -289,7 +290,7 @@ func (r *cfbReader) give(m budget.Member, e cfbStream) error {
 // attachmentNames collects the file names in an attachment of a message.
 func (r *cfbReader) attachmentNames(parent int) (names []string) {
 	for _, e := range r.entries {
-		if e.parent != parent || e.size > 2*maxName || !strings.HasPrefix(e.name, "__substg1.0_") {
+		if e.parent != parent || e.size > 2*filetype.MaxName || !strings.HasPrefix(e.name, "__substg1.0_") {
 			continue
 		}
 		tag, kind := e.name[12:min(16, len(e.name))], e.name[min(16, len(e.name)):]
@@ -307,15 +308,15 @@ func (r *cfbReader) attachmentNames(parent int) (names []string) {
 			}
 			b = []byte(string(utf16.Decode(units)))
 		}
-		names = addName(names, textName(bytes.TrimRight(b, "\x00")))
+		names = filetype.AddName(names, filetype.TextName(bytes.TrimRight(b, "\x00")))
 	}
 	return names
 }
 
 // worthGiving reports whether a stream inside a document is a file by itself.
 func worthGiving(content []byte) bool {
-	short, _ := fileTypes(content, nil)
-	if isContainer(short) {
+	short, _ := filetype.Of(content, nil)
+	if filetype.IsContainer(short) {
 		return true
 	}
 	switch short[len(short)-1] {
@@ -332,10 +333,10 @@ func givePackage(x *budget.Opener, b []byte, skip int) error {
 	whole := b
 	text := func() (string, bool) {
 		i := bytes.IndexByte(b, 0)
-		if i < 0 || i > maxName {
+		if i < 0 || i > filetype.MaxName {
 			return "", false
 		}
-		s := textName(b[:i])
+		s := filetype.TextName(b[:i])
 		b = b[i+1:]
 		return s, true
 	}
@@ -361,7 +362,7 @@ func givePackage(x *budget.Opener, b []byte, skip int) error {
 		}
 		return nil
 	}
-	return x.GiveStored(budget.Member{Names: addName(addName(addName(nil, label), path), temp), Note: "embedded file"}, b[:size])
+	return x.GiveStored(budget.Member{Names: filetype.AddName(filetype.AddName(filetype.AddName(nil, label), path), temp), Note: "embedded file"}, b[:size])
 }
 
 // slides gives the objects in a PowerPoint stream: records ExOleObjStg

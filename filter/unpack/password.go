@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/filetype"
 )
 
 // Archives that need a password are tried with those of the configuration and
@@ -71,7 +72,7 @@ func (w *walker) unlockAll(root *mail.Part) {
 // only its content.
 func isLocked(p *mail.Part) bool {
 	const ways = mail.PartEncrypted | mail.PartUndecipherable | mail.PartAmbiguous
-	return p.Flags&ways == mail.PartEncrypted|mail.PartUndecipherable && len(p.Data) > 0 && isContainer(p.Types)
+	return p.Flags&ways == mail.PartEncrypted|mail.PartUndecipherable && len(p.Data) > 0 && filetype.IsContainer(p.Types)
 }
 
 func (w *walker) unlock(p *mail.Part) {

@@ -19,6 +19,7 @@ import (
 
 	"postern/filter/mail"
 	"postern/filter/unpack/budget"
+	"postern/filter/unpack/filetype"
 )
 
 // lockedFiles are archives with the password "infected". Those in
@@ -71,7 +72,7 @@ func lockedMember(f zipFile, word string) zipFile {
 		raw[i] = b ^ byte(k*(k^1)>>8)
 		c.update(b)
 	}
-	f.raw, f.flags = raw, f.flags|zipFlagEncrypted
+	f.raw, f.flags = raw, f.flags|filetype.ZipFlagEncrypted
 	return f
 }
 
@@ -124,7 +125,7 @@ func rar4Locked(name string, data []byte, word string) []byte {
 	salt := []byte("saltsalt")
 	h, iv := sha1.New(), make([]byte, 0, 16)
 	for i := range 1 << 18 {
-		h.Write(slices.Concat(utf16Text(word), salt, []byte{byte(i), byte(i >> 8), byte(i >> 16)}))
+		h.Write(slices.Concat(filetype.Utf16Text(word), salt, []byte{byte(i), byte(i >> 8), byte(i >> 16)}))
 		if i%(1<<14) == 0 {
 			iv = append(iv, h.Sum(nil)[19])
 		}
@@ -226,7 +227,7 @@ func TestPasswordChanged(t *testing.T) {
 		data[at] ^= 1
 		b := testBudget(len(data))
 		b.SetPasswords([]string{"infected"})
-		short, _ := fileTypes(data, nil)
+		short, _ := filetype.Of(data, nil)
 		got := lookAs(t, data, b, short...)
 		if got.hasData(payload) || got.clean() {
 			t.Errorf("%s: %+v", name, got.Outcome)
@@ -259,7 +260,7 @@ func TestPasswordCost(t *testing.T) {
 	} {
 		b := testBudget(len(data))
 		b.SetPasswords([]string{"infected"})
-		short, _ := fileTypes(data, nil)
+		short, _ := filetype.Of(data, nil)
 		got := lookAs(t, data, b, short...)
 		if !got.Encrypted || got.hasData(payload) || b.RoundsLeft() != budget.MaxRounds {
 			t.Errorf("%s: outcome %+v, %d rounds left", name, got.Outcome, b.RoundsLeft())

@@ -12,6 +12,7 @@ import (
 
 	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
+	"postern/filter/unpack/filetype"
 )
 
 // readPDF gives the embedded files of a PDF, and streams that are programs or
@@ -127,7 +128,7 @@ func (x *pdfReader) pdfFits(dict, content, plain []byte, embedded bool) bool {
 	filters := pdfFilters(dict)
 	switch {
 	case embedded && len(filters) == 0:
-		short, _ := fileTypes(plain, nil)
+		short, _ := filetype.Of(plain, nil)
 		return short[len(short)-1] != "dat"
 	case !embedded && !bytes.Contains(dict, []byte("/ObjStm")):
 		return true
@@ -329,7 +330,7 @@ func pdfNames(data []byte, key *pdfKey) map[int][]string {
 		for i := 0; i+2 < len(fields); i++ {
 			if n, err := strconv.Atoi(string(fields[i])); err == nil && string(fields[i+2]) == "R" {
 				for _, f := range found {
-					names[n] = addName(names[n], f)
+					names[n] = filetype.AddName(names[n], f)
 				}
 			}
 		}
@@ -353,15 +354,15 @@ func pdfStrings(b []byte, name string, of pdfRef, key *pdfKey) (out []string) {
 			s = key.decrypt(key.words, of, s, nil)
 		}
 		if bytes.HasPrefix(s, []byte("\xfe\xff")) {
-			s = narrow(s, 2)
+			s = filetype.Narrow(s, 2)
 		}
-		out = append(out, textName(s))
+		out = append(out, filetype.TextName(s))
 	}
 }
 
 // startsFile reports whether content begins like a program or a container.
 func startsFile(b []byte) bool {
-	for _, magic := range []string{"MZ", "PK\x03\x04", "7z\xbc\xaf", "Rar!", "MSCF", string(oleMagic), "\x7fELF", "\x4c\x00\x00\x00\x01\x14\x02\x00", "\x1f\x8b\x08"} {
+	for _, magic := range []string{"MZ", "PK\x03\x04", "7z\xbc\xaf", "Rar!", "MSCF", string(filetype.OLEMagic), "\x7fELF", "\x4c\x00\x00\x00\x01\x14\x02\x00", "\x1f\x8b\x08"} {
 		if bytes.HasPrefix(b, []byte(magic)) {
 			return true
 		}

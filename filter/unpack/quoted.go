@@ -6,6 +6,7 @@ import (
 
 	"postern/filter/unpack/codec"
 	"postern/filter/unpack/entity"
+	"postern/filter/unpack/filetype"
 )
 
 // quoted is a part that stands in a text with its header.
@@ -37,7 +38,7 @@ func (w *walker) findParts(text []byte) []quoted {
 		}
 		for _, d := range w.decode(body, entity.Encodings(h)) {
 			f := quoted{hidden{data: d.data, how: d.how}, h}
-			if entity.IsIdentity(d.how) && isText(body) {
+			if entity.IsIdentity(d.how) && filetype.IsText(body) {
 				whole, _ := wholeBase64(body)
 				f.data, f.how = whole.data, whole.how
 			}

@@ -12,6 +12,7 @@ import (
 
 	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
+	"postern/filter/unpack/filetype"
 )
 
 // minRarWindow is the least that the library allocates.
@@ -184,7 +185,7 @@ func rarError(x *budget.Opener, err error) error {
 // giveRar gives the member that r stands at, without content if there is no
 // memory for decoding it. opened says that the password is known.
 func giveRar(x *budget.Opener, r *rardecode.Reader, h *rardecode.FileHeader, opened bool, noMemory error) error {
-	m := budget.Member{Names: addName(nil, textName([]byte(h.Name))), Size: max(h.UnPackedSize, 0)}
+	m := budget.Member{Names: filetype.AddName(nil, filetype.TextName([]byte(h.Name))), Size: max(h.UnPackedSize, 0)}
 	locked := h.Encrypted || h.HeaderEncrypted
 	switch {
 	case h.IsDir:

@@ -7,6 +7,7 @@ import (
 
 	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
+	"postern/filter/unpack/filetype"
 )
 
 // readRTF gives the objects of an RTF document.
@@ -115,7 +116,7 @@ func giveObject(x *budget.Opener, b []byte) error {
 			return x.GiveStored(budget.Member{Note: "embedded object"}, b)
 		}
 		if i == 0 {
-			class = cString(rest[:n])
+			class = filetype.CString(rest[:n])
 		}
 		rest = rest[n:]
 	}

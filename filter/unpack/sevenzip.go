@@ -14,6 +14,7 @@ import (
 
 	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
+	"postern/filter/unpack/filetype"
 )
 
 // read7z gives the members of a 7-Zip archive. The library decodes it, but it
@@ -96,7 +97,7 @@ func (w *walk7z) locked(folder int) bool {
 // give gives one member. opened says that the password of the locked ones is
 // known.
 func (w *walk7z) give(f *sevenzip.File, opened bool) error {
-	m := budget.Member{Names: addName(nil, textName([]byte(f.Name))), Size: int64(min(f.UncompressedSize, 1<<62))}
+	m := budget.Member{Names: filetype.AddName(nil, filetype.TextName([]byte(f.Name))), Size: int64(min(f.UncompressedSize, 1<<62))}
 	info, locked := f.FileInfo(), w.locked(f.Stream)
 	switch {
 	case info.IsDir():

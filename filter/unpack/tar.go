@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"postern/filter/unpack/budget"
+	"postern/filter/unpack/filetype"
 )
 
 // tarReader is the state between the headers of a tar file: what extended
@@ -31,22 +32,22 @@ type tarReader struct {
 func readTar(x *budget.Opener, data []byte) error {
 	t := &tarReader{x: x, data: data, size: -1}
 	sparse, ended := false, false
-	for t.pos+tarBlock <= len(data) {
-		block := data[t.pos : t.pos+tarBlock]
-		if !tarChecksum(block) {
+	for t.pos+filetype.TarBlock <= len(data) {
+		block := data[t.pos : t.pos+filetype.TarBlock]
+		if !filetype.TarChecksum(block) {
 			if !ended && len(bytes.Trim(block, "\x00")) > 0 {
 				x.Damage("tar: header is broken at offset %d", t.pos)
 			}
 			// the end mark, or a gap: look for the next header
 			ended = ended || len(bytes.Trim(block, "\x00")) == 0
-			t.pos += tarBlock
+			t.pos += filetype.TarBlock
 			continue
 		}
 		if ended && t.seen {
 			x.Differ("tar: members after the end mark")
 			ended = false
 		}
-		t.pos += tarBlock
+		t.pos += filetype.TarBlock
 		if err := t.header(block); err != nil {
 			return err
 		}
@@ -66,7 +67,7 @@ func readTar(x *budget.Opener, data []byte) error {
 
 // header reads one member or extended header; t.pos is behind its block.
 func (t *tarReader) header(block []byte) error {
-	size, err := tarNumber(block[124:136])
+	size, err := filetype.TarNumber(block[124:136])
 	if err != nil || size < 0 {
 		t.x.Damage("tar: size is broken")
 		return nil
@@ -79,7 +80,7 @@ func (t *tarReader) header(block []byte) error {
 		}
 		switch flag {
 		case 'L':
-			t.names = addName(t.names, textName(bytes.TrimRight(content, "\x00")))
+			t.names = filetype.AddName(t.names, filetype.TextName(bytes.TrimRight(content, "\x00")))
 		case 'x', 'X', 'g':
 			t.pax(content)
 		}
@@ -91,13 +92,13 @@ func (t *tarReader) header(block []byte) error {
 // member gives one member.
 func (t *tarReader) member(block []byte, flag byte, size int64) error {
 	names := t.names
-	own := cString(block[:100])
+	own := filetype.CString(block[:100])
 	if string(block[257:263]) == "ustar\x00" {
-		if prefix := cString(block[345:500]); prefix != "" {
-			names = addName(names, prefix+"/"+own)
+		if prefix := filetype.CString(block[345:500]); prefix != "" {
+			names = filetype.AddName(names, prefix+"/"+own)
 		}
 	}
-	names = addName(names, own)
+	names = filetype.AddName(names, own)
 	if t.size >= 0 && t.size != size {
 		t.x.Differ("tar: sizes of %q differ between headers", first(names))
 		size = max(size, t.size)
@@ -143,16 +144,16 @@ func (t *tarReader) content(size int64) ([]byte, error) {
 		t.pos = len(t.data)
 		return rest, nil
 	}
-	t.pos = min(len(t.data), t.pos+int((size+tarBlock-1)&^(tarBlock-1)))
+	t.pos = min(len(t.data), t.pos+int((size+filetype.TarBlock-1)&^(filetype.TarBlock-1)))
 	return rest[:size], t.x.Budget.Check()
 }
 
 // skipSparseMaps goes over the blocks that continue a GNU sparse header.
 func (t *tarReader) skipSparseMaps(block []byte) {
 	more := block[482] != 0
-	for more && t.pos+tarBlock <= len(t.data) {
+	for more && t.pos+filetype.TarBlock <= len(t.data) {
 		more = t.data[t.pos+504] != 0
-		t.pos += tarBlock
+		t.pos += filetype.TarBlock
 	}
 }
 
@@ -174,7 +175,7 @@ func (t *tarReader) pax(b []byte) {
 			if len(t.names) > 0 && !slices.Contains(t.names, value) {
 				t.x.Differ("tar: %q is also called %q", t.names[0], value)
 			}
-			t.names = addName(t.names, textName([]byte(value)))
+			t.names = filetype.AddName(t.names, filetype.TextName([]byte(value)))
 		case "size":
 			if size, err := strconv.ParseInt(value, 10, 63); err == nil {
 				t.size = size
@@ -201,7 +202,7 @@ func readSparse(x *budget.Opener, data []byte) error {
 		if h.Typeflag != tar.TypeGNUSparse && !pax && !oldPax {
 			continue
 		}
-		if err := x.GiveDecoded(budget.Member{Names: addName(nil, h.Name)}, r, h.Size); err != nil {
+		if err := x.GiveDecoded(budget.Member{Names: filetype.AddName(nil, h.Name)}, r, h.Size); err != nil {
 			return err
 		}
 	}

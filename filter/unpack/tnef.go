@@ -8,6 +8,7 @@ import (
 
 	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
+	"postern/filter/unpack/filetype"
 )
 
 // This file reads TNEF, the winmail.dat of Outlook ([MS-OXTNEF]): a list of
@@ -111,14 +112,14 @@ func tnefAttribute(b []byte) (id uint16, value, rest []byte, err error) {
 func (a *tnefAttachment) add(id uint16, value []byte) error {
 	switch id {
 	case tnefAttachTitle:
-		a.names = addName(a.names, textName(bytes.TrimRight(value, "\x00")))
+		a.names = filetype.AddName(a.names, filetype.TextName(bytes.TrimRight(value, "\x00")))
 	case tnefAttachData:
 		a.data = append(a.data, value)
 	case tnefAttachProps:
 		return mapiProps(value, func(id, kind uint16, v []byte) {
 			switch id {
 			case mapiLongName, mapiShortName, mapiName:
-				a.names = addName(a.names, mapiText(kind, v))
+				a.names = filetype.AddName(a.names, mapiText(kind, v))
 			case mapiData:
 				if kind == mapiObject && len(v) > 16 {
 					v = v[16:]
@@ -264,15 +265,15 @@ func fixedMAPI(kind uint16) uint32 {
 
 func mapiText(kind uint16, v []byte) string {
 	if kind != mapiUnicode {
-		return textName(bytes.TrimRight(v, "\x00"))
+		return filetype.TextName(bytes.TrimRight(v, "\x00"))
 	}
 	return utf16Name(v)
 }
 
 // utf16Name decodes a little-endian name up to its NUL.
 func utf16Name(v []byte) string {
-	u := make([]uint16, 0, min(len(v)/2, maxName))
-	for i := 0; i+1 < len(v) && len(u) < maxName; i += 2 {
+	u := make([]uint16, 0, min(len(v)/2, filetype.MaxName))
+	for i := 0; i+1 < len(v) && len(u) < filetype.MaxName; i += 2 {
 		c := binary.LittleEndian.Uint16(v[i:])
 		if c == 0 {
 			break

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"postern/filter/unpack/filetype"
 )
 
 func TestFileTypes(t *testing.T) {
@@ -17,7 +19,7 @@ func TestFileTypes(t *testing.T) {
 	docx := func(extra ...zipFile) []byte {
 		return zipOf(append([]zipFile{{name: "[Content_Types].xml"}, {name: "word/document.xml"}}, extra...)...)
 	}
-	wide := append([]byte("\xff\xfe"), utf16Text("<html><body>hidden</body></html>")...)
+	wide := append([]byte("\xff\xfe"), filetype.Utf16Text("<html><body>hidden</body></html>")...)
 	boot := make([]byte, 1024)
 	copy(boot, "\xeb\x3c\x90MSDOS5.0\x00\x02")
 	boot[510], boot[511] = 0x55, 0xaa
@@ -97,7 +99,7 @@ func TestFileTypes(t *testing.T) {
 		{"$ ls\nls uses CreateObject( and nothing else\n", nil, "asc"},
 		{"[InternetShortcut]\r\nURL=file://x\r\n", nil, "asc url"},
 	} {
-		short, media := fileTypes([]byte(c.data), c.names)
+		short, media := filetype.Of([]byte(c.data), c.names)
 		if got := strings.Join(short, " "); got != c.want {
 			t.Errorf("%.40q: %s, want %s", c.data, got, c.want)
 		}
@@ -110,9 +112,9 @@ func TestFileTypes(t *testing.T) {
 // TestTypesAreFresh checks that a caller may append to what it gets.
 func TestTypesAreFresh(t *testing.T) {
 	t.Parallel()
-	one, _ := fileTypes(evil, nil)
+	one, _ := filetype.Of(evil, nil)
 	_ = append(one, "spoiled")
-	two, _ := fileTypes(evil, nil)
+	two, _ := filetype.Of(evil, nil)
 	if !slices.Equal(two[:cap(two)], two) {
 		t.Errorf("shared list: %q", two[:cap(two)])
 	}
@@ -126,8 +128,8 @@ func TestEmbeddedAnywhere(t *testing.T) {
 		"rar": rar5Of("evil.exe", evil, false), "cab": cabOf("evil.exe", evil, cabMSZip),
 	} {
 		for at := range 5 {
-			found := findEmbedded(concat(bytes.Repeat([]byte{0xee}, at), archive))
-			if len(found) == 0 || found[0] != (embedded{kind, at}) {
+			found := filetype.FindEmbedded(concat(bytes.Repeat([]byte{0xee}, at), archive))
+			if len(found) == 0 || found[0] != (filetype.Embedded{Kind: kind, At: at}) {
 				t.Errorf("%s at %d: found %v", kind, at, found)
 			}
 		}
@@ -138,7 +140,7 @@ func benchmarkTypes(b *testing.B, data []byte) {
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
 	for b.Loop() {
-		fileTypes(data, nil)
+		filetype.Of(data, nil)
 	}
 }
 
@@ -171,7 +173,7 @@ func FuzzFileTypes(f *testing.F) {
 		f.Add(s, "x.js")
 	}
 	f.Fuzz(func(t *testing.T, data []byte, name string) {
-		short, media := fileTypes(data, []string{name})
+		short, media := filetype.Of(data, []string{name})
 		if len(short) == 0 || short[len(short)-1] == "" || media == "" {
 			t.Errorf("types %q, media type %q", short, media)
 		}

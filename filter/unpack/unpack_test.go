@@ -11,6 +11,7 @@ import (
 
 	"postern/filter/mail"
 	"postern/filter/unpack/budget"
+	"postern/filter/unpack/filetype"
 )
 
 func unpackWith(l budget.Limits, msg string) *Result {
@@ -138,8 +139,8 @@ func TestCancel(t *testing.T) {
 // TestLongName: the end of a name that is cut stays.
 func TestLongName(t *testing.T) {
 	t.Parallel()
-	r := unpackWith(budget.DefaultLimits, withPart("Content-Type: a/b; name=\""+strings.Repeat("x", 3*maxName)+".exe\"\r\n\r\nx\r\n"))
-	if n := r.Parts[2].Name(); len(n) != maxName || !strings.HasSuffix(n, ".exe") {
+	r := unpackWith(budget.DefaultLimits, withPart("Content-Type: a/b; name=\""+strings.Repeat("x", 3*filetype.MaxName)+".exe\"\r\n\r\nx\r\n"))
+	if n := r.Parts[2].Name(); len(n) != filetype.MaxName || !strings.HasSuffix(n, ".exe") {
 		t.Errorf("name of %d octets ends in %q", len(n), n[max(0, len(n)-8):])
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"sort"
 
 	"postern/filter/unpack/budget"
+	"postern/filter/unpack/filetype"
 )
 
 // A zip file (PKWARE APPNOTE) tells everything about a member twice: in the
@@ -21,7 +22,7 @@ const zipMaxEnds = 16
 // zipMember is one local header offset with all that refers to it.
 type zipMember struct {
 	offset  int
-	central []zipHeader
+	central []filetype.ZipHeader
 }
 
 // readZip lists and decodes data as a zip file.
@@ -55,11 +56,11 @@ func (z *zipReader) directories() {
 	z.index = make(map[int]int)
 	ends := 0
 	for pos := len(z.data); ; {
-		pos = bytes.LastIndex(z.data[:pos], []byte(zipEnd))
+		pos = bytes.LastIndex(z.data[:pos], []byte(filetype.ZipEnd))
 		if pos < 0 {
 			break
 		}
-		if pos+zipEndLen > len(z.data) {
+		if pos+filetype.ZipEndLen > len(z.data) {
 			z.x.Damage("zip: end record is cut")
 			continue
 		}
@@ -133,15 +134,15 @@ func (z *zipReader) directory(pos int) {
 // or -1.
 func (z *zipReader) end64(pos int) int {
 	const lenLoc, lenEnd = 20, 56
-	if pos < lenLoc || !bytes.HasPrefix(z.data[pos-lenLoc:], []byte(zipLoc64)) {
+	if pos < lenLoc || !bytes.HasPrefix(z.data[pos-lenLoc:], []byte(filetype.ZipLoc64)) {
 		return -1
 	}
 	at := binary.LittleEndian.Uint64(z.data[pos-lenLoc+8:])
-	if at <= uint64(pos) && z.has(int64(at), zipEnd64) && int(at)+lenEnd <= len(z.data) {
+	if at <= uint64(pos) && z.has(int64(at), filetype.ZipEnd64) && int(at)+lenEnd <= len(z.data) {
 		return int(at)
 	}
 	// something before the archive moves it
-	if at := pos - lenLoc - lenEnd; at >= 0 && z.has(int64(at), zipEnd64) {
+	if at := pos - lenLoc - lenEnd; at >= 0 && z.has(int64(at), filetype.ZipEnd64) {
 		return at
 	}
 	z.x.Damage("zip: zip64 end record not found")
@@ -152,7 +153,7 @@ func (z *zipReader) has(at int64, signature string) bool {
 	return at >= 0 && at <= int64(len(z.data)-len(signature)) && string(z.data[at:at+4]) == signature
 }
 
-func (z *zipReader) isCentral(at int64) bool { return z.has(at, zipCentral) }
+func (z *zipReader) isCentral(at int64) bool { return z.has(at, filetype.ZipCentral) }
 
 // entries reads the central directory at at. Offsets in it are shift too low.
 // It goes on as long as there are entries, whatever the count says.
@@ -160,7 +161,7 @@ func (z *zipReader) entries(at, shift, count int64) {
 	start, n := int(at), int64(0)
 	pos := start
 	for z.isCentral(int64(pos)) {
-		h, err := parseZipCentral(z.data, pos)
+		h, err := filetype.ParseZipCentral(z.data, pos)
 		if err != nil {
 			z.x.Damage("zip: central directory: %v", err)
 			break
@@ -170,12 +171,12 @@ func (z *zipReader) entries(at, shift, count int64) {
 			z.over = true
 			break
 		}
-		if !z.has(h.local+shift, zipLocal) && z.has(h.local, zipLocal) {
-			h.local -= shift
+		if !z.has(h.Local+shift, filetype.ZipLocal) && z.has(h.Local, filetype.ZipLocal) {
+			h.Local -= shift
 		}
-		h.local += shift
+		h.Local += shift
 		z.enter(h)
-		pos = h.end
+		pos = h.End
 		n++
 	}
 	if n > 0 {
@@ -189,13 +190,13 @@ func (z *zipReader) entries(at, shift, count int64) {
 
 // enter notes one entry of a directory. Entries without a local header are
 // kept under negative offsets, each on its own.
-func (z *zipReader) enter(h zipHeader) {
+func (z *zipReader) enter(h filetype.ZipHeader) {
 	offset := -1 - len(z.members)
-	if z.has(h.local, zipLocal) {
-		offset = int(h.local)
-		end := h.local + zipLocalLen + h.packed
-		if local, err := parseZipLocal(z.data, offset); err == nil {
-			end = int64(local.end) + h.packed
+	if z.has(h.Local, filetype.ZipLocal) {
+		offset = int(h.Local)
+		end := h.Local + filetype.ZipLocalLen + h.Packed
+		if local, err := filetype.ParseZipLocal(z.data, offset); err == nil {
+			end = int64(local.End) + h.Packed
 		}
 		z.covered = append(z.covered, zipSpan{offset, int(min(end, int64(len(z.data))))})
 	}
@@ -204,13 +205,13 @@ func (z *zipReader) enter(h zipHeader) {
 		if len(m.central) < 8 {
 			m.central = append(m.central, h)
 		}
-		if !sameNames(m.central[0].names, h.names) {
-			z.x.Differ("zip: two entries for one place: %q and %q", first(m.central[0].names), first(h.names))
+		if !sameNames(m.central[0].Names, h.Names) {
+			z.x.Differ("zip: two entries for one place: %q and %q", first(m.central[0].Names), first(h.Names))
 		}
 		return
 	}
 	z.index[offset] = len(z.members)
-	z.members = append(z.members, zipMember{offset: offset, central: []zipHeader{h}})
+	z.members = append(z.members, zipMember{offset: offset, central: []filetype.ZipHeader{h}})
 }
 
 // listed gives the members of the directories and notes what they cover.
@@ -219,7 +220,7 @@ func (z *zipReader) listed() error {
 	last := 0
 	for _, m := range z.members {
 		if m.offset < 0 {
-			z.x.Damage("zip: no local header for %q", first(m.central[0].names))
+			z.x.Damage("zip: no local header for %q", first(m.central[0].Names))
 			if err := z.x.Give(nameOnly(m.central[0])); err != nil {
 				return err
 			}
@@ -246,7 +247,7 @@ func (z *zipReader) listed() error {
 func (z *zipReader) unlisted() error {
 	next := 0 // in covered, which is sorted by from
 	for pos := 0; ; {
-		i := bytes.Index(z.data[pos:], []byte(zipLocal))
+		i := bytes.Index(z.data[pos:], []byte(filetype.ZipLocal))
 		if i < 0 {
 			return nil
 		}
@@ -258,7 +259,7 @@ func (z *zipReader) unlisted() error {
 			pos = z.covered[next].to
 			continue
 		}
-		if _, err := parseZipLocal(z.data, pos); err != nil {
+		if _, err := filetype.ParseZipLocal(z.data, pos); err != nil {
 			pos += 4
 			continue
 		}
@@ -274,8 +275,8 @@ func (z *zipReader) unlisted() error {
 }
 
 // nameOnly is a member of which there is only a directory entry.
-func nameOnly(h zipHeader) budget.Member {
-	return budget.Member{Names: h.names, Size: h.size, Encrypted: h.flags&zipFlagEncrypted != 0, Note: "no data in the archive"}
+func nameOnly(h filetype.ZipHeader) budget.Member {
+	return budget.Member{Names: h.Names, Size: h.Size, Encrypted: h.Flags&filetype.ZipFlagEncrypted != 0, Note: "no data in the archive"}
 }
 
 func first(names []string) string {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"postern/filter/unpack/budget"
+	"postern/filter/unpack/filetype"
 )
 
 // zipFile is one member as the test wants it written, true or not. What
@@ -55,10 +56,10 @@ func zipBody(prefix []byte, files []zipFile) (body []byte, offsets []int) {
 		packed := f.packed()
 		flags, crc, psize, size := f.flags, crc32.ChecksumIEEE(f.data), len(packed), len(f.data)
 		if f.descriptor {
-			flags |= zipFlagDescriptor
+			flags |= filetype.ZipFlagDescriptor
 			crc, psize, size = 0, 0, 0
 		}
-		body = append(body, zipLocal...)
+		body = append(body, filetype.ZipLocal...)
 		body = appendLE(body, 20, 2, int(flags), 2, int(f.method), 2, 0, 4, int(crc), 4, psize, 4, size, 4, len(name), 2, len(f.localExtra), 2)
 		body = append(append(body, name...), f.localExtra...)
 		body = append(body, packed...)
@@ -90,15 +91,15 @@ func zipTail(start, shift int, files []zipFile, offsets []int) (tail []byte) {
 		}
 		flags := f.flags
 		if f.descriptor {
-			flags |= zipFlagDescriptor
+			flags |= filetype.ZipFlagDescriptor
 		}
-		tail = append(tail, zipCentral...)
+		tail = append(tail, filetype.ZipCentral...)
 		tail = appendLE(tail, 3<<8|20, 2, 20, 2, int(flags), 2, int(f.method), 2, 0, 4, int(crc32.ChecksumIEEE(f.data)), 4, psize, 4, size, 4,
 			len(name), 2, len(f.centralExtra), 2, 0, 2, 0, 2, 0, 2, int(f.mode<<16), 4, offsets[i]-shift, 4)
 		tail = append(append(tail, name...), f.centralExtra...)
 	}
 	length := len(tail)
-	tail = append(tail, zipEnd...)
+	tail = append(tail, filetype.ZipEnd...)
 	return appendLE(tail, 0, 2, 0, 2, n, 2, n, 2, length, 4, start-shift, 4, 0, 2)
 }
 
@@ -334,15 +335,15 @@ func TestZip64(t *testing.T) {
 	w.Close()
 	data := b.Bytes()
 	// write the end record again as zip64
-	end := bytes.Clone(data[len(data)-zipEndLen:])
+	end := bytes.Clone(data[len(data)-filetype.ZipEndLen:])
 	dirSize, dirAt := binary.LittleEndian.Uint32(end[12:]), binary.LittleEndian.Uint32(end[16:])
-	data = data[:len(data)-zipEndLen]
+	data = data[:len(data)-filetype.ZipEndLen]
 	at := len(data)
-	data = append(data, zipEnd64...)
+	data = append(data, filetype.ZipEnd64...)
 	data = appendLE(data, 44, 8, 45, 2, 45, 2, 0, 4, 0, 4, 1, 8, 1, 8, int(dirSize), 8, int(dirAt), 8)
-	data = append(data, zipLoc64...)
+	data = append(data, filetype.ZipLoc64...)
 	data = appendLE(data, 0, 4, at, 8, 1, 4)
-	data = append(data, zipEnd...)
+	data = append(data, filetype.ZipEnd...)
 	data = appendLE(data, 0xffff, 2, 0xffff, 2, 0xffff, 2, 0xffff, 2, 0xffffffff, 4, 0xffffffff, 4, 0, 2)
 	if r, err := zip.NewReader(bytes.NewReader(data), int64(len(data))); err != nil || len(r.File) != 1 {
 		t.Fatalf("test file: %v", err)
@@ -399,7 +400,7 @@ func fuzzExpand(t *testing.T, data []byte, short string) {
 	x := budget.NewOpener(b, func(m budget.Member) error {
 		members++
 		for _, n := range m.Names {
-			if len(n) > 2*maxName+2 {
+			if len(n) > 2*filetype.MaxName+2 {
 				t.Errorf("name of %d octets", len(n))
 			}
 		}

@@ -13,6 +13,7 @@ import (
 
 	"postern/filter/unpack/budget"
 	"postern/filter/unpack/codec"
+	"postern/filter/unpack/filetype"
 )
 
 // The compression methods of zip (APPNOTE 4.4.5) that are decoded.
@@ -31,7 +32,7 @@ const (
 // member gives the member at m.offset and returns where its data ends, as far
 // as that can be told.
 func (z *zipReader) member(m zipMember) (end int, err error) {
-	local, err := parseZipLocal(z.data, m.offset)
+	local, err := filetype.ParseZipLocal(z.data, m.offset)
 	if err != nil {
 		z.x.Damage("zip: %v", err)
 		for _, h := range m.central {
@@ -81,22 +82,22 @@ func (v *zipView) skip() int {
 }
 
 // view joins the headers of m and notes where they differ.
-func (z *zipReader) view(m zipMember, local zipHeader) *zipView {
-	v := &zipView{start: local.end, rest: z.data[local.end:], packed: -1, size: -1}
+func (z *zipReader) view(m zipMember, local filetype.ZipHeader) *zipView {
+	v := &zipView{start: local.End, rest: z.data[local.End:], packed: -1, size: -1}
 	for _, h := range append(m.central, local) {
 		z.join(v, h)
 	}
 	if len(m.central) > 0 {
 		c := m.central[0]
-		name := first(local.names)
-		if name != first(c.names) && local.flags&zipFlagMasked == 0 {
-			z.x.Differ("zip: %q is called %q in its local header", first(c.names), name)
+		name := first(local.Names)
+		if name != first(c.Names) && local.Flags&filetype.ZipFlagMasked == 0 {
+			z.x.Differ("zip: %q is called %q in its local header", first(c.Names), name)
 		}
-		if local.packed >= 0 && (local.packed != c.packed || local.size != c.size) {
-			z.x.Differ("zip: sizes of %q differ between directory and local header", first(c.names))
+		if local.Packed >= 0 && (local.Packed != c.Packed || local.Size != c.Size) {
+			z.x.Differ("zip: sizes of %q differ between directory and local header", first(c.Names))
 		}
-		if local.method != c.method {
-			z.x.Differ("zip: methods of %q differ between directory and local header", first(c.names))
+		if local.Method != c.Method {
+			z.x.Differ("zip: methods of %q differ between directory and local header", first(c.Names))
 		}
 	}
 	v.out.Size = max(v.size, 0)
@@ -104,34 +105,34 @@ func (z *zipReader) view(m zipMember, local zipHeader) *zipView {
 }
 
 // join adds what one header says.
-func (z *zipReader) join(v *zipView, h zipHeader) {
-	for _, n := range h.names {
+func (z *zipReader) join(v *zipView, h filetype.ZipHeader) {
+	for _, n := range h.Names {
 		if i := strings.IndexByte(n, 0); i >= 0 {
 			z.x.Differ("zip: name with a NUL: %q", n)
 		}
-		v.out.Names = addName(v.out.Names, n)
+		v.out.Names = filetype.AddName(v.out.Names, n)
 	}
-	if h.path != "" && pathConflict(first(h.names), h.path) {
-		z.x.Differ("zip: %q has the Unicode path %q", first(h.names), h.path)
+	if h.Path != "" && pathConflict(first(h.Names), h.Path) {
+		z.x.Differ("zip: %q has the Unicode path %q", first(h.Names), h.Path)
 	}
-	v.packed, v.size = max(v.packed, h.packed), max(v.size, h.size)
-	if h.size >= 0 {
-		v.sizes = append(v.sizes, h.size)
-		v.sums = append(v.sums, h.crc)
+	v.packed, v.size = max(v.packed, h.Packed), max(v.size, h.Size)
+	if h.Size >= 0 {
+		v.sizes = append(v.sizes, h.Size)
+		v.sums = append(v.sums, h.CRC)
 	}
-	v.times = append(v.times, h.time)
-	v.encrypted = v.encrypted || h.flags&(zipFlagEncrypted|zipFlagMasked) != 0 || h.method == zipAES
-	if h.method == zipAES {
-		v.aes = max(v.aes, h.aes)
-		v.addMethod(h.strong)
+	v.times = append(v.times, h.Time)
+	v.encrypted = v.encrypted || h.Flags&(filetype.ZipFlagEncrypted|filetype.ZipFlagMasked) != 0 || h.Method == zipAES
+	if h.Method == zipAES {
+		v.aes = max(v.aes, h.AES)
+		v.addMethod(h.Strong)
 		v.addMethod(zipDeflate)
 		v.addMethod(zipStore)
 	} else {
-		v.addMethod(h.method)
+		v.addMethod(h.Method)
 	}
-	v.flags |= h.flags
-	v.out.Dir = v.out.Dir || h.dirBit || strings.HasSuffix(first(h.names), "/")
-	switch h.mode & 0o170000 {
+	v.flags |= h.Flags
+	v.out.Dir = v.out.Dir || h.DirBit || strings.HasSuffix(first(h.Names), "/")
+	switch h.Mode & 0o170000 {
 	case 0o120000:
 		v.out.Link = true
 	case 0o010000, 0o020000, 0o060000, 0o140000:
@@ -154,7 +155,7 @@ func pathConflict(name, path string) bool {
 	if isASCII(path) {
 		return name != path
 	}
-	return !strings.EqualFold(extension(name), extension(path))
+	return !strings.EqualFold(filetype.Extension(name), filetype.Extension(path))
 }
 
 func isASCII(s string) bool {
@@ -182,7 +183,7 @@ func (z *zipReader) locked(v *zipView) error {
 			return z.x.Hand(v.out)
 		}
 	}
-	const unknown = zipFlagStrong | zipFlagMasked
+	const unknown = filetype.ZipFlagStrong | filetype.ZipFlagMasked
 	if v.packed >= 0 && v.packed <= int64(len(v.rest)) && v.flags&unknown == 0 && z.x.Budget.HasPasswords() && z.x.Budget.Hold(v.packed) {
 		defer z.x.Budget.Release(v.packed)
 		opened, err := z.unlock(v, v.rest[:v.packed], make([]byte, v.packed))
@@ -302,7 +303,7 @@ func descriptorAt(in []byte) int {
 		}
 		pos += 4
 	}
-	for _, signature := range []string{zipLocal, zipCentral} {
+	for _, signature := range []string{filetype.ZipLocal, filetype.ZipCentral} {
 		if i := bytes.Index(in, []byte(signature)); i >= 0 {
 			in = in[:i]
 		}

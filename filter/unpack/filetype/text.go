@@ -1,4 +1,4 @@
-package unpack
+package filetype
 
 import (
 	"bytes"
@@ -78,8 +78,8 @@ func printable(v uint64) bool {
 
 func (c textClass) text() bool { return c.wide != 0 || c.bits&octetControl == 0 }
 
-// isText reports whether a sample is text, as opposed to binary data.
-func isText(sample []byte) bool { return classify(sample).text() }
+// IsText reports whether a sample is text, as opposed to binary data.
+func IsText(sample []byte) bool { return classify(sample).text() }
 
 // textTypes names text. Everything is asc or txt first.
 func textTypes(data []byte, class textClass, names []string) ([]string, string) {
@@ -89,7 +89,7 @@ func textTypes(data []byte, class textClass, names []string) ([]string, string) 
 	}
 	sample := data[:min(len(data), typeSample)]
 	if class.wide != 0 {
-		sample = narrow(sample, class.wide)
+		sample = Narrow(sample, class.wide)
 	}
 	sample = bytes.TrimPrefix(sample, []byte("\xef\xbb\xbf"))
 	sample = bytes.TrimLeft(sample, " \t\r\n")
@@ -112,8 +112,8 @@ func textTypes(data []byte, class textClass, names []string) ([]string, string) 
 	return short, "text/plain"
 }
 
-// narrow drops the zero octets of UTF-16 text.
-func narrow(b []byte, wide int) []byte {
+// Narrow drops the zero octets of UTF-16 text.
+func Narrow(b []byte, wide int) []byte {
 	out := make([]byte, 0, len(b)/2)
 	for i := 2; i+1 < len(b); i += 2 {
 		low, high := b[i], b[i+1]
@@ -326,7 +326,7 @@ var scriptKinds = []struct {
 // scriptName is the type of text that runs when it is opened under its name.
 func scriptName(names []string) string {
 	for _, n := range names {
-		switch ext := strings.ToLower(extension(strings.TrimRight(n, ". "))); ext {
+		switch ext := strings.ToLower(Extension(strings.TrimRight(n, ". "))); ext {
 		case "js", "vbs", "wsf", "hta", "ps1", "bat", "sh", "reg", "url":
 			return ext
 		case "jse":

@@ -1,4 +1,4 @@
-package unpack
+package filetype
 
 import (
 	"bytes"
@@ -13,11 +13,11 @@ import (
 // and one kind of text from another.
 const typeSample = 4096
 
-// fileTypes says what data is: Amavis' short types without the dot, the most
+// Of says what data is: Amavis' short types without the dot, the most
 // specific one last and "dat" if nothing is known, and a media type. A file
 // that can be read as more than one format gets the words of all of them.
 // Names help only where the content cannot tell.
-func fileTypes(data []byte, names []string) (short []string, media string) {
+func Of(data []byte, names []string) (short []string, media string) {
 	if len(data) == 0 {
 		return []string{"empty"}, "application/x-empty"
 	}
@@ -27,7 +27,7 @@ func fileTypes(data []byte, names []string) (short []string, media string) {
 	} else {
 		short, media = binaryTypes(data, names)
 	}
-	if !isContainer(short) && isVolume(names) {
+	if !IsContainer(short) && isVolume(names) {
 		short = append(short, "volume")
 	}
 	short = alsoContainers(short, data)
@@ -51,8 +51,8 @@ var containers = func() map[string]bool {
 	return known
 }()
 
-// isContainer reports whether one of these types holds other files.
-func isContainer(short []string) bool {
+// IsContainer reports whether one of these types holds other files.
+func IsContainer(short []string) bool {
 	for _, s := range short {
 		if containers[s] {
 			return true
@@ -65,11 +65,11 @@ func isContainer(short []string) bool {
 // several files, which only the first one tells: "x.7z.002", "x.z01", "x.r00".
 func isVolume(names []string) bool {
 	for _, n := range names {
-		ext := strings.ToLower(extension(n))
+		ext := strings.ToLower(Extension(n))
 		if len(ext) != 3 || !isDigits(ext[1:]) {
 			continue
 		}
-		inner := strings.ToLower(extension(n[:len(n)-4]))
+		inner := strings.ToLower(Extension(n[:len(n)-4]))
 		switch {
 		case ext[0] == 'z' || ext[0] == 'r':
 			return true
@@ -85,7 +85,7 @@ func isVolume(names []string) bool {
 // finds it where it should be.
 func isArchiveName(names []string) bool {
 	return slices.ContainsFunc(names, func(n string) bool {
-		return archiveNames[strings.ToLower(extension(strings.TrimRight(n, ". ")))]
+		return archiveNames[strings.ToLower(Extension(strings.TrimRight(n, ". ")))]
 	})
 }
 
@@ -228,7 +228,7 @@ func alsoContainers(short []string, data []byte) []string {
 			add("img")
 		}
 	}
-	if short[0] != "pdf" && short[0] != "rtf" && isContainer(short) {
+	if short[0] != "pdf" && short[0] != "rtf" && IsContainer(short) {
 		// its reader finds what follows it; a zip that ends the file counts
 		// for readers that begin there
 		if short[0] != "exe" && !bytes.HasPrefix(data, []byte("PK")) && endsAsZip(data) {
@@ -236,8 +236,8 @@ func alsoContainers(short []string, data []byte) []string {
 		}
 		return short
 	}
-	for _, h := range findEmbedded(data) {
-		add(h.kind)
+	for _, h := range FindEmbedded(data) {
+		add(h.Kind)
 	}
 	if endsAsZip(data) {
 		add("zip")
@@ -248,15 +248,15 @@ func alsoContainers(short []string, data []byte) []string {
 // endsAsZip reports whether the file ends with the end record of a zip whose
 // directory is there.
 func endsAsZip(data []byte) bool {
-	const longest = zipEndLen + 1<<16
+	const longest = ZipEndLen + 1<<16
 	tail := data[max(0, len(data)-longest):]
-	i := bytes.LastIndex(tail, []byte(zipEnd))
-	if i < 0 || len(tail)-i < zipEndLen || len(tail)-i != zipEndLen+int(binary.LittleEndian.Uint16(tail[i+20:])) {
+	i := bytes.LastIndex(tail, []byte(ZipEnd))
+	if i < 0 || len(tail)-i < ZipEndLen || len(tail)-i != ZipEndLen+int(binary.LittleEndian.Uint16(tail[i+20:])) {
 		return false
 	}
 	end := int64(len(data) - len(tail) + i)
 	start := end - int64(binary.LittleEndian.Uint32(tail[i+12:]))
-	return start >= 0 && start < end && bytes.HasPrefix(data[start:], []byte(zipCentral))
+	return start >= 0 && start < end && bytes.HasPrefix(data[start:], []byte(ZipCentral))
 }
 
 // isDisk recognises a disk image by its boot sector: a jump, a sane sector
@@ -273,8 +273,8 @@ func isDisk(data []byte) bool {
 
 // isTar checks the header sum, which also the oldest format without a magic has.
 func isTar(data []byte) bool {
-	if len(data) < tarBlock || data[0] == 0 {
+	if len(data) < TarBlock || data[0] == 0 {
 		return false
 	}
-	return tarChecksum(data)
+	return TarChecksum(data)
 }

@@ -1,4 +1,4 @@
-package unpack
+package filetype
 
 import (
 	"bytes"
@@ -139,7 +139,7 @@ func bySignature(data []byte) ([]string, string) {
 	switch {
 	case bytes.HasPrefix(data, []byte("MZ")) || bytes.HasPrefix(data, []byte("ZM")):
 		return programType(data)
-	case bytes.HasPrefix(data, oleMagic):
+	case bytes.HasPrefix(data, OLEMagic):
 		return oleType(data)
 	case bytes.HasPrefix(data, []byte("RIFF")) && len(data) >= 12:
 		return riffType(string(data[8:12]))
@@ -229,7 +229,7 @@ func isLZMA(data []byte, names []string) bool {
 		return false
 	}
 	if data[0] != usual && !slices.ContainsFunc(names, func(n string) bool {
-		ext := strings.ToLower(extension(n))
+		ext := strings.ToLower(Extension(n))
 		return ext == "lzma" || ext == "tlz"
 	}) {
 		return false

@@ -1,4 +1,4 @@
-package unpack
+package filetype
 
 import (
 	"bytes"
@@ -7,20 +7,20 @@ import (
 	"slices"
 )
 
-// embedded is an archive that begins inside other data: behind a program that
+// Embedded is an archive that begins inside other data: behind a program that
 // unpacks itself, a picture, a document.
-type embedded struct {
-	kind string // short type
-	at   int
+type Embedded struct {
+	Kind string // short type
+	At   int
 }
 
 // maxEmbedded bounds how many archives in one file are followed.
 const maxEmbedded = 16
 
-// findEmbedded returns the archives in data whose headers hold good, in order
+// FindEmbedded returns the archives in data whose headers hold good, in order
 // of appearance. One zip stands for all: its reader looks at the whole of data.
-func findEmbedded(data []byte) (found []embedded) {
-	for _, mark := range []string{zipLocal, "Rar!\x1a\x07", "7z\xbc\xaf\x27\x1c", "MSCF"} {
+func FindEmbedded(data []byte) (found []Embedded) {
+	for _, mark := range []string{ZipLocal, "Rar!\x1a\x07", "7z\xbc\xaf\x27\x1c", "MSCF"} {
 		for at := 0; len(found) < maxEmbedded; at += len(mark) {
 			i := bytes.Index(data[at:], []byte(mark))
 			if i < 0 {
@@ -31,13 +31,13 @@ func findEmbedded(data []byte) (found []embedded) {
 			if kind == "" {
 				continue
 			}
-			found = append(found, embedded{kind, at})
+			found = append(found, Embedded{kind, at})
 			if kind == "zip" {
 				break
 			}
 		}
 	}
-	slices.SortFunc(found, func(a, b embedded) int { return a.at - b.at })
+	slices.SortFunc(found, func(a, b Embedded) int { return a.At - b.At })
 	return found
 }
 
@@ -48,8 +48,8 @@ func archiveAt(b []byte) string {
 	}
 	le := binary.LittleEndian
 	switch string(b[:4]) {
-	case zipLocal:
-		if h, err := parseZipLocal(b, 0); err == nil && b[4] <= 63 && h.method < 100 && len(h.names) > 0 {
+	case ZipLocal:
+		if h, err := ParseZipLocal(b, 0); err == nil && b[4] <= 63 && h.Method < 100 && len(h.Names) > 0 {
 			return "zip"
 		}
 	case "Rar!":

@@ -1,4 +1,4 @@
-package unpack
+package filetype
 
 import (
 	"encoding/binary"
@@ -6,23 +6,23 @@ import (
 	"strings"
 )
 
-const tarBlock = 512
+const TarBlock = 512
 
-// tarChecksum reports whether the header sum in block is right, with octets
+// TarChecksum reports whether the header sum in block is right, with octets
 // taken as unsigned or, as old programs did, as signed.
-func tarChecksum(block []byte) bool {
+func TarChecksum(block []byte) bool {
 	const from, to = 148, 156
 	for _, c := range block[from:to] {
 		if c != ' ' && c != 0 && (c < '0' || c > '7') {
 			return false
 		}
 	}
-	want, err := tarNumber(block[from:to])
+	want, err := TarNumber(block[from:to])
 	if err != nil || want == 0 {
 		return false
 	}
 	var unsigned, signed int64
-	for i, c := range block[:tarBlock] {
+	for i, c := range block[:TarBlock] {
 		if from <= i && i < to {
 			c = ' '
 		}
@@ -32,8 +32,8 @@ func tarChecksum(block []byte) bool {
 	return want == unsigned || want == signed
 }
 
-// tarNumber reads an octal number, or the GNU form for large ones.
-func tarNumber(b []byte) (int64, error) {
+// TarNumber reads an octal number, or the GNU form for large ones.
+func TarNumber(b []byte) (int64, error) {
 	if b[0] == 0x80 && len(b) > 8 {
 		if n := binary.BigEndian.Uint64(b[len(b)-8:]); n < 1<<62 {
 			return int64(n), nil

@@ -1,4 +1,4 @@
-package unpack
+package filetype
 
 import (
 	"strings"
@@ -8,7 +8,7 @@ import (
 // A name beyond all bounds keeps what counts.
 func TestLongNameKeepsItsEnd(t *testing.T) {
 	t.Parallel()
-	if got := textName([]byte(strings.Repeat("a", 3*maxName) + ".exe")); !strings.HasSuffix(got, "a.exe") || len(got) != maxName {
+	if got := TextName([]byte(strings.Repeat("a", 3*MaxName) + ".exe")); !strings.HasSuffix(got, "a.exe") || len(got) != MaxName {
 		t.Errorf("%d octets, ends in %q", len(got), got[len(got)-5:])
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/armour"
 	"postern/filter/unpack/entity"
 	"postern/filter/unpack/filetype"
 )
@@ -95,50 +96,50 @@ const maxBinHex = 1 << 20
 // embedded looks for files that stand in a text.
 func (w *walker) embedded(p *mail.Part) {
 	var found []quoted
-	add := func(list []hidden) {
+	add := func(list []armour.File) {
 		for _, f := range list {
-			found = append(found, quoted{hidden: f})
+			found = append(found, quoted{File: f})
 		}
 	}
-	add(findApple(p.Data))
-	uu, yEnc, heads := armours(p.Data)
+	add(armour.FindApple(p.Data))
+	uu, yEnc, heads := armour.Marks(p.Data)
 	if uu && p.How != "uuencode" {
-		add(findUU(p.Data))
+		add(armour.FindUU(p.Data))
 	}
 	if yEnc {
-		add(findYEnc(p.Data))
+		add(armour.FindYEnc(p.Data))
 	}
 	if heads && !isAttachedMail(p) && filetype.IsText(p.Data[:min(len(p.Data), 32)]) { // CMS is not
 		found = append(found, w.findParts(p.Data)...)
 	}
-	if bytes.Contains(p.Data, []byte(hqxMark)) {
-		files, over := findBinHex(p.Data, 4*len(p.Data)+maxBinHex)
+	if bytes.Contains(p.Data, []byte(armour.BinHexMark)) {
+		files, over := armour.FindBinHex(p.Data, 4*len(p.Data)+maxBinHex)
 		add(files)
 		if over {
 			w.budget.Note("BinHex")
 			p.Flags |= mail.PartUndecipherable
 		}
 	}
-	if f, ok := wholeBase64(p.Data); ok {
-		found = append(found, quoted{hidden: f})
+	if f, ok := armour.WholeBase64(p.Data); ok {
+		found = append(found, quoted{File: f})
 	}
 	if isHTML(p) {
-		files, facts := findInPage(p.Data)
+		files, facts := armour.FindInPage(p.Data)
 		add(files)
 		for _, fact := range facts {
 			p.AddFact(fact)
 		}
 	}
 	for _, f := range found {
-		if w.budget.Entry() != nil || w.budget.Take(int64(len(f.data))) != nil {
+		if w.budget.Entry() != nil || w.budget.Take(int64(len(f.Data))) != nil {
 			return
 		}
 		c := w.child(p)
-		c.AddName(entity.DecodeWords(f.name))
+		c.AddName(entity.DecodeWords(f.Name))
 		if f.head != nil {
 			w.describe(c, f.head, "")
 		}
-		c.Data, c.Size, c.How = f.data, int64(len(f.data)), f.how
+		c.Data, c.Size, c.How = f.Data, int64(len(f.Data)), f.How
 		w.content(c)
 	}
 }

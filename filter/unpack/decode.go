@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 
+	"postern/filter/unpack/armour"
 	"postern/filter/unpack/codec"
 	"postern/filter/unpack/entity"
 )
@@ -49,14 +50,14 @@ func (w *walker) decode(body []byte, encs []string) []decoded {
 				add(decoded{data: data, how: e})
 			}
 		case "uuencode":
-			files := findUU(body)
+			files := armour.FindUU(body)
 			for _, f := range files {
-				add(decoded{data: f.data, how: e, name: f.name})
+				add(decoded{data: f.Data, how: e, name: f.Name})
 			}
 			if len(files) > 0 {
 				break
 			}
-			if data := uuBody(body); len(data) > 0 { // without its first line
+			if data := armour.UUBody(body); len(data) > 0 { // without its first line
 				add(decoded{data: data, how: e})
 			} else {
 				add(decoded{data: body, how: "7bit"})

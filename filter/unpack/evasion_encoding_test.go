@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"postern/filter/unpack/armour"
 )
 
 func TestEvasionEncoding(t *testing.T) {
@@ -233,7 +235,7 @@ func hqxText(packed []byte) string {
 	for _, c := range append(packed, 0, 0) {
 		acc = acc<<8 | uint32(c)
 		for bits += 8; bits >= 6; bits -= 6 {
-			out.WriteByte(hqxAlphabet[acc>>(bits-6)&63])
+			out.WriteByte(armour.BinHexAlphabet[acc>>(bits-6)&63])
 			if col++; col%64 == 0 {
 				out.WriteString("\r\n")
 			}

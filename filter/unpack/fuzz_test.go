@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/armour"
 	"postern/filter/unpack/budget"
 )
 
@@ -72,11 +73,11 @@ func FuzzArmour(f *testing.F) {
 	f.Add([]byte(yencPart(1, payload[:50]) + yencPart(2, payload[50:])))
 	f.Add([]byte("begin-base64 644 a\nQ2F0\n====\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		binhex, _ := findBinHex(text, 1000)
-		for _, list := range [][]hidden{findUU(text), findYEnc(text), findApple(text), binhex} {
+		binhex, _ := armour.FindBinHex(text, 1000)
+		for _, list := range [][]armour.File{armour.FindUU(text), armour.FindYEnc(text), armour.FindApple(text), binhex} {
 			total := 0
 			for _, h := range list {
-				total += len(h.data)
+				total += len(h.Data)
 			}
 			if total > 2*len(text)+1000 {
 				t.Errorf("%d octets from %d", total, len(text))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 
+	"postern/filter/unpack/armour"
 	"postern/filter/unpack/codec"
 	"postern/filter/unpack/entity"
 	"postern/filter/unpack/filetype"
@@ -11,7 +12,7 @@ import (
 
 // quoted is a part that stands in a text with its header.
 type quoted struct {
-	hidden
+	armour.File
 	head *entity.Head // nil for a file that has a name of its own
 }
 
@@ -20,7 +21,7 @@ type quoted struct {
 // of a message ends so.
 func (w *walker) findParts(text []byte) []quoted {
 	var out []quoted
-	for at := 0; at < len(text) && len(out) < maxHidden; {
+	for at := 0; at < len(text) && len(out) < armour.MaxHidden; {
 		end := entity.FieldsEnd(text, at)
 		if !entity.BeginsWithContent(text[at:]) || end == at {
 			at = codec.LineEnd(text, at)
@@ -37,12 +38,12 @@ func (w *walker) findParts(text []byte) []quoted {
 			continue
 		}
 		for _, d := range w.decode(body, entity.Encodings(h)) {
-			f := quoted{hidden{data: d.data, how: d.how}, h}
+			f := quoted{armour.File{Data: d.data, How: d.how}, h}
 			if entity.IsIdentity(d.how) && filetype.IsText(body) {
-				whole, _ := wholeBase64(body)
-				f.data, f.how = whole.data, whole.how
+				whole, _ := armour.WholeBase64(body)
+				f.Data, f.How = whole.Data, whole.How
 			}
-			if len(f.data) > 0 {
+			if len(f.Data) > 0 {
 				out = append(out, f)
 			}
 		}

@@ -1,10 +1,10 @@
-package unpack
+package armour
 
 import "encoding/binary"
 
-// findApple returns the forks of an AppleSingle or AppleDouble file (RFC 1740
+// FindApple returns the forks of an AppleSingle or AppleDouble file (RFC 1740
 // appendix A and B) or of a MacBinary one.
-func findApple(raw []byte) []hidden {
+func FindApple(raw []byte) []File {
 	be := binary.BigEndian
 	if len(raw) >= 128 && raw[0] == 0 && raw[74] == 0 && raw[82] == 0 && raw[1] > 0 && raw[1] < 64 {
 		data, resource := uint64(be.Uint32(raw[83:])), uint64(be.Uint32(raw[87:]))
@@ -12,14 +12,14 @@ func findApple(raw []byte) []hidden {
 		if n := uint64(len(raw)); data+resource == 0 || 128+padded+resource > n || n > 128+padded+(resource+127)&^127+128 {
 			return nil
 		}
-		f := hidden{name: string(raw[2 : 2+raw[1]]), data: raw[128 : 128+data], how: "macbinary"}
-		return []hidden{f, {name: f.name, data: raw[128+padded : 128+padded+resource], how: f.how}}
+		f := File{Name: string(raw[2 : 2+raw[1]]), Data: raw[128 : 128+data], How: "macbinary"}
+		return []File{f, {Name: f.Name, Data: raw[128+padded : 128+padded+resource], How: f.How}}
 	}
 	if len(raw) < 26 || be.Uint32(raw)&^7 != 0x51600 {
 		return nil
 	}
 	const dataFork, resourceFork, realName = 1, 2, 3
-	var out []hidden
+	var out []File
 	name := ""
 	for i := range int(be.Uint16(raw[24:])) {
 		entry := raw[min(len(raw), 26+12*i):]
@@ -33,12 +33,12 @@ func findApple(raw []byte) []hidden {
 			name = string(data[:min(len(data), 255)])
 		case dataFork, resourceFork:
 			if len(data) > 0 && len(out) < 2 {
-				out = append(out, hidden{data: data, how: "applesingle"})
+				out = append(out, File{Data: data, How: "applesingle"})
 			}
 		}
 	}
 	for i := range out {
-		out[i].name = name
+		out[i].Name = name
 	}
 	return out
 }

@@ -1,4 +1,4 @@
-package unpack
+package armour
 
 import (
 	"bytes"
@@ -14,10 +14,10 @@ import (
 // maxHTML bounds the text that is searched for scripts.
 const maxHTML = 4 << 20
 
-// findInPage returns the files in the data: URIs of a page. The facts are
+// FindInPage returns the files in the data: URIs of a page. The facts are
 // "data-uri", and "html-smuggling" if the page puts a file together in a way
 // that no filter sees.
-func findInPage(page []byte) (out []hidden, facts []string) {
+func FindInPage(page []byte) (out []File, facts []string) {
 	for _, page := range pageViews(page[:min(len(page), maxHTML)]) {
 		text := lowerASCII(page)
 		has := func(list ...string) bool {
@@ -27,7 +27,7 @@ func findInPage(page []byte) (out []hidden, facts []string) {
 			has("new blob", "'blob'", "\"blob\"", "new file(", "atob(", "'atob'", "\"atob\"") && has("createobjecturl", "download") {
 			facts = append(facts, "html-smuggling")
 		}
-		for at := 0; len(out) < maxHidden; {
+		for at := 0; len(out) < MaxHidden; {
 			start, body, end := dataURI(text, at)
 			if start < 0 {
 				break
@@ -38,11 +38,11 @@ func findInPage(page []byte) (out []hidden, facts []string) {
 			if name != "" || downloads(text[end:min(len(text), end+256)]) || downloads(text[max(0, start-256):start]) {
 				facts = append(facts, "html-smuggling")
 			}
-			f := hidden{name: name, data: codec.Percent(string(page[body:end])), how: "data-uri"}
+			f := File{Name: name, Data: codec.Percent(string(page[body:end])), How: "data-uri"}
 			if bytes.Contains(text[start:body], []byte("base64")) {
-				f.data = codec.LooseBase64(f.data)
+				f.Data = codec.LooseBase64(f.Data)
 			}
-			if !slices.ContainsFunc(out, func(o hidden) bool { return o.name == f.name && bytes.Equal(o.data, f.data) }) {
+			if !slices.ContainsFunc(out, func(o File) bool { return o.Name == f.Name && bytes.Equal(o.Data, f.Data) }) {
 				out = append(out, f)
 			}
 		}

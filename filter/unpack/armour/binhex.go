@@ -1,4 +1,4 @@
-package unpack
+package armour
 
 import (
 	"bytes"
@@ -6,30 +6,30 @@ import (
 )
 
 const (
-	hqxMark     = "must be converted with BinHex"
-	hqxAlphabet = "!\"#$%&'()*+,-012345689@ABCDEFGHIJKLMNPQRSTUVXYZ[`abcdefhijklmpqr"
+	BinHexMark     = "must be converted with BinHex"
+	BinHexAlphabet = "!\"#$%&'()*+,-012345689@ABCDEFGHIJKLMNPQRSTUVXYZ[`abcdefhijklmpqr"
 )
 
 var hqx = func() (t [256]byte) {
 	for i := range t {
 		t[i] = 0xff
 	}
-	for i, c := range []byte(hqxAlphabet) {
+	for i, c := range []byte(BinHexAlphabet) {
 		t[c] = byte(i)
 	}
 	return t
 }()
 
-// findBinHex returns the forks of the BinHex 4.0 files in text (RFC 1741).
+// FindBinHex returns the forks of the BinHex 4.0 files in text (RFC 1741).
 // Its run lengths make bombs: all files together may have room octets, over
 // says that they have more.
-func findBinHex(text []byte, room int) (out []hidden, over bool) {
-	for len(out) < maxHidden {
-		i := bytes.Index(text, []byte(hqxMark))
+func FindBinHex(text []byte, room int) (out []File, over bool) {
+	for len(out) < MaxHidden {
+		i := bytes.Index(text, []byte(BinHexMark))
 		if i < 0 {
 			break
 		}
-		text = text[i+len(hqxMark):]
+		text = text[i+len(BinHexMark):]
 		start := bytes.IndexByte(text, ':')
 		if start < 0 {
 			break
@@ -85,7 +85,7 @@ func hqxOctets(text []byte, room int) (out []byte, n int) {
 
 // hqxForks splits the header off and returns data and resource fork. A fork
 // that is cut is returned as far as it goes.
-func hqxForks(raw []byte) []hidden {
+func hqxForks(raw []byte) []File {
 	if len(raw) == 0 || len(raw) < int(raw[0])+22 {
 		return nil
 	}
@@ -95,11 +95,11 @@ func hqxForks(raw []byte) []hidden {
 	h := raw[n+11:]
 	sizes := []uint32{binary.BigEndian.Uint32(h), binary.BigEndian.Uint32(h[4:])}
 	h = h[min(len(h), 10):]
-	var out []hidden
+	var out []File
 	for _, size := range sizes {
 		n := min(len(h), int(size))
 		if n > 0 {
-			out = append(out, hidden{name: name, data: h[:n:n], how: "binhex"})
+			out = append(out, File{Name: name, Data: h[:n:n], How: "binhex"})
 		}
 		h = h[min(len(h), n+2):]
 	}

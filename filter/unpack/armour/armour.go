@@ -1,4 +1,4 @@
-package unpack
+package armour
 
 import (
 	"bytes"
@@ -10,15 +10,15 @@ import (
 // This file finds files that stand in a text without help of MIME: uuencode,
 // yEnc and BinHex 4.0; also what else the Macintosh wrapped files in.
 
-// hidden is a file found in a text.
-type hidden struct {
-	name string
-	data []byte
-	how  string
+// File is a file found in a text.
+type File struct {
+	Name string
+	Data []byte
+	How  string
 }
 
-// maxHidden bounds the files found in one text.
-const maxHidden = 1000
+// MaxHidden bounds the files found in one text.
+const MaxHidden = 1000
 
 // seek moves l to the next line that begins with mark, in any case and after
 // blanks or control characters, and returns it from there on.
@@ -42,8 +42,8 @@ func trimControl(line []byte) []byte {
 	return line
 }
 
-// armours tells in one pass what may stand in text: mostly nothing.
-func armours(text []byte) (uu, yEnc, parts bool) {
+// Marks tells in one pass what may stand in text: mostly nothing.
+func Marks(text []byte) (uu, yEnc, parts bool) {
 	for at := 0; at < len(text); {
 		end := codec.LineEnd(text, at)
 		if line := trimControl(text[at:end]); len(line) > 0 {
@@ -65,12 +65,12 @@ func hasPrefixFold(b []byte, prefix string) bool {
 	return len(b) >= len(prefix) && b[0]|0x20 == prefix[0]|0x20 && strings.EqualFold(string(b[:len(prefix)]), prefix)
 }
 
-// findUU returns the uuencoded files in text: "begin 644 name" and
+// FindUU returns the uuencoded files in text: "begin 644 name" and
 // "begin-base64 644 name". The end line may be missing.
-func findUU(text []byte) []hidden {
-	var out []hidden
+func FindUU(text []byte) []File {
+	var out []File
 	l := codec.Lines{Rest: text}
-	for len(out) < maxHidden {
+	for len(out) < MaxHidden {
 		line, ok := seek(&l, "begin")
 		if !ok {
 			break
@@ -90,7 +90,7 @@ func findUU(text []byte) []hidden {
 			l = after
 			continue
 		}
-		out = append(out, hidden{name: name, data: data, how: "uuencode"})
+		out = append(out, File{Name: name, Data: data, How: "uuencode"})
 	}
 	return out
 }
@@ -114,8 +114,8 @@ func beginLine(line []byte) (word, name string, sure, ok bool) {
 	return word, name, len(f[1]) >= 3 && strings.Trim(f[1], "01234567") == "", true
 }
 
-// uuBody decodes a uuencoded text without its first line.
-func uuBody(text []byte) []byte { return uuLines(&codec.Lines{Rest: text}, false) }
+// UUBody decodes a uuencoded text without its first line.
+func UUBody(text []byte) []byte { return uuLines(&codec.Lines{Rest: text}, false) }
 
 // uuLines decodes lines until "end" or the next file. If it is not sure that
 // this is a file, the first must be whole, because prose begins with "begin"
@@ -186,14 +186,14 @@ func uuBase64(l *codec.Lines) []byte {
 	}
 }
 
-// findYEnc returns the yEnc files in text (yenc.org draft 1.3). The parts of a
+// FindYEnc returns the yEnc files in text (yenc.org draft 1.3). The parts of a
 // file are joined in the order in which they come, besides being files of
 // their own.
-func findYEnc(text []byte) []hidden {
-	var out []hidden
+func FindYEnc(text []byte) []File {
+	var out []File
 	whole := map[string][]byte{}
 	l := codec.Lines{Rest: text}
-	for len(out) < maxHidden {
+	for len(out) < MaxHidden {
 		line, ok := seek(&l, "=ybegin ")
 		if !ok {
 			break
@@ -210,13 +210,13 @@ func findYEnc(text []byte) []hidden {
 				data = appendYEnc(data, line)
 			}
 		}
-		out = append(out, hidden{name: name, data: data, how: "yenc"})
+		out = append(out, File{Name: name, Data: data, How: "yenc"})
 		whole[name] = append(whole[name], data...)
 	}
 	for i, n := 0, len(out); i < n; i++ {
-		if f := out[i]; len(whole[f.name]) > len(f.data) {
-			out = append(out, hidden{name: f.name, data: whole[f.name], how: f.how})
-			delete(whole, f.name)
+		if f := out[i]; len(whole[f.Name]) > len(f.Data) {
+			out = append(out, File{Name: f.Name, Data: whole[f.Name], How: f.How})
+			delete(whole, f.Name)
 		}
 	}
 	return out
@@ -234,16 +234,16 @@ func appendYEnc(out, line []byte) []byte {
 	return out
 }
 
-// wholeBase64 decodes data that is nothing but base64 although it was not
+// WholeBase64 decodes data that is nothing but base64 although it was not
 // declared, such as what was encoded twice.
-func wholeBase64(data []byte) (hidden, bool) {
+func WholeBase64(data []byte) (File, bool) {
 	line := bytes.TrimSpace(data[:min(len(data), 64)])
 	if i := bytes.IndexByte(line, '\n'); i >= 0 {
 		line = bytes.TrimSpace(line[:i])
 	}
 	if len(data) < 64 || len(line) < 32 || bytes.ContainsAny(line, " \t") || !codec.IsBase64Line(line) {
-		return hidden{}, false
+		return File{}, false
 	}
 	out, ok := codec.StrictBase64(data)
-	return hidden{data: out, how: "base64"}, ok
+	return File{Data: out, How: "base64"}, ok
 }

@@ -3,7 +3,6 @@ package unpack
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"slices"
 	"strings"
 	"testing"
@@ -11,24 +10,6 @@ import (
 	"postern/filter/unpack/budget"
 	"postern/filter/unpack/filetype"
 )
-
-// eicar is the EICAR test string, in two halves so that scanners leave this
-// file alone.
-const eicar = `X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR` + `-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*`
-
-// evil is the payload of all cases: the start of a Windows program with the
-// EICAR string in it.
-var evil = func() []byte {
-	b := make([]byte, 400)
-	copy(b, "MZ\x90\x00\x03")
-	b[0x3c] = 0x80
-	copy(b[0x80:], "PE\x00\x00\x4c\x01\x01\x00")
-	binary.LittleEndian.PutUint16(b[0x80+20:], 0xe0) // optional header
-	binary.LittleEndian.PutUint16(b[0x80+22:], 0x0102)
-	copy(b[0x80+24:], "\x0b\x01")
-	copy(b[300:], eicar)
-	return b
-}()
 
 // seen is what one expand gave, with the data copied.
 type seen struct {

@@ -8,6 +8,7 @@ import (
 
 	"postern/filter/mail"
 	"postern/filter/unpack/budget"
+	"postern/filter/unpack/specimen"
 )
 
 // textMail is an ordinary plain message of about 4 kB.
@@ -25,7 +26,7 @@ func bigMail(size int) []byte {
 		data[i] = byte(rng.Uint32())
 	}
 	return []byte(withPart("Content-Type: application/octet-stream; name=\"data.bin\"\r\n" +
-		"Content-Disposition: attachment; filename=\"data.bin\"\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(data)))
+		"Content-Disposition: attachment; filename=\"data.bin\"\r\nContent-Transfer-Encoding: base64\r\n\r\n" + specimen.Wrap64(data)))
 }
 
 func benchmarkParts(b *testing.B, data []byte) {

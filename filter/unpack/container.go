@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/archive"
 	"postern/filter/unpack/budget"
 	"postern/filter/unpack/filetype"
 )
@@ -14,8 +15,8 @@ import (
 // reader returns the reader of a type, nil if it is no container.
 func reader(kind string) func(*budget.Opener, []byte) error {
 	switch {
-	case archives[kind] != nil:
-		return archives[kind]
+	case archive.Readers[kind] != nil:
+		return archive.Readers[kind]
 	case documents[kind] != nil:
 		return documents[kind]
 	case filetype.IsContainer([]string{kind}):

@@ -3,10 +3,8 @@ package unpack
 import (
 	"archive/tar"
 	"bytes"
-	"compress/flate"
 	"compress/gzip"
 	"encoding/binary"
-	"hash/crc32"
 	"io"
 	"maps"
 	"slices"
@@ -14,8 +12,10 @@ import (
 	"testing"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/archive"
 	"postern/filter/unpack/budget"
 	"postern/filter/unpack/filetype"
+	"postern/filter/unpack/specimen"
 )
 
 func TestContainers(t *testing.T) {
@@ -25,53 +25,53 @@ func TestContainers(t *testing.T) {
 		kind  string // last short type
 		names []string
 	}{
-		"gzip":           {gz(evil), "gz", nil},
-		"gzip with name": {pack(evil, func(w io.Writer) io.WriteCloser { z := gzip.NewWriter(w); z.Name = "evil.exe"; return z }), "gz", []string{"evil.exe"}},
-		"gzip, second":   {concat(gz([]byte("some text")), gz(evil)), "gz", nil},
-		"xz":             {xzOf(evil), "xz", nil},
-		"xz, second":     {concat(xzOf(nil), xzOf(evil)), "xz", nil},
-		"lzma":           {lzmaOf(evil), "lzma", nil},
-		"zstd":           {zstdOf(evil), "zst", nil},
-		"compress":       {compressOf(evil), "Z", nil},
-		"tar":            {tarOf(tar.Header{Name: "evil.exe"}), "tar", []string{"evil.exe"}},
-		"tar, pax name":  {concat(paxOf("path=evil.exe"), tarBlockOf("ok.txt", '0', len(evil)), padded(evil, filetype.TarBlock), make([]byte, 1024)), "tar", []string{"evil.exe", "ok.txt"}},
-		"tar, GNU name":  {concat(tarBlockOf("././@LongLink", 'L', 9), padded([]byte("evil.exe\x00"), filetype.TarBlock), tarBlockOf("ok.txt", '0', len(evil)), padded(evil, filetype.TarBlock), make([]byte, 1024)), "tar", []string{"evil.exe", "ok.txt"}},
-		"newc":           {concat(newcOf("evil.exe", 0o100644, evil), newcOf("TRAILER!!!", 0, nil)), "cpio", []string{"evil.exe"}},
-		"odc":            {concat(odcOf("evil.exe", evil), odcOf("TRAILER!!!", nil)), "cpio", []string{"evil.exe"}},
-		"old cpio":       {concat(oldCpioOf(binary.LittleEndian, "evil.exe", evil), oldCpioOf(binary.LittleEndian, "TRAILER!!!", nil)), "cpio", []string{"evil.exe"}},
-		"old cpio, big":  {concat(oldCpioOf(binary.BigEndian, "evil.exe", evil), oldCpioOf(binary.BigEndian, "TRAILER!!!", nil)), "cpio", []string{"evil.exe"}},
-		"ar":             {arOf("evil.exe/", evil), "a", []string{"evil.exe"}},
-		"ar, BSD name":   {arOf("#1/8", append([]byte("evil.exe"), evil...)), "a", []string{"evil.exe"}},
-		"rpm":            {rpmOf(evil), "rpm", nil},
-		"7z":             {sevenOf("evil.exe", evil, false, false), "7z", []string{"evil.exe"}},
-		"rar5":           {rar5Of("evil.exe", evil, false), "rar", []string{"evil.exe"}},
-		"cab":            {cabOf("evil.exe", evil, cabStored), "cab", []string{"evil.exe"}},
-		"cab, MSZIP":     {cabOf("evil.exe", evil, cabMSZip), "cab", []string{"evil.exe"}},
-		"cab, LZX":       {cabOf("evil.exe", evil, cabLZX|15<<8), "cab", []string{"evil.exe"}},
-		"lha":            {lhaOf("evil.exe", "-lh0-", evil, len(evil)), "lha", []string{"evil.exe"}},
-		"lha -lh5-":      {lhaOf("evil.exe", "-lh5-", lh5Of(evil), len(evil)), "lha", []string{"evil.exe"}},
-		"arj":            {arjOf("evil.exe", 0, 0, evil, len(evil)), "arj", []string{"evil.exe"}},
-		"iso":            {isoOf("EVIL.EXE", "", evil), "iso", []string{"EVIL.EXE"}},
-		"iso, Joliet":    {isoOf("OK.TXT", "evil.exe", evil), "iso", []string{"OK.TXT", "evil.exe"}},
-		"ole package":    {oleOf("\x01Ole10Native", append(appendLE(nil, 500, 4), packageOf("evil.exe", evil)...)), "cdf-ms", []string{"evil.exe", `C:\evil.exe`}},
-		"rtf":            {rtfOf(packageOf("evil.exe", evil)), "rtf", []string{"evil.exe", `C:\evil.exe`}},
-		"pdf":            {pdfOf("evil.exe", evil), "pdf", []string{"evil.exe"}},
-		"onenote":        {oneOf(evil), "one", nil},
-		"zip bzip2":      {zipOf(zipFile{name: "evil.exe", data: hello, raw: bzip2Hello, method: zipBzip2}), "zip", []string{"evil.exe"}},
-		"zip zstd":       {zipOf(zipFile{name: "evil.exe", data: evil, raw: zstdOf(evil), method: zipZstd}), "zip", []string{"evil.exe"}},
-		"zip xz":         {zipOf(zipFile{name: "evil.exe", data: evil, raw: xzOf(evil), method: zipXZ}), "zip", []string{"evil.exe"}},
-		"zip lzma":       {zipOf(zipFile{name: "evil.exe", data: evil, raw: zipLZMAOf(evil), method: zipLZMA, flags: 2}), "zip", []string{"evil.exe"}},
-		"zip deflate64":  {zipOf(zipFile{name: "evil.exe", data: evil, raw: huffmanOnly(evil), method: zipDeflate64}), "zip", []string{"evil.exe"}},
-		"bzip2":          {bzip2Hello, "bz2", nil},
-		"exe with zip":   {zipAfter(program, false, zipFile{name: "evil.exe", data: evil, method: zipDeflate}), "exe-ms", []string{"evil.exe"}},
-		"exe with 7z":    {concat(program, sevenOf("evil.exe", evil, false, false)), "exe-ms", []string{"evil.exe"}},
-		"exe with rar":   {concat(program, rar5Of("evil.exe", evil, false)), "exe-ms", []string{"evil.exe"}},
-		"exe with cab":   {concat(program, cabOf("evil.exe", evil, cabMSZip)), "exe-ms", []string{"evil.exe"}},
-		"setup":          {setupProgram(setupFilesOf("evil.exe", evil)), "exe-ms", []string{"evil.exe", `Disk1\evil.exe`}},
-		"NSIS":           {setupProgram(nsisOf(evil)), "exe-ms", nil},
-		"chm":            {chmOf("/evil.exe", evil), "chm", []string{"/evil.exe"}},
-		"gif with rar":   {concat([]byte("GIF89a\x01\x00\x01\x00\x00\x00\x00;"), rar5Of("evil.exe", evil, false)), "rar", []string{"evil.exe"}},
-		"text with 7z":   {concat([]byte(strings.Repeat("plain text\n", 900)), sevenOf("evil.exe", evil, false, false)), "7z", []string{"evil.exe"}},
+		"gzip":           {specimen.Gzip(specimen.Evil), "gz", nil},
+		"gzip with name": {specimen.Pack(specimen.Evil, func(w io.Writer) io.WriteCloser { z := gzip.NewWriter(w); z.Name = "evil.exe"; return z }), "gz", []string{"evil.exe"}},
+		"gzip, second":   {specimen.Concat(specimen.Gzip([]byte("some text")), specimen.Gzip(specimen.Evil)), "gz", nil},
+		"xz":             {specimen.XZ(specimen.Evil), "xz", nil},
+		"xz, second":     {specimen.Concat(specimen.XZ(nil), specimen.XZ(specimen.Evil)), "xz", nil},
+		"lzma":           {specimen.LZMA(specimen.Evil), "lzma", nil},
+		"zstd":           {specimen.Zstd(specimen.Evil), "zst", nil},
+		"compress":       {specimen.Compress(specimen.Evil), "Z", nil},
+		"tar":            {specimen.Tar(tar.Header{Name: "evil.exe"}), "tar", []string{"evil.exe"}},
+		"tar, pax name":  {specimen.Concat(specimen.Pax("path=evil.exe"), specimen.TarHeader("ok.txt", '0', len(specimen.Evil)), specimen.Padded(specimen.Evil, filetype.TarBlock), make([]byte, 1024)), "tar", []string{"evil.exe", "ok.txt"}},
+		"tar, GNU name":  {specimen.Concat(specimen.TarHeader("././@LongLink", 'L', 9), specimen.Padded([]byte("evil.exe\x00"), filetype.TarBlock), specimen.TarHeader("ok.txt", '0', len(specimen.Evil)), specimen.Padded(specimen.Evil, filetype.TarBlock), make([]byte, 1024)), "tar", []string{"evil.exe", "ok.txt"}},
+		"newc":           {specimen.Concat(specimen.Newc("evil.exe", 0o100644, specimen.Evil), specimen.Newc("TRAILER!!!", 0, nil)), "cpio", []string{"evil.exe"}},
+		"odc":            {specimen.Concat(specimen.ODC("evil.exe", specimen.Evil), specimen.ODC("TRAILER!!!", nil)), "cpio", []string{"evil.exe"}},
+		"old cpio":       {specimen.Concat(specimen.OldCpio(binary.LittleEndian, "evil.exe", specimen.Evil), specimen.OldCpio(binary.LittleEndian, "TRAILER!!!", nil)), "cpio", []string{"evil.exe"}},
+		"old cpio, big":  {specimen.Concat(specimen.OldCpio(binary.BigEndian, "evil.exe", specimen.Evil), specimen.OldCpio(binary.BigEndian, "TRAILER!!!", nil)), "cpio", []string{"evil.exe"}},
+		"ar":             {specimen.Ar("evil.exe/", specimen.Evil), "a", []string{"evil.exe"}},
+		"ar, BSD name":   {specimen.Ar("#1/8", append([]byte("evil.exe"), specimen.Evil...)), "a", []string{"evil.exe"}},
+		"rpm":            {specimen.RPM(specimen.Evil), "rpm", nil},
+		"7z":             {specimen.SevenZip("evil.exe", specimen.Evil, false, false), "7z", []string{"evil.exe"}},
+		"rar5":           {specimen.RAR5("evil.exe", specimen.Evil, false), "rar", []string{"evil.exe"}},
+		"cab":            {specimen.Cab("evil.exe", specimen.Evil, specimen.CabStored), "cab", []string{"evil.exe"}},
+		"cab, MSZIP":     {specimen.Cab("evil.exe", specimen.Evil, specimen.CabMSZip), "cab", []string{"evil.exe"}},
+		"cab, LZX":       {specimen.Cab("evil.exe", specimen.Evil, specimen.CabLZX|15<<8), "cab", []string{"evil.exe"}},
+		"lha":            {specimen.LHA("evil.exe", "-lh0-", specimen.Evil, len(specimen.Evil)), "lha", []string{"evil.exe"}},
+		"lha -lh5-":      {specimen.LHA("evil.exe", "-lh5-", specimen.LH5(specimen.Evil), len(specimen.Evil)), "lha", []string{"evil.exe"}},
+		"arj":            {specimen.ARJ("evil.exe", 0, 0, specimen.Evil, len(specimen.Evil)), "arj", []string{"evil.exe"}},
+		"iso":            {specimen.ISO("EVIL.EXE", "", specimen.Evil), "iso", []string{"EVIL.EXE"}},
+		"iso, Joliet":    {specimen.ISO("OK.TXT", "evil.exe", specimen.Evil), "iso", []string{"OK.TXT", "evil.exe"}},
+		"ole package":    {specimen.OLE("\x01Ole10Native", append(specimen.AppendLE(nil, 500, 4), specimen.Package("evil.exe", specimen.Evil)...)), "cdf-ms", []string{"evil.exe", `C:\evil.exe`}},
+		"rtf":            {specimen.RTF(specimen.Package("evil.exe", specimen.Evil)), "rtf", []string{"evil.exe", `C:\evil.exe`}},
+		"pdf":            {specimen.PDF("evil.exe", specimen.Evil), "pdf", []string{"evil.exe"}},
+		"onenote":        {specimen.OneNote(specimen.Evil), "one", nil},
+		"zip bzip2":      {specimen.Zip(specimen.ZipFile{Name: "evil.exe", Data: specimen.Hello, Raw: specimen.Bzip2Hello, Method: specimen.ZipBzip2}), "zip", []string{"evil.exe"}},
+		"zip zstd":       {specimen.Zip(specimen.ZipFile{Name: "evil.exe", Data: specimen.Evil, Raw: specimen.Zstd(specimen.Evil), Method: specimen.ZipZstd}), "zip", []string{"evil.exe"}},
+		"zip xz":         {specimen.Zip(specimen.ZipFile{Name: "evil.exe", Data: specimen.Evil, Raw: specimen.XZ(specimen.Evil), Method: specimen.ZipXZ}), "zip", []string{"evil.exe"}},
+		"zip lzma":       {specimen.Zip(specimen.ZipFile{Name: "evil.exe", Data: specimen.Evil, Raw: specimen.ZipLZMAData(specimen.Evil), Method: specimen.ZipLZMA, Flags: 2}), "zip", []string{"evil.exe"}},
+		"zip deflate64":  {specimen.Zip(specimen.ZipFile{Name: "evil.exe", Data: specimen.Evil, Raw: specimen.HuffmanOnly(specimen.Evil), Method: specimen.ZipDeflate64}), "zip", []string{"evil.exe"}},
+		"bzip2":          {specimen.Bzip2Hello, "bz2", nil},
+		"exe with zip":   {specimen.ZipAfter(specimen.Program, false, specimen.ZipFile{Name: "evil.exe", Data: specimen.Evil, Method: specimen.ZipDeflate}), "exe-ms", []string{"evil.exe"}},
+		"exe with 7z":    {specimen.Concat(specimen.Program, specimen.SevenZip("evil.exe", specimen.Evil, false, false)), "exe-ms", []string{"evil.exe"}},
+		"exe with rar":   {specimen.Concat(specimen.Program, specimen.RAR5("evil.exe", specimen.Evil, false)), "exe-ms", []string{"evil.exe"}},
+		"exe with cab":   {specimen.Concat(specimen.Program, specimen.Cab("evil.exe", specimen.Evil, specimen.CabMSZip)), "exe-ms", []string{"evil.exe"}},
+		"setup":          {specimen.SetupProgram(specimen.SetupFiles("evil.exe", specimen.Evil)), "exe-ms", []string{"evil.exe", `Disk1\evil.exe`}},
+		"NSIS":           {specimen.SetupProgram(specimen.NSIS(specimen.Evil)), "exe-ms", nil},
+		"chm":            {specimen.CHM("/evil.exe", specimen.Evil), "chm", []string{"/evil.exe"}},
+		"gif with rar":   {specimen.Concat([]byte("GIF89a\x01\x00\x01\x00\x00\x00\x00;"), specimen.RAR5("evil.exe", specimen.Evil, false)), "rar", []string{"evil.exe"}},
+		"text with 7z":   {specimen.Concat([]byte(strings.Repeat("plain text\n", 900)), specimen.SevenZip("evil.exe", specimen.Evil, false, false)), "7z", []string{"evil.exe"}},
 	}
 	for name, c := range files {
 		t.Run(name, func(t *testing.T) {
@@ -81,7 +81,7 @@ func TestContainers(t *testing.T) {
 				t.Errorf("types %q, want %q", short, c.kind)
 			}
 			got := look(t, c.data)
-			if !got.hasPrefix(evil) && !got.hasPrefix(hello) {
+			if !got.hasPrefix(specimen.Evil) && !got.hasPrefix(specimen.Hello) {
 				t.Errorf("payload not found among %q", got.names())
 			}
 			if !got.clean() {
@@ -106,41 +106,32 @@ func (s seen) hasPrefix(want []byte) bool {
 	return slices.ContainsFunc(s.members, func(m budget.Member) bool { return bytes.HasPrefix(m.Data, want) })
 }
 
-func huffmanOnly(data []byte) []byte {
-	return pack(data, func(w io.Writer) io.WriteCloser { return must(flate.NewWriter(w, flate.HuffmanOnly)) })
-}
-
-func zipLZMAOf(data []byte) []byte {
-	b := lzmaOf(data)
-	return concat([]byte{9, 20, 5, 0}, b[:5], b[13:])
-}
-
 func TestDoubt(t *testing.T) {
 	t.Parallel()
-	tarFile := tarOf(tar.Header{Name: "a.txt"})
+	tarFile := specimen.Tar(tar.Header{Name: "a.txt"})
 	for name, c := range map[string]struct {
 		data []byte
 		want func(budget.Outcome) bool
 	}{
-		"7z content encrypted": {sevenOf("a.exe", evil, true, false), func(o budget.Outcome) bool { return o.Encrypted }},
-		"7z header encrypted":  {sevenOf("a.exe", evil, false, true), func(o budget.Outcome) bool { return o.Encrypted }},
-		"rar5 names encrypted": {rar5Of("a.exe", evil, true), func(o budget.Outcome) bool { return o.Encrypted }},
-		"arj encrypted":        {arjOf("a.exe", 1, 1, evil, 400), func(o budget.Outcome) bool { return o.Encrypted }},
-		"ole encrypted":        {oleOf("EncryptedPackage", evil), func(o budget.Outcome) bool { return o.Encrypted }},
+		"7z content encrypted": {specimen.SevenZip("a.exe", specimen.Evil, true, false), func(o budget.Outcome) bool { return o.Encrypted }},
+		"7z header encrypted":  {specimen.SevenZip("a.exe", specimen.Evil, false, true), func(o budget.Outcome) bool { return o.Encrypted }},
+		"rar5 names encrypted": {specimen.RAR5("a.exe", specimen.Evil, true), func(o budget.Outcome) bool { return o.Encrypted }},
+		"arj encrypted":        {specimen.ARJ("a.exe", 1, 1, specimen.Evil, 400), func(o budget.Outcome) bool { return o.Encrypted }},
+		"ole encrypted":        {specimen.OLE("EncryptedPackage", specimen.Evil), func(o budget.Outcome) bool { return o.Encrypted }},
 		"pgp":                  {[]byte("-----BEGIN PGP MESSAGE-----\n\nabcd\n"), func(o budget.Outcome) bool { return o.Encrypted }},
-		"arj method 4":         {arjOf("a.exe", 4, 0, evil, 400), func(o budget.Outcome) bool { return o.Damaged }},
-		"cab quantum":          {cabOf("a.exe", evil, 2), func(o budget.Outcome) bool { return o.Damaged }},
-		"lha -lh1-":            {lhaOf("a.exe", "-lh1-", evil, 400), func(o budget.Outcome) bool { return o.Damaged }},
-		"tar behind the end":   {concat(tarFile, tarFile), func(o budget.Outcome) bool { return o.Disagreement != "" }},
-		"tar two pax names": {concat(paxOf("path=a", "path=b"), tarBlockOf("c", '0', 0), make([]byte, 1024)),
+		"arj method 4":         {specimen.ARJ("a.exe", 4, 0, specimen.Evil, 400), func(o budget.Outcome) bool { return o.Damaged }},
+		"cab quantum":          {specimen.Cab("a.exe", specimen.Evil, 2), func(o budget.Outcome) bool { return o.Damaged }},
+		"lha -lh1-":            {specimen.LHA("a.exe", "-lh1-", specimen.Evil, 400), func(o budget.Outcome) bool { return o.Damaged }},
+		"tar behind the end":   {specimen.Concat(tarFile, tarFile), func(o budget.Outcome) bool { return o.Disagreement != "" }},
+		"tar two pax names": {specimen.Concat(specimen.Pax("path=a", "path=b"), specimen.TarHeader("c", '0', 0), make([]byte, 1024)),
 			func(o budget.Outcome) bool { return o.Disagreement != "" }},
-		"tar two sizes": {concat(paxOf("size=400"), tarBlockOf("c", '0', 10), padded(evil, filetype.TarBlock), make([]byte, 1024)),
+		"tar two sizes": {specimen.Concat(specimen.Pax("size=400"), specimen.TarHeader("c", '0', 10), specimen.Padded(specimen.Evil, filetype.TarBlock), make([]byte, 1024)),
 			func(o budget.Outcome) bool { return o.Disagreement != "" }},
-		"tar sum":                     {concat(tarFile[:1024], bytes.Repeat([]byte("x"), 512), tarFile), func(o budget.Outcome) bool { return o.Damaged }},
+		"tar sum":                     {specimen.Concat(tarFile[:1024], bytes.Repeat([]byte("x"), 512), tarFile), func(o budget.Outcome) bool { return o.Damaged }},
 		"vhd":                         {append([]byte("conectix"), make([]byte, 512)...), func(o budget.Outcome) bool { return o.Damaged }},
 		"second volume":               {[]byte{1, 2, 3, 4}, func(o budget.Outcome) bool { return o.Damaged }},
-		"7z header asks for too much": {sevenHuge(), func(o budget.Outcome) bool { return o.Damaged || o.OverLimits }},
-		"xz asks for too much":        {xzHuge(), func(o budget.Outcome) bool { return isClean(o) }},
+		"7z header asks for too much": {specimen.SevenZipHuge(), func(o budget.Outcome) bool { return o.Damaged || o.OverLimits }},
+		"xz asks for too much":        {specimen.XZHuge(), func(o budget.Outcome) bool { return isClean(o) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -157,10 +148,10 @@ func TestOldFormats(t *testing.T) {
 	t.Parallel()
 	const implode = 6
 	for name, data := range map[string][]byte{
-		"evil.ex_":  append(appendLE([]byte("SZDD\x88\xf0\x27\x33A\x00"), len(evil), 4), evil...),
-		"evil.sis":  concat([]byte("\x00\x00\x00\x01\x12\x3a\x00\x10\x19\x04\x00\x10"), make([]byte, 99), zlibOf(evil)),
-		"setup.exe": setupProgram(concat([]byte("InstallShield\x00"), evil)),
-		"evil.zip":  zipOf(zipFile{name: "evil.exe", data: evil, raw: evil[:200], method: implode}),
+		"evil.ex_":  append(specimen.AppendLE([]byte("SZDD\x88\xf0\x27\x33A\x00"), len(specimen.Evil), 4), specimen.Evil...),
+		"evil.sis":  specimen.Concat([]byte("\x00\x00\x00\x01\x12\x3a\x00\x10\x19\x04\x00\x10"), make([]byte, 99), specimen.Zlib(specimen.Evil)),
+		"setup.exe": specimen.SetupProgram(specimen.Concat([]byte("InstallShield\x00"), specimen.Evil)),
+		"evil.zip":  specimen.Zip(specimen.ZipFile{Name: "evil.exe", Data: specimen.Evil, Raw: specimen.Evil[:200], Method: implode}),
 	} {
 		r := attach(name, data)
 		if p := partNamed(r, name); p == nil || !p.Flags.Is(mail.PartUndecipherable) || p.Flags.Is(mail.PartEncrypted) {
@@ -174,28 +165,9 @@ func TestOldFormats(t *testing.T) {
 
 func isClean(o budget.Outcome) bool { return seen{Outcome: o}.clean() }
 
-// sevenHuge says that it has four billion files.
-func sevenHuge() []byte {
-	header := []byte{1, 4, 6, 0, 1, 9, 0, 0, 7, 0x0b, 1, 0, 1, 1, 0, 0x0c, 0, 0, 0, 5, 0xf0, 0xff, 0xff, 0xff, 0xff, 0, 0}
-	start := appendLE(nil, 0, 8, len(header), 8, int(crc32.ChecksumIEEE(header)), 4)
-	return slices.Concat(magic7z, []byte{0, 4}, appendLE(nil, int(crc32.ChecksumIEEE(start)), 4), start, header)
-}
-
-// xzHuge asks for a dictionary of 4 GiB in each of many small blocks; it gets
-// what the blocks need.
-func xzHuge() []byte {
-	one := xzOf([]byte("small"))
-	const property = 12 + 4 // header, then: size, flags, filter, its size, property
-	head := bytes.Clone(one)
-	head[property] = 40
-	n := 12 + (int(head[12])+1)*4
-	binary.LittleEndian.PutUint32(head[n-4:], crc32.ChecksumIEEE(head[12:n-4]))
-	return bytes.Repeat(head, 2000)
-}
-
 func TestTarKinds(t *testing.T) {
 	t.Parallel()
-	got := look(t, tarOf(tar.Header{Name: "d/", Typeflag: tar.TypeDir}, tar.Header{Name: "l", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"},
+	got := look(t, specimen.Tar(tar.Header{Name: "d/", Typeflag: tar.TypeDir}, tar.Header{Name: "l", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"},
 		tar.Header{Name: "c", Typeflag: tar.TypeChar}, tar.Header{Name: "f", Typeflag: tar.TypeFifo}))
 	m := got.members
 	if len(m) != 4 || !m[0].Dir || !m[1].Link || !m[2].Special || !m[3].Special {
@@ -206,13 +178,13 @@ func TestTarKinds(t *testing.T) {
 // TestNested checks that a container in a container is found at every level.
 func TestNested(t *testing.T) {
 	t.Parallel()
-	data := evil
+	data := specimen.Evil
 	for range 4 {
-		data = zipOf(zipFile{name: "x.zip", data: data, method: zipDeflate})
-		data = gz(tarOf2("y.tar", data))
+		data = specimen.Zip(specimen.ZipFile{Name: "x.zip", Data: data, Method: specimen.ZipDeflate})
+		data = specimen.Gzip(specimen.TarFile("y.tar", data))
 	}
 	got := deep(t, data, nil, testBudget(1<<20), 14)
-	if !got.hasData(evil) || !got.clean() {
+	if !got.hasData(specimen.Evil) || !got.clean() {
 		t.Errorf("%d members, outcome %+v", len(got.members), got.Outcome)
 	}
 	got = deep(t, data, nil, testBudget(1<<20), 8)
@@ -221,23 +193,19 @@ func TestNested(t *testing.T) {
 	}
 }
 
-func tarOf2(name string, data []byte) []byte {
-	return concat(tarBlockOf(name, '0', len(data)), padded(data, filetype.TarBlock), make([]byte, 1024))
-}
-
 // TestBehindTheEnd puts an archive behind one of another kind.
 func TestBehindTheEnd(t *testing.T) {
 	t.Parallel()
-	hidden := zipOf(zipFile{name: "evil.exe", data: evil, method: zipDeflate})
+	hidden := specimen.Zip(specimen.ZipFile{Name: "evil.exe", Data: specimen.Evil, Method: specimen.ZipDeflate})
 	for name, front := range map[string][]byte{
-		"tar": tarOf2("ok.txt", []byte("text")), "gzip": gz([]byte("text")), "xz": xzOf([]byte("text")), "bzip2": bzip2Hello,
-		"7z": sevenOf("ok.txt", []byte("text"), false, false), "cab": cabOf("ok.txt", []byte("text"), cabMSZip),
-		"rar": rar5Of("ok.txt", []byte("text"), false), "iso": isoOf("OK.TXT", "", []byte("text")),
-		"cpio": newcOf("TRAILER!!!", 0, nil), "ar": arOf("ok.txt", []byte("text")), "pdf": pdfOf("ok.txt", []byte("text")),
-		"ole": oleOf("WordDocument", []byte("text")), "zstd": zstdOf([]byte("text")), "lha": lhaOf("ok.txt", "-lh0-", []byte("text"), 4),
+		"tar": specimen.TarFile("ok.txt", []byte("text")), "gzip": specimen.Gzip([]byte("text")), "xz": specimen.XZ([]byte("text")), "bzip2": specimen.Bzip2Hello,
+		"7z": specimen.SevenZip("ok.txt", []byte("text"), false, false), "cab": specimen.Cab("ok.txt", []byte("text"), specimen.CabMSZip),
+		"rar": specimen.RAR5("ok.txt", []byte("text"), false), "iso": specimen.ISO("OK.TXT", "", []byte("text")),
+		"cpio": specimen.Newc("TRAILER!!!", 0, nil), "ar": specimen.Ar("ok.txt", []byte("text")), "pdf": specimen.PDF("ok.txt", []byte("text")),
+		"ole": specimen.OLE("WordDocument", []byte("text")), "zstd": specimen.Zstd([]byte("text")), "lha": specimen.LHA("ok.txt", "-lh0-", []byte("text"), 4),
 	} {
-		data := concat(front, hidden)
-		if got := deep(t, data, nil, testBudget(len(data)), 5); !got.hasData(evil) {
+		data := specimen.Concat(front, hidden)
+		if got := deep(t, data, nil, testBudget(len(data)), 5); !got.hasData(specimen.Evil) {
 			t.Errorf("%s: names %q, outcome %+v", name, got.names(), got.Outcome)
 		}
 	}
@@ -246,7 +214,7 @@ func TestBehindTheEnd(t *testing.T) {
 // TestGzipBomb is 34 MB of zeros before the program, in 34 kB.
 func TestGzipBomb(t *testing.T) {
 	t.Parallel()
-	data := gz(append(make([]byte, 34<<20), evil...))
+	data := specimen.Gzip(append(make([]byte, 34<<20), specimen.Evil...))
 	if got := lookAs(t, data, testBudget(len(data)), "gz"); !got.OverLimits {
 		t.Errorf("outcome %+v", got.Outcome)
 	}
@@ -257,7 +225,7 @@ func TestGzipBomb(t *testing.T) {
 func TestPDFBomb(t *testing.T) {
 	t.Parallel()
 	inner := append([]byte("\x78\x9c"), bytes.Repeat([]byte("\x00\x00\x00\xff\xff"), 8<<20)...)
-	data := concat([]byte("%PDF-1.4\n2 0 obj\n<</Type/EmbeddedFile/Filter[/FlateDecode/FlateDecode]>>\nstream\n"), zlibOf(inner), []byte("\nendstream\nendobj\n"))
+	data := specimen.Concat([]byte("%PDF-1.4\n2 0 obj\n<</Type/EmbeddedFile/Filter[/FlateDecode/FlateDecode]>>\nstream\n"), specimen.Zlib(inner), []byte("\nendstream\nendobj\n"))
 	if got := lookAs(t, data, testBudget(len(data)), "pdf"); !got.OverLimits {
 		t.Errorf("outcome %+v", got.Outcome)
 	}
@@ -267,7 +235,7 @@ func TestPDFBomb(t *testing.T) {
 // and that no member follows it.
 func TestCallerStops(t *testing.T) {
 	t.Parallel()
-	data := zipOf(zipFile{name: "a", data: evil}, zipFile{name: "b", data: evil})
+	data := specimen.Zip(specimen.ZipFile{Name: "a", Data: specimen.Evil}, specimen.ZipFile{Name: "b", Data: specimen.Evil})
 	n := 0
 	_, err := expand(data, []string{"zip"}, testBudget(len(data)), func(budget.Member) error { n++; return io.ErrClosedPipe })
 	if err != io.ErrClosedPipe || n != 1 {
@@ -277,7 +245,7 @@ func TestCallerStops(t *testing.T) {
 
 // TestReaders checks that whatever has a reader is called a container.
 func TestReaders(t *testing.T) {
-	for _, table := range []map[string]func(*budget.Opener, []byte) error{archives, documents} {
+	for _, table := range []map[string]func(*budget.Opener, []byte) error{archive.Readers, documents} {
 		for kind := range table {
 			if !filetype.IsContainer([]string{kind}) {
 				t.Errorf("%s has a reader and is no container", kind)
@@ -303,42 +271,52 @@ func fuzzReader(f *testing.F, short string, seeds ...[]byte) {
 }
 
 func FuzzTar(f *testing.F) {
-	fuzzReader(f, "tar", tarOf(tar.Header{Name: "evil.exe"}), concat(paxOf("path=a", "GNU.sparse.major=1", "GNU.sparse.minor=0"), tarBlockOf("b", 'S', 400), padded(evil, 512)))
+	fuzzReader(f, "tar", specimen.Tar(tar.Header{Name: "evil.exe"}), specimen.Concat(specimen.Pax("path=a", "GNU.sparse.major=1", "GNU.sparse.minor=0"), specimen.TarHeader("b", 'S', 400), specimen.Padded(specimen.Evil, 512)))
 }
 
-func FuzzGzip(f *testing.F)     { fuzzReader(f, "gz", concat(gz(evil), gz(evil))) }
-func FuzzBzip2(f *testing.F)    { fuzzReader(f, "bz2", bzip2Hello, concat(bzip2Hello, bzip2Hello, evil)) }
-func FuzzXZ(f *testing.F)       { fuzzReader(f, "xz", concat(xzOf(evil), xzOf(evil)), xzHuge()[:400]) }
-func FuzzLZMA(f *testing.F)     { fuzzReader(f, "lzma", lzmaOf(evil)) }
-func FuzzZstd(f *testing.F)     { fuzzReader(f, "zst", zstdOf(evil)) }
-func FuzzCompress(f *testing.F) { fuzzReader(f, "Z", compressOf(evil)) }
+func FuzzGzip(f *testing.F) {
+	fuzzReader(f, "gz", specimen.Concat(specimen.Gzip(specimen.Evil), specimen.Gzip(specimen.Evil)))
+}
+func FuzzBzip2(f *testing.F) {
+	fuzzReader(f, "bz2", specimen.Bzip2Hello, specimen.Concat(specimen.Bzip2Hello, specimen.Bzip2Hello, specimen.Evil))
+}
+func FuzzXZ(f *testing.F) {
+	fuzzReader(f, "xz", specimen.Concat(specimen.XZ(specimen.Evil), specimen.XZ(specimen.Evil)), specimen.XZHuge()[:400])
+}
+func FuzzLZMA(f *testing.F)     { fuzzReader(f, "lzma", specimen.LZMA(specimen.Evil)) }
+func FuzzZstd(f *testing.F)     { fuzzReader(f, "zst", specimen.Zstd(specimen.Evil)) }
+func FuzzCompress(f *testing.F) { fuzzReader(f, "Z", specimen.Compress(specimen.Evil)) }
 func Fuzz7z(f *testing.F) {
-	fuzzReader(f, "7z", sevenOf("evil.exe", evil, false, false), sevenOf("e", evil, true, false), sevenOf("e", evil, false, true), sevenHuge())
+	fuzzReader(f, "7z", specimen.SevenZip("evil.exe", specimen.Evil, false, false), specimen.SevenZip("e", specimen.Evil, true, false), specimen.SevenZip("e", specimen.Evil, false, true), specimen.SevenZipHuge())
 }
 func FuzzRar(f *testing.F) {
-	fuzzReader(f, "rar", rar5Of("evil.exe", evil, false), rar5Of("e", evil, true), rar5Locked("e", evil, "infected", 5, false), rar5Locked("e", evil, "infected", 5, true))
+	fuzzReader(f, "rar", specimen.RAR5("evil.exe", specimen.Evil, false), specimen.RAR5("e", specimen.Evil, true), specimen.RAR5Locked("e", specimen.Evil, "infected", 5, false), specimen.RAR5Locked("e", specimen.Evil, "infected", 5, true))
 }
 func FuzzCab(f *testing.F) {
-	fuzzReader(f, "cab", cabOf("evil.exe", evil, cabMSZip), cabOf("evil.exe", evil, cabLZX|15<<8))
+	fuzzReader(f, "cab", specimen.Cab("evil.exe", specimen.Evil, specimen.CabMSZip), specimen.Cab("evil.exe", specimen.Evil, specimen.CabLZX|15<<8))
 }
-func FuzzLHA(f *testing.F) { fuzzReader(f, "lha", lhaOf("evil.exe", "-lh5-", lh5Of(evil), len(evil))) }
-func FuzzARJ(f *testing.F) { fuzzReader(f, "arj", arjOf("evil.exe", 1, 0, lh5Of(evil), len(evil))) }
+func FuzzLHA(f *testing.F) {
+	fuzzReader(f, "lha", specimen.LHA("evil.exe", "-lh5-", specimen.LH5(specimen.Evil), len(specimen.Evil)))
+}
+func FuzzARJ(f *testing.F) {
+	fuzzReader(f, "arj", specimen.ARJ("evil.exe", 1, 0, specimen.LH5(specimen.Evil), len(specimen.Evil)))
+}
 
 // FuzzISO gets the beginnings of the sectors behind the empty ones, since a
 // fuzzer finds nothing in tens of kilobytes of zeros.
 func FuzzISO(f *testing.F) {
 	const empty, begin = 16, 256
-	for _, img := range [][]byte{isoOf("OK.TXT", "evil.exe", evil), isoOf("OK.TXT", "", evil), isoWithRockRidge("OK.TXT", "evil.exe", evil)} {
+	for _, img := range [][]byte{specimen.ISO("OK.TXT", "evil.exe", specimen.Evil), specimen.ISO("OK.TXT", "", specimen.Evil), specimen.ISOWithRockRidge("OK.TXT", "evil.exe", specimen.Evil)} {
 		var seed []byte
-		for s := range slices.Chunk(img[empty*isoSector:], isoSector) {
+		for s := range slices.Chunk(img[empty*specimen.IsoSector:], specimen.IsoSector) {
 			seed = append(seed, s[:begin]...)
 		}
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		img := make([]byte, empty*isoSector)
+		img := make([]byte, empty*specimen.IsoSector)
 		for s := range slices.Chunk(data[:min(len(data), 64*begin)], begin) {
-			img = append(img, padded(s, isoSector)...)
+			img = append(img, specimen.Padded(s, specimen.IsoSector)...)
 		}
 		fuzzExpand(t, img, "iso")
 	})
@@ -352,22 +330,28 @@ func FuzzXML(f *testing.F) {
 	fuzzReader(f, "xml", []byte("<?xml?><w:binData w:name=\"a\">TVqQ</w:binData><pkg:binaryData>TVqQ"), []byte("<office:binary-data>TVo=<bin"))
 }
 
-func FuzzScript(f *testing.F) { fuzzReader(f, "sh", concat([]byte("#!/bin/sh\n"), gz(evil))) }
+func FuzzScript(f *testing.F) {
+	fuzzReader(f, "sh", specimen.Concat([]byte("#!/bin/sh\n"), specimen.Gzip(specimen.Evil)))
+}
 
 func FuzzCpio(f *testing.F) {
-	fuzzReader(f, "cpio", newcOf("evil.exe", 0o100644, evil), odcOf("evil.exe", evil), oldCpioOf(binary.BigEndian, "evil.exe", evil))
+	fuzzReader(f, "cpio", specimen.Newc("evil.exe", 0o100644, specimen.Evil), specimen.ODC("evil.exe", specimen.Evil), specimen.OldCpio(binary.BigEndian, "evil.exe", specimen.Evil))
 }
-func FuzzAr(f *testing.F)  { fuzzReader(f, "a", arOf("#1/8", append([]byte("evil.exe"), evil...))) }
-func FuzzRPM(f *testing.F) { fuzzReader(f, "rpm", rpmOf(evil)) }
+func FuzzAr(f *testing.F) {
+	fuzzReader(f, "a", specimen.Ar("#1/8", append([]byte("evil.exe"), specimen.Evil...)))
+}
+func FuzzRPM(f *testing.F) { fuzzReader(f, "rpm", specimen.RPM(specimen.Evil)) }
 func FuzzOLE(f *testing.F) {
-	fuzzReader(f, "cdf-ms", oleOf("\x01Ole10Native", append(appendLE(nil, 500, 4), packageOf("evil.exe", evil)...)), oleOf("PowerPoint Document", evil))
+	fuzzReader(f, "cdf-ms", specimen.OLE("\x01Ole10Native", append(specimen.AppendLE(nil, 500, 4), specimen.Package("evil.exe", specimen.Evil)...)), specimen.OLE("PowerPoint Document", specimen.Evil))
 }
-func FuzzRTF(f *testing.F) { fuzzReader(f, "rtf", rtfOf(packageOf("evil.exe", evil))) }
+func FuzzRTF(f *testing.F) {
+	fuzzReader(f, "rtf", specimen.RTF(specimen.Package("evil.exe", specimen.Evil)))
+}
 func FuzzPDF(f *testing.F) {
-	fuzzReader(f, "pdf", append(slices.Collect(maps.Values(openPDFs(f))), pdfOf("evil.exe", evil))...)
+	fuzzReader(f, "pdf", append(slices.Collect(maps.Values(openPDFs(f))), specimen.PDF("evil.exe", specimen.Evil))...)
 }
-func FuzzOneNote(f *testing.F) { fuzzReader(f, "one", oneOf(evil)) }
-func FuzzCHM(f *testing.F)     { fuzzReader(f, "chm", chmOf("/evil.exe", evil)) }
+func FuzzOneNote(f *testing.F) { fuzzReader(f, "one", specimen.OneNote(specimen.Evil)) }
+func FuzzCHM(f *testing.F)     { fuzzReader(f, "chm", specimen.CHM("/evil.exe", specimen.Evil)) }
 func FuzzProgram(f *testing.F) {
-	fuzzReader(f, "exe", setupProgram(setupFilesOf("evil.exe", evil)), setupProgram([]byte("InstallShield\x00")), setupProgram(nsisOf(evil)), concat(program, cabOf("evil.exe", evil, cabMSZip)))
+	fuzzReader(f, "exe", specimen.SetupProgram(specimen.SetupFiles("evil.exe", specimen.Evil)), specimen.SetupProgram([]byte("InstallShield\x00")), specimen.SetupProgram(specimen.NSIS(specimen.Evil)), specimen.Concat(specimen.Program, specimen.Cab("evil.exe", specimen.Evil, specimen.CabMSZip)))
 }

@@ -8,6 +8,7 @@ import (
 	"postern/filter/mail"
 	"postern/filter/unpack/armour"
 	"postern/filter/unpack/budget"
+	"postern/filter/unpack/specimen"
 )
 
 func TestArmour(t *testing.T) {
@@ -44,15 +45,15 @@ func TestArmour(t *testing.T) {
 
 func TestBinHex(t *testing.T) {
 	t.Parallel()
-	got, over := armour.FindBinHex([]byte(binhex("evil.exe")), 1000)
-	if over || len(got) != 1 || got[0].Name != "evil.exe" || !bytes.Equal(got[0].Data, payload) {
+	got, over := armour.FindBinHex([]byte(specimen.BinHex("evil.exe")), 1000)
+	if over || len(got) != 1 || got[0].Name != "evil.exe" || !bytes.Equal(got[0].Data, specimen.Payload) {
 		t.Errorf("got %v", got)
 	}
-	for cut := range len(binhex("x")) {
-		armour.FindBinHex([]byte(binhex("x")[:cut]), 1000) // must not panic
+	for cut := range len(specimen.BinHex("x")) {
+		armour.FindBinHex([]byte(specimen.BinHex("x")[:cut]), 1000) // must not panic
 	}
 	// 0x90 0xff repeats the octet before it 254 times
-	bomb := mailHead + "\r\n" + hqxText(append([]byte("\x01x\x00APPLxxxx\x00\x00\x7f\xff\xff\xff\x00\x00\x00\x00\x00\x00a"), bytes.Repeat([]byte{0x90, 0xff}, 100_000)...))
+	bomb := mailHead + "\r\n" + specimen.BinHexText(append([]byte("\x01x\x00APPLxxxx\x00\x00\x7f\xff\xff\xff\x00\x00\x00\x00\x00\x00a"), bytes.Repeat([]byte{0x90, 0xff}, 100_000)...))
 	r := unpackWith(budget.DefaultLimits, bomb)
 	if !hasMinor(r, mail.OverLimits) {
 		t.Errorf("bomb is quiet\n%s", describeTree(r))

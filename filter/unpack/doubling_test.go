@@ -14,6 +14,7 @@ import (
 	"postern/filter/mail"
 	"postern/filter/unpack/budget"
 	"postern/filter/unpack/filetype"
+	"postern/filter/unpack/specimen"
 )
 
 // TestDoubling: twice the input takes at most 2.5 times the work, for input
@@ -116,7 +117,7 @@ func doublings() map[string]func(n int) string {
 		"soft breaks": coded("quoted-printable", "=  "),
 		"uuencode":    coded("uuencode", "begin 644 a\r\n#0V%T\r\n"),
 		"equal zip names": func(n int) string {
-			return withPart(octet + "\r\n" + string(zipOf(slices.Repeat([]zipFile{{name: "evil.exe", data: []byte("x")}}, n/100)...)))
+			return withPart(octet + "\r\n" + string(specimen.Zip(slices.Repeat([]specimen.ZipFile{{Name: "evil.exe", Data: []byte("x")}}, n/100)...)))
 		},
 		"tar sparse map": func(n int) string {
 			pieces := n / 16
@@ -124,18 +125,18 @@ func doublings() map[string]func(n int) string {
 			for i := range pieces {
 				m = fmt.Appendf(m, "%d\n1\n", 2*i)
 			}
-			m = padded(m, filetype.TarBlock)
-			pax := paxOf("GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.name=a.dat", fmt.Sprintf("GNU.sparse.realsize=%d", 2*pieces))
-			data := padded(make([]byte, pieces), filetype.TarBlock)
-			return withPart(octet + "\r\n" + string(concat(pax, tarBlockOf("GNUSparseFile.0/a.dat", '0', len(m)+pieces), m, data, make([]byte, 1024))))
+			m = specimen.Padded(m, filetype.TarBlock)
+			pax := specimen.Pax("GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.name=a.dat", fmt.Sprintf("GNU.sparse.realsize=%d", 2*pieces))
+			data := specimen.Padded(make([]byte, pieces), filetype.TarBlock)
+			return withPart(octet + "\r\n" + string(specimen.Concat(pax, specimen.TarHeader("GNUSparseFile.0/a.dat", '0', len(m)+pieces), m, data, make([]byte, 1024))))
 		},
 		"pax sparse map": func(n int) string {
 			m := []byte("GNU.sparse.map=")
 			for i := range n / 16 {
 				m = fmt.Appendf(m, "%d,1,", 2*i)
 			}
-			pax := paxOf(string(bytes.TrimRight(m, ",")), fmt.Sprintf("GNU.sparse.size=%d", n/8), fmt.Sprintf("GNU.sparse.numblocks=%d", n/16))
-			return withPart(octet + "\r\n" + string(concat(pax, tarBlockOf("a.dat", '0', n/16), padded(make([]byte, n/16), filetype.TarBlock), make([]byte, 1024))))
+			pax := specimen.Pax(string(bytes.TrimRight(m, ",")), fmt.Sprintf("GNU.sparse.size=%d", n/8), fmt.Sprintf("GNU.sparse.numblocks=%d", n/16))
+			return withPart(octet + "\r\n" + string(specimen.Concat(pax, specimen.TarHeader("a.dat", '0', n/16), specimen.Padded(make([]byte, n/16), filetype.TarBlock), make([]byte, 1024))))
 		},
 		"nested messages": func(n int) string {
 			return mimeHead + strings.Repeat("Content-Type: message/rfc822\r\n\r\n", 15) + fill("x\r\n", n)

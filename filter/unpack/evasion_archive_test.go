@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"postern/filter/unpack/filetype"
+	"postern/filter/unpack/specimen"
 )
 
 func TestEvasionArchives(t *testing.T) {
@@ -20,7 +21,7 @@ func TestEvasionArchives(t *testing.T) {
 // attachedAs is a message with one attachment of that name.
 func attachedAs(name string, data []byte) string {
 	return withPart("Content-Type: application/octet-stream; name=\"" + name + "\"\r\nContent-Disposition: attachment; filename=\"" + name +
-		"\"\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(data))
+		"\"\r\nContent-Transfer-Encoding: base64\r\n\r\n" + specimen.Wrap64(data))
 }
 
 // payloadBzip2 is the payload compressed, since nothing here can write bzip2.
@@ -29,7 +30,7 @@ const payloadBzip2 = "QlpoOTFBWSZTWUz3bHYAACbe6OwAJvoGge9n310AAkAAQAAAQAAAoAB0Kn
 
 // tarPayload writes a tar with the payload behind other headers.
 func tarPayload(name string, before ...byte) []byte {
-	return concat(before, tarBlockOf(name, '0', len(payload)), padded(payload, filetype.TarBlock), make([]byte, 2*filetype.TarBlock))
+	return specimen.Concat(before, specimen.TarHeader(name, '0', len(specimen.Payload)), specimen.Padded(specimen.Payload, filetype.TarBlock), make([]byte, 2*filetype.TarBlock))
 }
 
 // archiveTricks hide the payload in archives and other containers.
@@ -38,91 +39,91 @@ func archiveTricks() []trick {
 }
 
 func zipTricks() []trick {
-	exe := zipFile{name: "evil.exe", data: payload, method: zipDeflate}
-	txt := zipFile{name: "ok.txt", data: []byte("nothing to see here"), method: zipDeflate}
-	one := func(f zipFile) string { return attachedAs("a.zip", zipOf(f)) }
-	with := func(change func(*zipFile)) string { f := exe; change(&f); return one(f) }
+	exe := specimen.ZipFile{Name: "evil.exe", Data: specimen.Payload, Method: specimen.ZipDeflate}
+	txt := specimen.ZipFile{Name: "ok.txt", Data: []byte("nothing to see here"), Method: specimen.ZipDeflate}
+	one := func(f specimen.ZipFile) string { return attachedAs("a.zip", specimen.Zip(f)) }
+	with := func(change func(*specimen.ZipFile)) string { f := exe; change(&f); return one(f) }
 	nest := func(n int) []byte {
-		z := zipOf(exe)
+		z := specimen.Zip(exe)
 		for i := range n - 1 {
-			z = zipOf(zipFile{name: fmt.Sprintf("%d.zip", i), data: z, method: zipDeflate})
+			z = specimen.Zip(specimen.ZipFile{Name: fmt.Sprintf("%d.zip", i), Data: z, Method: specimen.ZipDeflate})
 		}
 		return z
 	}
-	plain, good := zipOf(exe), zipOf(txt)
+	plain, good := specimen.Zip(exe), specimen.Zip(txt)
 	wrongComment := bytes.Clone(plain)
 	wrongComment[len(wrongComment)-2] = 200
-	body, _ := zipBody(nil, []zipFile{exe})
-	many := make([]zipFile, 2000, 2001)
+	body, _ := specimen.ZipBody(nil, []specimen.ZipFile{exe})
+	many := make([]specimen.ZipFile, 2000, 2001)
 	for i := range many {
-		many[i] = zipFile{name: fmt.Sprintf("%d.txt", i), data: []byte("x")}
+		many[i] = specimen.ZipFile{Name: fmt.Sprintf("%d.txt", i), Data: []byte("x")}
 	}
 	return []trick{
 		{"D01", "zip", plainly, attachedAs("a.zip", plain)},
 		{"D02", "zip in zip, 4 levels", plainly, attachedAs("a.zip", nest(4))},
 		{"D03", "zip in zip, 24 levels", overrun, attachedAs("a.zip", nest(24))},
-		{"D06", "zip behind a JPEG header", found, attachedAs("photo.jpg", zipAfter([]byte("\xff\xd8\xff\xe0\x00\x10JFIF\x00"), true, exe))},
-		{"D07", "zip followed by 70,000 octets", found, attachedAs("a.zip", concat(plain, bytes.Repeat([]byte("junk "), 14000)))},
-		{"D08", "harmless name in the directory", ambiguous, with(func(f *zipFile) { f.centralName = "okay.txt" })},
-		{"D09", "harmless name before the data", ambiguous, with(func(f *zipFile) { f.localName = "okay.txt" })},
+		{"D06", "zip behind a JPEG header", found, attachedAs("photo.jpg", specimen.ZipAfter([]byte("\xff\xd8\xff\xe0\x00\x10JFIF\x00"), true, exe))},
+		{"D07", "zip followed by 70,000 octets", found, attachedAs("a.zip", specimen.Concat(plain, bytes.Repeat([]byte("junk "), 14000)))},
+		{"D08", "harmless name in the directory", ambiguous, with(func(f *specimen.ZipFile) { f.CentralName = "okay.txt" })},
+		{"D09", "harmless name before the data", ambiguous, with(func(f *specimen.ZipFile) { f.LocalName = "okay.txt" })},
 		{"D10", "no directory", found, attachedAs("a.zip", body)},
-		{"D11", "two zips joined, bad one last", found, attachedAs("a.zip", concat(good, plain))},
-		{"D12", "two zips joined, bad one first", found, attachedAs("a.zip", concat(plain, good))},
+		{"D11", "two zips joined, bad one last", found, attachedAs("a.zip", specimen.Concat(good, plain))},
+		{"D12", "two zips joined, bad one first", found, attachedAs("a.zip", specimen.Concat(plain, good))},
 		{"D13", "comment length wrong", found, attachedAs("a.zip", wrongComment)},
-		{"D14", "encryption flag set", either, with(func(f *zipFile) { f.flags = 1 })},
-		{"D15", "method 99", either, with(func(f *zipFile) { f.method, f.raw = 99, payload })},
-		{"D24", "mail in a zip", found, one(zipFile{name: "mail.eml", data: []byte(withPart(evilPart())), method: zipDeflate})},
-		{"D25", "zip named .jpg in a zip named .dat", found, attachedAs("a.dat", zipOf(zipFile{name: "x.jpg", data: plain}))},
-		{"D28", "sizes zero in the directory", found, with(func(f *zipFile) { f.centralZero = true })},
-		{"D29", "path in the name", found, with(func(f *zipFile) { f.name = `..\..\evil.exe` })},
-		{"D30", "folder of the same name before the file", found, attachedAs("a.zip", zipOf(zipFile{name: "evil.exe/"}, exe))},
-		{"D32", "2,000 files before it", overrun, attachedAs("a.zip", zipOf(append(many, exe)...))},
-		{"D33", "another name in the Unicode field", ambiguous, with(func(f *zipFile) {
-			f.name = "okay.txt"
-			f.centralExtra = unicodePath("okay.txt", "evil.exe")
+		{"D14", "encryption flag set", either, with(func(f *specimen.ZipFile) { f.Flags = 1 })},
+		{"D15", "method 99", either, with(func(f *specimen.ZipFile) { f.Method, f.Raw = 99, specimen.Payload })},
+		{"D24", "mail in a zip", found, one(specimen.ZipFile{Name: "mail.eml", Data: []byte(withPart(evilPart())), Method: specimen.ZipDeflate})},
+		{"D25", "zip named .jpg in a zip named .dat", found, attachedAs("a.dat", specimen.Zip(specimen.ZipFile{Name: "x.jpg", Data: plain}))},
+		{"D28", "sizes zero in the directory", found, with(func(f *specimen.ZipFile) { f.CentralZero = true })},
+		{"D29", "path in the name", found, with(func(f *specimen.ZipFile) { f.Name = `..\..\evil.exe` })},
+		{"D30", "folder of the same name before the file", found, attachedAs("a.zip", specimen.Zip(specimen.ZipFile{Name: "evil.exe/"}, exe))},
+		{"D32", "2,000 files before it", overrun, attachedAs("a.zip", specimen.Zip(append(many, exe)...))},
+		{"D33", "another name in the Unicode field", ambiguous, with(func(f *specimen.ZipFile) {
+			f.Name = "okay.txt"
+			f.CentralExtra = specimen.UnicodePath("okay.txt", "evil.exe")
 		})},
-		{"D34", "NUL in the name", found, with(func(f *zipFile) { f.name = "evil.exe\x00.txt" })},
-		{"D35", "not in the directory", found, attachedAs("a.zip", zipOf(txt, zipFile{name: "evil.exe", data: payload, method: zipDeflate, hidden: true}))},
-		{"D36", "zstd in a zip", found, with(func(f *zipFile) { f.raw, f.method = zstdOf(payload), zipZstd })},
-		{"D37", "xz in a zip", found, with(func(f *zipFile) { f.raw, f.method = xzOf(payload), zipXZ })},
+		{"D34", "NUL in the name", found, with(func(f *specimen.ZipFile) { f.Name = "evil.exe\x00.txt" })},
+		{"D35", "not in the directory", found, attachedAs("a.zip", specimen.Zip(txt, specimen.ZipFile{Name: "evil.exe", Data: specimen.Payload, Method: specimen.ZipDeflate, Hidden: true}))},
+		{"D36", "zstd in a zip", found, with(func(f *specimen.ZipFile) { f.Raw, f.Method = specimen.Zstd(specimen.Payload), specimen.ZipZstd })},
+		{"D37", "xz in a zip", found, with(func(f *specimen.ZipFile) { f.Raw, f.Method = specimen.XZ(specimen.Payload), specimen.ZipXZ })},
 	}
 }
 
 func containerTricks() []trick {
 	tarred := tarPayload("evil.exe")
 	named := func(name string) []byte {
-		return pack(payload, func(w io.Writer) io.WriteCloser { z := gzip.NewWriter(w); z.Name = name; return z })
+		return specimen.Pack(specimen.Payload, func(w io.Writer) io.WriteCloser { z := gzip.NewWriter(w); z.Name = name; return z })
 	}
-	zeros := gz(append(make([]byte, 64<<20), payload...))
+	zeros := specimen.Gzip(append(make([]byte, 64<<20), specimen.Payload...))
 	return []trick{
 		{"D16", "gzip", plainly, attachedAs("evil.exe.gz", named("evil.exe"))},
-		{"D17", "gzip with two members", found, attachedAs("a.gz", concat(gz([]byte("some text\n")), gz(payload)))},
+		{"D17", "gzip with two members", found, attachedAs("a.gz", specimen.Concat(specimen.Gzip([]byte("some text\n")), specimen.Gzip(specimen.Payload)))},
 		{"D18", "tar", plainly, attachedAs("a.tar", tarred)},
-		{"D19", "tar.gz", plainly, attachedAs("a.tar.gz", gz(tarred))},
-		{"D20", "another name in the pax header", found, attachedAs("a.tar", tarPayload("ok.txt", paxOf("path=evil.exe")...))},
-		{"D21", "bzip2", found, attachedAs("a.bz2", must(base64.StdEncoding.DecodeString(payloadBzip2)))},
-		{"D22", "xz", found, attachedAs("a.xz", xzOf(payload))},
-		{"D23", "bare LZMA stream", found, attachedAs("a.lzma", lzmaOf(payload))},
+		{"D19", "tar.gz", plainly, attachedAs("a.tar.gz", specimen.Gzip(tarred))},
+		{"D20", "another name in the pax header", found, attachedAs("a.tar", tarPayload("ok.txt", specimen.Pax("path=evil.exe")...))},
+		{"D21", "bzip2", found, attachedAs("a.bz2", specimen.Must(base64.StdEncoding.DecodeString(payloadBzip2)))},
+		{"D22", "xz", found, attachedAs("a.xz", specimen.XZ(specimen.Payload))},
+		{"D23", "bare LZMA stream", found, attachedAs("a.lzma", specimen.LZMA(specimen.Payload))},
 		{"D27", "data: URI with download attribute", found, withPart("Content-Type: text/html\r\n\r\n<html><a download=\"evil.exe\" href=\"data:application/octet-stream;base64," +
-			base64.StdEncoding.EncodeToString(payload) + "\">x</a></html>\r\n")},
+			base64.StdEncoding.EncodeToString(specimen.Payload) + "\">x</a></html>\r\n")},
 		{"D31", "64 MB of zeros before it, gzipped", overrun, attachedAs("a.gz", zeros)},
-		{"D38", "7-Zip", found, attachedAs("a.7z", sevenOf("evil.exe", payload, false, false))},
-		{"D39", "7-Zip with encrypted names", either, attachedAs("a.7z", sevenOf("evil.exe", payload, false, true))},
-		{"D40", "RAR", found, attachedAs("a.rar", rar5Of("evil.exe", payload, false))},
-		{"D41", "RAR with encrypted names", either, attachedAs("a.rar", rar5Of("evil.exe", payload, true))},
-		{"D42", "cabinet", found, attachedAs("a.cab", cabOf("evil.exe", payload, cabMSZip))},
-		{"D43", "ISO image", found, attachedAs("a.iso", isoOf("EVIL.EXE", "", payload))},
-		{"D44", "ISO image with another name in Joliet", found, attachedAs("a.img", isoOf("OK.TXT", "evil.exe", payload))},
-		{"D45", "LHA", found, attachedAs("a.lzh", lhaOf("evil.exe", "-lh5-", lh5Of(payload), len(payload)))},
-		{"D46", "ARJ", found, attachedAs("a.arj", arjOf("evil.exe", 0, 0, payload, len(payload)))},
-		{"D47", "cpio", found, attachedAs("a.cpio", concat(newcOf("evil.exe", 0o100644, payload), newcOf("TRAILER!!!", 0, nil)))},
-		{"D48", "zstd", found, attachedAs("a.zst", zstdOf(payload))},
-		{"D49", "compress", found, attachedAs("a.Z", compressOf(payload))},
-		{"D50", "object in an RTF document", found, attachedAs("a.rtf", rtfOf(packageOf("evil.exe", payload)))},
-		{"D51", "attachment of a PDF", found, attachedAs("a.pdf", pdfOf("evil.exe", payload))},
-		{"D52", "file in OneNote", found, attachedAs("a.one", oneOf(payload))},
-		{"D53", "object in a compound document", found, attachedAs("a.doc", oleOf("\x01Ole10Native", append(appendLE(nil, len(packageOf("evil.exe", payload)), 4), packageOf("evil.exe", payload)...)))},
-		{"D54", "PDF and zip in one", found, attachedAs("a.pdf", zipAfter([]byte("%PDF-1.4\n1 0 obj<<>>endobj\ntrailer<<>>\n%%EOF\n"), true, zipFile{name: "evil.exe", data: payload, method: zipDeflate}))},
+		{"D38", "7-Zip", found, attachedAs("a.7z", specimen.SevenZip("evil.exe", specimen.Payload, false, false))},
+		{"D39", "7-Zip with encrypted names", either, attachedAs("a.7z", specimen.SevenZip("evil.exe", specimen.Payload, false, true))},
+		{"D40", "RAR", found, attachedAs("a.rar", specimen.RAR5("evil.exe", specimen.Payload, false))},
+		{"D41", "RAR with encrypted names", either, attachedAs("a.rar", specimen.RAR5("evil.exe", specimen.Payload, true))},
+		{"D42", "cabinet", found, attachedAs("a.cab", specimen.Cab("evil.exe", specimen.Payload, specimen.CabMSZip))},
+		{"D43", "ISO image", found, attachedAs("a.iso", specimen.ISO("EVIL.EXE", "", specimen.Payload))},
+		{"D44", "ISO image with another name in Joliet", found, attachedAs("a.img", specimen.ISO("OK.TXT", "evil.exe", specimen.Payload))},
+		{"D45", "LHA", found, attachedAs("a.lzh", specimen.LHA("evil.exe", "-lh5-", specimen.LH5(specimen.Payload), len(specimen.Payload)))},
+		{"D46", "ARJ", found, attachedAs("a.arj", specimen.ARJ("evil.exe", 0, 0, specimen.Payload, len(specimen.Payload)))},
+		{"D47", "cpio", found, attachedAs("a.cpio", specimen.Concat(specimen.Newc("evil.exe", 0o100644, specimen.Payload), specimen.Newc("TRAILER!!!", 0, nil)))},
+		{"D48", "zstd", found, attachedAs("a.zst", specimen.Zstd(specimen.Payload))},
+		{"D49", "compress", found, attachedAs("a.Z", specimen.Compress(specimen.Payload))},
+		{"D50", "object in an RTF document", found, attachedAs("a.rtf", specimen.RTF(specimen.Package("evil.exe", specimen.Payload)))},
+		{"D51", "attachment of a PDF", found, attachedAs("a.pdf", specimen.PDF("evil.exe", specimen.Payload))},
+		{"D52", "file in OneNote", found, attachedAs("a.one", specimen.OneNote(specimen.Payload))},
+		{"D53", "object in a compound document", found, attachedAs("a.doc", specimen.OLE("\x01Ole10Native", append(specimen.AppendLE(nil, len(specimen.Package("evil.exe", specimen.Payload)), 4), specimen.Package("evil.exe", specimen.Payload)...)))},
+		{"D54", "PDF and zip in one", found, attachedAs("a.pdf", specimen.ZipAfter([]byte("%PDF-1.4\n1 0 obj<<>>endobj\ntrailer<<>>\n%%EOF\n"), true, specimen.ZipFile{Name: "evil.exe", Data: specimen.Payload, Method: specimen.ZipDeflate}))},
 		{"D55", "tar in which a link comes first", found, attachedAs("a.tar", tarPayload("evil.exe", linkTo("ok.txt")...))},
 	}
 }

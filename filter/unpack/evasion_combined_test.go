@@ -8,6 +8,7 @@ import (
 
 	"postern/filter/mail"
 	"postern/filter/unpack/budget"
+	"postern/filter/unpack/specimen"
 )
 
 // TestEvasionCombined: a trick of structure with a trick of encoding, and each
@@ -45,7 +46,7 @@ func TestEvasionCombined(t *testing.T) {
 		wrapped := "--outer\r\nContent-Type: message/rfc822\r\n"
 		head := mimeHead + "Content-Type: multipart/mixed; boundary=outer\r\n\r\n"
 		try(s.id+" attached", head+wrapped+"\r\n"+s.msg+"\r\n--outer--\r\n")
-		try(s.id+" attached in base64", head+wrapped+"Content-Transfer-Encoding: base64\r\n\r\n"+wrap64([]byte(s.msg))+"--outer--\r\n")
+		try(s.id+" attached in base64", head+wrapped+"Content-Transfer-Encoding: base64\r\n\r\n"+specimen.Wrap64([]byte(s.msg))+"--outer--\r\n")
 		for _, o := range typeTricks() {
 			if strings.HasPrefix(s.what, "multipart in ") || strings.HasPrefix(s.what, "base64 multipart") {
 				break // the boundary inside cannot be changed

@@ -2,12 +2,10 @@ package unpack
 
 import (
 	"encoding/base64"
-	"encoding/binary"
-	"fmt"
 	"strings"
 	"testing"
 
-	"postern/filter/unpack/armour"
+	"postern/filter/unpack/specimen"
 )
 
 func TestEvasionEncoding(t *testing.T) {
@@ -21,7 +19,7 @@ func encodingTricks() []trick {
 
 // encodingNameTricks play with the Content-Transfer-Encoding field.
 func encodingNameTricks() []trick {
-	data := wrap64(payload)
+	data := specimen.Wrap64(specimen.Payload)
 	cte := func(value string) string { return withCTE("Content-Transfer-Encoding: "+value, data) }
 	two := func(a, b string) string {
 		return withCTE("Content-Transfer-Encoding: "+a+"\r\nContent-Transfer-Encoding: "+b, data)
@@ -43,7 +41,7 @@ func encodingNameTricks() []trick {
 		{"B13", "8bit base64", ambiguous, cte("8bit base64")},
 		{"B14", "encoded-word", found, cte("=?us-ascii?Q?base64?=")},
 		{"B27", "upper case", plainly, cte("BASE64")},
-		{"B28", "quoted/printable", ambiguous, withCTE("Content-Transfer-Encoding: quoted/printable", quotedPrintable(payload, "=%02X"))},
+		{"B28", "quoted/printable", ambiguous, withCTE("Content-Transfer-Encoding: quoted/printable", quotedPrintable(specimen.Payload, "=%02X"))},
 		{"B29", "field name misspelt by NUL", ambiguous, withCTE("Content-Transfer\x00-Encoding: base64", data)},
 		{"B43", "half a word", found, cte("b64")},
 		{"B44", "blank in the word", found, cte("base 64")},
@@ -56,24 +54,24 @@ func encodingNameTricks() []trick {
 		{"B51", "field name with an X", found, withCTE("X-Content-Transfer-Encoding: base64", data)},
 		{"B52", "field of HTTP", found, withCTE("Transfer-Encoding: base64", data)},
 		{"B53", "only with the multipart", found, mimeHead + mixedReal + "Content-Transfer-Encoding: base64\r\n\r\n" + mixedBody("real", octet+"\r\n"+data)},
-		{"B54", "qp", ambiguous, withCTE("Content-Transfer-Encoding: qp", quotedPrintable(payload, "=%02X"))},
-		{"B55", "letters of quoted-printable exchanged", ambiguous, withCTE("Content-Transfer-Encoding: quoted-prinatble", quotedPrintable(payload, "=%02X"))},
-		{"B56", "uuencode without its first line", found, withCTE("Content-Transfer-Encoding: x-uuencode", strings.TrimPrefix(uuencode("evil.exe"), "begin 644 evil.exe\r\n"))},
+		{"B54", "qp", ambiguous, withCTE("Content-Transfer-Encoding: qp", quotedPrintable(specimen.Payload, "=%02X"))},
+		{"B55", "letters of quoted-printable exchanged", ambiguous, withCTE("Content-Transfer-Encoding: quoted-prinatble", quotedPrintable(specimen.Payload, "=%02X"))},
+		{"B56", "uuencode without its first line", found, withCTE("Content-Transfer-Encoding: x-uuencode", strings.TrimPrefix(specimen.UU("evil.exe"), "begin 644 evil.exe\r\n"))},
 		{"B37", "none for a binary type", found, withPart(octet + "\r\n" + data)},
 	}
 }
 
 // encodedDataTricks play with the encoded octets.
 func encodedDataTricks() []trick {
-	data := wrap64(payload)
+	data := specimen.Wrap64(specimen.Payload)
 	b64 := func(body string) string { return withCTE("Content-Transfer-Encoding: base64", body) }
 	qp := func(body string) string { return withCTE("Content-Transfer-Encoding: quoted-printable", body) }
 	lines := strings.Split(strings.TrimSpace(data), "\r\n")
 	var apart, single strings.Builder
-	for i := 0; i < len(payload); i += 40 {
-		apart.WriteString(base64.StdEncoding.EncodeToString(payload[i:min(i+40, len(payload))]) + "\r\n")
+	for i := 0; i < len(specimen.Payload); i += 40 {
+		apart.WriteString(base64.StdEncoding.EncodeToString(specimen.Payload[i:min(i+40, len(specimen.Payload))]) + "\r\n")
 	}
-	for _, c := range base64.StdEncoding.EncodeToString(payload) {
+	for _, c := range base64.StdEncoding.EncodeToString(specimen.Payload) {
 		single.WriteString(string(c) + "\r\n")
 	}
 	text := func(body string) string { return withPart("Content-Type: text/plain\r\n\r\nsee below\r\n\r\n" + body) }
@@ -88,178 +86,62 @@ func encodedDataTricks() []trick {
 		{"B22", "no padding", plainly, b64(strings.ReplaceAll(data, "=", ""))},
 		{"B23", "text after the data", found, b64(data + "\r\nThat was it!\r\n")},
 		{"B24", "8-bit octets strewn in", ambiguous, b64(strings.ReplaceAll(data, "A", "\xe4A"))},
-		{"B25", "lower-case hex", plainly, qp(quotedPrintable(payload, "=%02x"))},
-		{"B26", "soft breaks with blanks", ambiguous, qp(strings.ReplaceAll(quotedPrintable(payload, "=%02X"), "=\r\n", "= \t\r\n"))},
-		{"B30", "uuencode", found, withCTE("Content-Transfer-Encoding: uuencode", uuencode("evil.exe"))},
-		{"B31", "uuencode in text", plainly, text(uuencode("evil.exe"))},
-		{"B32", "uuencode without MIME", plainly, mailHead + "\r\nsee below\r\n\r\n" + uuencode("evil.exe")},
-		{"B31b", "uuencode in the preamble", found, withBody(uuencode("evil.exe") + mixedBody("real", "Content-Type: text/plain\r\n\r\nx\r\n"))},
-		{"B31c", "uuencode in the epilogue", found, withBody(mixedBody("real", "Content-Type: text/plain\r\n\r\nx\r\n") + uuencode("evil.exe"))},
+		{"B25", "lower-case hex", plainly, qp(quotedPrintable(specimen.Payload, "=%02x"))},
+		{"B26", "soft breaks with blanks", ambiguous, qp(strings.ReplaceAll(quotedPrintable(specimen.Payload, "=%02X"), "=\r\n", "= \t\r\n"))},
+		{"B30", "uuencode", found, withCTE("Content-Transfer-Encoding: uuencode", specimen.UU("evil.exe"))},
+		{"B31", "uuencode in text", plainly, text(specimen.UU("evil.exe"))},
+		{"B32", "uuencode without MIME", plainly, mailHead + "\r\nsee below\r\n\r\n" + specimen.UU("evil.exe")},
+		{"B31b", "uuencode in the preamble", found, withBody(specimen.UU("evil.exe") + mixedBody("real", "Content-Type: text/plain\r\n\r\nx\r\n"))},
+		{"B31c", "uuencode in the epilogue", found, withBody(mixedBody("real", "Content-Type: text/plain\r\n\r\nx\r\n") + specimen.UU("evil.exe"))},
 		{"B31d", "begin-base64", plainly, text("begin-base64 644 evil.exe\r\n" + data + "====\r\n")},
-		{"B57", "soft breaks of a bare CR", ambiguous, qp(strings.ReplaceAll(quotedPrintable(payload, "=%02X"), "=\r\n", "=\r"))},
-		{"B58", "soft breaks with a form feed", ambiguous, qp(strings.ReplaceAll(quotedPrintable(payload, "=%02X"), "=\r\n", "=\x0c\r\n"))},
-		{"B59", "soft break at the very end", found, qp(strings.TrimSuffix(quotedPrintable(payload, "=%02X"), "\r\n") + "=\n")},
+		{"B57", "soft breaks of a bare CR", ambiguous, qp(strings.ReplaceAll(quotedPrintable(specimen.Payload, "=%02X"), "=\r\n", "=\r"))},
+		{"B58", "soft breaks with a form feed", ambiguous, qp(strings.ReplaceAll(quotedPrintable(specimen.Payload, "=%02X"), "=\r\n", "=\x0c\r\n"))},
+		{"B59", "soft break at the very end", found, qp(strings.TrimSuffix(quotedPrintable(specimen.Payload, "=%02X"), "\r\n") + "=\n")},
 		{"B60", "padding alone in the middle", ambiguous, b64(data[:20] + "=" + data[20:])},
 		{"B61", "a dash in the middle", ambiguous, b64(data[:40] + "-" + data[40:])},
 		{"B62", "lines of a quoted mail", ambiguous, b64("> " + strings.Join(lines, "\r\n> ") + "\r\n")},
 		{"B63", "base64 in quoted-printable", found, qp(quotedPrintable([]byte(data), "=%02X"))},
-		{"B64", "uuencode without a mode", found, text(strings.Replace(uuencode("evil.exe"), "644 ", "", 1))},
-		{"B65", "uuencode with letters for a mode", found, text(strings.Replace(uuencode("evil.exe"), "644", "rw-", 1))},
-		{"B66", "uuencode with a mode of one digit", found, text(strings.Replace(uuencode("evil.exe"), "644", "6", 1))},
-		{"B67", "uuencode in upper case", found, text(strings.Replace(uuencode("evil.exe"), "begin", "BEGIN", 1))},
-		{"B68", "uuencode with blanks cut off", found, text(strings.NewReplacer("`\r\n", "\r\n", "`", " ").Replace(trimGraves(uuencode("evil.exe"))))},
-		{"B69", "uuencode with lines between", found, text(strings.ReplaceAll(uuencode("evil.exe"), "\r\n", "\r\n\r\nthis is text\r\n"))},
-		{"B70", "uuencode without its end", found, text(strings.TrimSuffix(uuencode("evil.exe"), "`\r\nend\r\n"))},
+		{"B64", "uuencode without a mode", found, text(strings.Replace(specimen.UU("evil.exe"), "644 ", "", 1))},
+		{"B65", "uuencode with letters for a mode", found, text(strings.Replace(specimen.UU("evil.exe"), "644", "rw-", 1))},
+		{"B66", "uuencode with a mode of one digit", found, text(strings.Replace(specimen.UU("evil.exe"), "644", "6", 1))},
+		{"B67", "uuencode in upper case", found, text(strings.Replace(specimen.UU("evil.exe"), "begin", "BEGIN", 1))},
+		{"B68", "uuencode with blanks cut off", found, text(strings.NewReplacer("`\r\n", "\r\n", "`", " ").Replace(specimen.TrimGraves(specimen.UU("evil.exe"))))},
+		{"B69", "uuencode with lines between", found, text(strings.ReplaceAll(specimen.UU("evil.exe"), "\r\n", "\r\n\r\nthis is text\r\n"))},
+		{"B70", "uuencode without its end", found, text(strings.TrimSuffix(specimen.UU("evil.exe"), "`\r\nend\r\n"))},
 		{"B71", "begin-base64-encoded", found, text("begin-base64-encoded 644 ZXZpbC5leGU=\r\n" + data + "====\r\n")},
-		{"B72", "yEnc in two parts", found, text(yencPart(1, payload[:1]) + yencPart(2, payload[1:]))},
-		{"B33", "yEnc in text", found, text(yenc("evil.exe"))},
-		{"B34", "BinHex", found, withPart("Content-Type: application/mac-binhex40\r\n\r\n" + binhex("evil.exe"))},
-		{"B35", "raw octets", found, withPart(octet + "Content-Transfer-Encoding: binary\r\n\r\n" + string(payload) + "\r\n")},
+		{"B72", "yEnc in two parts", found, text(specimen.YEncPart(1, specimen.Payload[:1]) + specimen.YEncPart(2, specimen.Payload[1:]))},
+		{"B33", "yEnc in text", found, text(specimen.YEnc("evil.exe"))},
+		{"B34", "BinHex", found, withPart("Content-Type: application/mac-binhex40\r\n\r\n" + specimen.BinHex("evil.exe"))},
+		{"B35", "raw octets", found, withPart(octet + "Content-Transfer-Encoding: binary\r\n\r\n" + string(specimen.Payload) + "\r\n")},
 		{"B36", "no multipart", plainly, mimeHead + evilPart()},
-		{"B38", "base64 twice over", found, b64(wrap64([]byte(data)))},
-		{"B39", "TNEF", found, withPart("Content-Type: application/ms-tnef; name=winmail.dat\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(tnef("evil.exe", payload)))},
-		{"B40", "TNEF in TNEF", found, withPart("Content-Type: application/ms-tnef; name=winmail.dat\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(tnef("winmail.dat", tnef("evil.exe", payload))))},
-		{"B41", "data: URI with download attribute", found, withPart("Content-Type: text/html\r\n\r\n<html><a download=\"evil.exe\" href=\"data:application/octet-stream;base64," + base64.StdEncoding.EncodeToString(payload) + "\">x</a></html>\r\n")},
-		{"B73", "data: URI in UTF-16 with a byte order mark", found, pagePart("text/html", "\xff\xfe"+string(wide(dataPage)))},
-		{"B74", "data: URI in UTF-16 without one", found, pagePart("text/html; charset=utf-16le", string(wide(dataPage)))},
-		{"B75", "data: URI in UTF-16 with another label", found, pagePart("text/html; charset=utf-8", string(wide(dataPage)))},
+		{"B38", "base64 twice over", found, b64(specimen.Wrap64([]byte(data)))},
+		{"B39", "TNEF", found, withPart("Content-Type: application/ms-tnef; name=winmail.dat\r\nContent-Transfer-Encoding: base64\r\n\r\n" + specimen.Wrap64(specimen.TNEF("evil.exe", specimen.Payload)))},
+		{"B40", "TNEF in TNEF", found, withPart("Content-Type: application/ms-tnef; name=winmail.dat\r\nContent-Transfer-Encoding: base64\r\n\r\n" + specimen.Wrap64(specimen.TNEF("winmail.dat", specimen.TNEF("evil.exe", specimen.Payload))))},
+		{"B41", "data: URI with download attribute", found, withPart("Content-Type: text/html\r\n\r\n<html><a download=\"evil.exe\" href=\"data:application/octet-stream;base64," + base64.StdEncoding.EncodeToString(specimen.Payload) + "\">x</a></html>\r\n")},
+		{"B73", "data: URI in UTF-16 with a byte order mark", found, pagePart("text/html", "\xff\xfe"+string(specimen.Wide(dataPage)))},
+		{"B74", "data: URI in UTF-16 without one", found, pagePart("text/html; charset=utf-16le", string(specimen.Wide(dataPage)))},
+		{"B75", "data: URI in UTF-16 with another label", found, pagePart("text/html; charset=utf-8", string(specimen.Wide(dataPage)))},
 		{"B76", "data: URI in UTF-7", found, pagePart("text/html; charset=utf-7", strings.NewReplacer("<", "+ADw-", ">", "+AD4-").Replace(dataPage))},
 		{"B77", "data: URI with character references", found, pagePart("text/html", strings.NewReplacer("data:", "&#100;ata&colon;", ";base64,", "&semi;base64&#x2c;").Replace(dataPage))},
 		{"B78", "data: URI with tabs and NUL", found, pagePart("text/html", strings.NewReplacer("data:", "da\tta:", "base64,", "ba\x00se64,").Replace(dataPage))},
 		{"B79", "data: URI with percent pairs", found, pagePart("text/html", strings.ReplaceAll(dataPage, "A", "%41"))},
-		{"B80", "data: URI without base64", found, pagePart("text/html", "<a download=evil.exe href=\"data:application/octet-stream,"+strings.NewReplacer("=\r\n", "", "=", "%").Replace(quotedPrintable(payload, "=%02X"))+"\">x</a>")},
-		{"B81", "data: URI in SVG", found, pagePart("image/svg+xml", "\xff\xfe"+string(wide("<svg xmlns=\"http://www.w3.org/2000/svg\">"+dataPage+"</svg>")))},
-		{"B82", "HTML smuggling in UTF-16", fact, pagePart("text/html", string(wide(blobPage)))},
+		{"B80", "data: URI without base64", found, pagePart("text/html", "<a download=evil.exe href=\"data:application/octet-stream,"+strings.NewReplacer("=\r\n", "", "=", "%").Replace(quotedPrintable(specimen.Payload, "=%02X"))+"\">x</a>")},
+		{"B81", "data: URI in SVG", found, pagePart("image/svg+xml", "\xff\xfe"+string(specimen.Wide("<svg xmlns=\"http://www.w3.org/2000/svg\">"+dataPage+"</svg>")))},
+		{"B82", "HTML smuggling in UTF-16", fact, pagePart("text/html", string(specimen.Wide(blobPage)))},
 		{"B83", "HTML smuggling in UTF-7", fact, pagePart("text/html; charset=utf-7", "<meta charset=utf-7>"+strings.NewReplacer("<", "+ADw-", ">", "+AD4-", "Blob", "+AEIAbABvAGI-").Replace(blobPage))},
 		{"B84", "HTML smuggling with names taken apart", fact, pagePart("text/html", strings.NewReplacer("Blob(", "window['Bl'+'ob'](").Replace(blobPage))},
-		{"B85", "AppleSingle", found, pagePart("application/applefile", apple(0x51600, "evil.exe", 1))},
-		{"B86", "resource fork of AppleDouble", found, pagePart("application/applefile", apple(0x51607, "evil.exe", 2))},
-		{"B87", "MacBinary", found, pagePart("application/x-macbinary", "\x00\x08evil.exe"+strings.Repeat("\x00", 55)+"APPLxxxx"+strings.Repeat("\x00", 10)+"\x00\x00\x01\x90"+strings.Repeat("\x00", 41)+string(payload)+strings.Repeat("\x00", 112))},
+		{"B85", "AppleSingle", found, pagePart("application/applefile", specimen.Apple(0x51600, "evil.exe", 1))},
+		{"B86", "resource fork of AppleDouble", found, pagePart("application/applefile", specimen.Apple(0x51607, "evil.exe", 2))},
+		{"B87", "MacBinary", found, pagePart("application/x-macbinary", "\x00\x08evil.exe"+strings.Repeat("\x00", 55)+"APPLxxxx"+strings.Repeat("\x00", 10)+"\x00\x00\x01\x90"+strings.Repeat("\x00", 41)+string(specimen.Payload)+strings.Repeat("\x00", 112))},
 		{"B42", "HTML smuggling", fact, withPart("Content-Type: text/html\r\n\r\n<html><script>var b=new Blob([x]);a.href=URL.createObjectURL(b);a.download='evil.exe'</script></html>\r\n")},
 	}
 }
 
-func uuencode(name string) string {
-	var out strings.Builder
-	out.WriteString("begin 644 " + name + "\r\n")
-	char := func(b byte) byte {
-		if b == 0 {
-			return '`'
-		}
-		return b + ' '
-	}
-	for i := 0; i < len(payload); i += 45 {
-		line := payload[i:min(i+45, len(payload))]
-		out.WriteByte(char(byte(len(line))))
-		for j := 0; j < len(line); j += 3 {
-			var g [3]byte
-			copy(g[:], line[j:])
-			out.Write([]byte{char(g[0] >> 2), char(g[0]<<4&0x30 | g[1]>>4), char(g[1]<<2&0x3c | g[2]>>6), char(g[2] & 0x3f)})
-		}
-		out.WriteString("\r\n")
-	}
-	return out.String() + "`\r\nend\r\n"
-}
-
 const blobPage = "<html><script>var b=new Blob([x]);a.href=URL.createObjectURL(b);a.download='evil.exe'</script></html>\r\n"
 
-var dataPage = "<html><a download=\"evil.exe\" href=\"data:application/octet-stream;base64," + base64.StdEncoding.EncodeToString(payload) + "\">x</a></html>"
-
-// apple is an AppleSingle or AppleDouble file with a name and one fork.
-func apple(magic uint32, name string, fork byte) string {
-	out := binary.BigEndian.AppendUint32(nil, magic)
-	out = append(append(out, 0, 2, 0, 0), make([]byte, 16)...)
-	out = append(out, 0, 2, 0, 0, 0, 3, 0, 0, 0, 50, 0, 0, 0, byte(len(name)), 0, 0, 0, fork, 0, 0, 0, byte(50+len(name)), 0, 0, 1, 0x90)
-	return string(append(append(out, name...), payload...))
-}
+var dataPage = "<html><a download=\"evil.exe\" href=\"data:application/octet-stream;base64," + base64.StdEncoding.EncodeToString(specimen.Payload) + "\">x</a></html>"
 
 // pagePart is an attachment without a name, such as a page.
 func pagePart(media, page string) string {
-	return withPart("Content-Type: " + media + "\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64([]byte(page)))
-}
-
-// trimGraves cuts the graves, which stand for zeros, off the ends of lines.
-func trimGraves(text string) string {
-	lines := strings.Split(text, "\r\n")
-	for i, l := range lines {
-		lines[i] = strings.TrimRight(l, "`")
-	}
-	return strings.Join(lines, "\r\n")
-}
-
-func yenc(name string) string {
-	return fmt.Sprintf("=ybegin line=128 size=%d name=%s\r\n", len(payload), name) + yencLines(payload)
-}
-
-func yencPart(n int, data []byte) string {
-	return fmt.Sprintf("=ybegin part=%d total=2 line=128 size=%d name=evil.exe\r\n=ypart begin=1 end=2\r\n", n, len(payload)) + yencLines(data)
-}
-
-func yencLines(data []byte) string {
-	var out strings.Builder
-	for i, c := range data {
-		c += 42
-		if c == 0 || c == '\r' || c == '\n' || c == '=' {
-			out.WriteByte('=')
-			c += 64
-		}
-		out.WriteByte(c)
-		if i%128 == 127 {
-			out.WriteString("\r\n")
-		}
-	}
-	fmt.Fprintf(&out, "\r\n=yend size=%d\r\n", len(data))
-	return out.String()
-}
-
-func binhex(name string) string {
-	raw := append([]byte{byte(len(name))}, name...)
-	raw = append(raw, 0)
-	raw = append(raw, "APPLxxxx\x00\x00"...)
-	raw = append(raw, 0, 0, byte(len(payload)>>8), byte(len(payload)), 0, 0, 0, 0, 0, 0)
-	raw = append(append(raw, payload...), 0, 0, 0, 0)
-	var packed []byte
-	for _, c := range raw {
-		if packed = append(packed, c); c == 0x90 {
-			packed = append(packed, 0)
-		}
-	}
-	return hqxText(packed)
-}
-
-// hqxText writes octets, with their run lengths, as BinHex.
-func hqxText(packed []byte) string {
-	var out strings.Builder
-	out.WriteString("(This file must be converted with BinHex 4.0)\r\n\r\n:")
-	bits, acc, col := 0, uint32(0), 1
-	for _, c := range append(packed, 0, 0) {
-		acc = acc<<8 | uint32(c)
-		for bits += 8; bits >= 6; bits -= 6 {
-			out.WriteByte(armour.BinHexAlphabet[acc>>(bits-6)&63])
-			if col++; col%64 == 0 {
-				out.WriteString("\r\n")
-			}
-		}
-	}
-	return out.String() + ":\r\n"
-}
-
-// tnef is a winmail.dat with one attachment.
-func tnef(name string, data []byte) []byte {
-	out := []byte{0x78, 0x9f, 0x3e, 0x22, 1, 0}
-	attr := func(level byte, id uint32, v []byte) {
-		out = append(out, level, byte(id), byte(id>>8), byte(id>>16), byte(id>>24))
-		n := len(v)
-		out = append(out, byte(n), byte(n>>8), byte(n>>16), byte(n>>24))
-		sum := 0
-		for _, c := range v {
-			sum += int(c)
-		}
-		out = append(append(out, v...), byte(sum), byte(sum>>8))
-	}
-	attr(1, 0x00089006, []byte{0, 0, 1, 0})
-	attr(2, 0x00069002, make([]byte, 14))
-	attr(2, 0x00018010, append([]byte(name), 0))
-	attr(2, 0x0006800f, data)
-	return out
+	return withPart("Content-Type: " + media + "\r\nContent-Transfer-Encoding: base64\r\n\r\n" + specimen.Wrap64([]byte(page)))
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"postern/filter/unpack/specimen"
 )
 
 func TestEvasionStructure(t *testing.T) {
@@ -118,7 +120,7 @@ func bodyTricks() []trick {
 	left := func(inner string) string {
 		return "--real\r\nContent-Type: multipart/mixed; boundary=" + inner + "\r\n\r\n--" + inner + "\r\n\r\nhello\r\n"
 	}
-	data := wrap64(payload)
+	data := specimen.Wrap64(specimen.Payload)
 	unclosed := "--real\r\nContent-Type: multipart/mixed; boundary=inner\r\n\r\n--inner\r\n" + attachment + "\r\n"
 	// a line with a dot is none of base64, so that the data is whole without it
 	dotted := func(body string) string { return strings.ReplaceAll(withBody(body), "real", "re.al") }
@@ -135,11 +137,11 @@ func bodyTricks() []trick {
 		{"A26", "NUL after the delimiter", ambiguous, withBody(delim("--real\x00\r\n"))},
 		{"A27", "delimiter ended by CR", ambiguous, withBody(delim("--real\r"))},
 		{"A27b", "delimiter after CR", ambiguous, withBody(strings.Replace(std, "hello\r\n--real\r\n", "hello\r--real\r\n", 1))},
-		{"A32", "no blank line after the part header", found, part(attachment + wrap64(payload))},
+		{"A32", "no blank line after the part header", found, part(attachment + specimen.Wrap64(specimen.Payload))},
 		{"A40", "From line in the part header", found, part("From alice Mon Jun  1 10:00:00 2026\r\n" + evil)},
-		{"A40b", "junk in the part header", ambiguous, part(octet + "junk\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(payload))},
-		{"A43", "message/rfc822 in base64", found, part("Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64([]byte(withBody(std))))},
-		{"A44", "mail in an octet-stream", found, part("Content-Type: application/octet-stream; name=x.eml\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64([]byte(withBody(std))))},
+		{"A40b", "junk in the part header", ambiguous, part(octet + "junk\r\nContent-Transfer-Encoding: base64\r\n\r\n" + specimen.Wrap64(specimen.Payload))},
+		{"A43", "message/rfc822 in base64", found, part("Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n" + specimen.Wrap64([]byte(withBody(std))))},
+		{"A44", "mail in an octet-stream", found, part("Content-Type: application/octet-stream; name=x.eml\r\nContent-Transfer-Encoding: base64\r\n\r\n" + specimen.Wrap64([]byte(withBody(std))))},
 		{"A45", "message/rfc822 nested 30 deep", overrun, mimeHead + nested(30, func(_ int, in string) string { return "Content-Type: message/rfc822\r\n\r\n" + in })},
 		{"A46", "multipart nested 30 deep", overrun, mimeHead + nested(30, func(i int, in string) string {
 			b := fmt.Sprintf("b%02d", i)
@@ -151,10 +153,10 @@ func bodyTricks() []trick {
 		})},
 		{"A47", "inner multipart with the boundary of the outer", ambiguous, withBody(text + "--real\r\n" + mixedReal + "\r\n" + text + "--real--\r\n--real\r\n" + evil + "--real--\r\n")},
 		{"A48", "multipart marked quoted-printable", found, withType(mixedReal + "Content-Transfer-Encoding: quoted-printable")},
-		{"A49", "multipart in base64", ambiguous, mimeHead + mixedReal + "Content-Transfer-Encoding: base64\r\n\r\n" + wrap64([]byte(std))},
+		{"A49", "multipart in base64", ambiguous, mimeHead + mixedReal + "Content-Transfer-Encoding: base64\r\n\r\n" + specimen.Wrap64([]byte(std))},
 		{"A49b", "multipart in quoted-printable", ambiguous, mimeHead + mixedReal + "Content-Transfer-Encoding: quoted-printable\r\n\r\n" + quotedPrintable([]byte(std), "=%02X")},
 		{"A50", "message/external-body", fact, part("Content-Type: message/external-body; access-type=URL; URL=\"http://192.0.2.1/evil.exe\"\r\n\r\nContent-Type: application/octet-stream\r\n\r\n")},
-		{"A51", "program as image with Content-ID", plainly, part("Content-Type: image/jpeg; name=a.jpg\r\nContent-ID: <1>\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(payload))},
+		{"A51", "program as image with Content-ID", plainly, part("Content-Type: image/jpeg; name=a.jpg\r\nContent-ID: <1>\r\nContent-Transfer-Encoding: base64\r\n\r\n" + specimen.Wrap64(specimen.Payload))},
 		{"A63", "20,000 empty parts", overrun, withBody(strings.Repeat("--real\r\n\r\n\r\n", 20000) + "--real\r\n" + evil + "--real--\r\n")},
 		{"A78", "part without header and blank line", found, withBody("--real\r\nhello\r\n--real\r\n" + evil + "--real--\r\n")},
 		{"A79", "multipart/digest part without a type", found, mimeHead + "Content-Type: multipart/digest; boundary=real\r\n\r\n--real\r\n\r\n" + withBody(std) + "--real--\r\n"},
@@ -185,13 +187,13 @@ func bodyTricks() []trick {
 		{"A132", "attached message as message/http", found, part("Content-Type: message/http\r\n\r\n" + strings.ReplaceAll(withBody(std), "real", "inner"))},
 		{"A133", "attached message as image/gif", found, part("Content-Type: image/gif\r\n\r\n" + strings.ReplaceAll(withBody(std), "real", "inner"))},
 		{"A134", "message in the text of a bounce", plainly, mailHead + "\r\nSorry.\r\n\r\n--- Below this line is a copy of the message.\r\n\r\n" + withBody(std)},
-		{"A135", "second message of a mailbox", found, part("Content-Type: application/octet-stream; name=x.mbox\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64([]byte("From x Mon Jun  1 10:00:00 2026\n"+mailHead+"\r\nhello\r\n\r\nFrom y Mon Jun  1 10:00:00 2026\r\n"+withBody(std))))},
-		{"A136", "page saved with its files", found, part("Content-Type: application/octet-stream; name=x.mht\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64([]byte(mixedReal+"\r\n"+std)))},
-		{"A137", "digest part in base64 without a type", found, mimeHead + "Content-Type: multipart/digest; boundary=real\r\n\r\n--real\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64([]byte(strings.ReplaceAll(withBody(std), "real", "inner"))) + "--real--\r\n"},
+		{"A135", "second message of a mailbox", found, part("Content-Type: application/octet-stream; name=x.mbox\r\nContent-Transfer-Encoding: base64\r\n\r\n" + specimen.Wrap64([]byte("From x Mon Jun  1 10:00:00 2026\n"+mailHead+"\r\nhello\r\n\r\nFrom y Mon Jun  1 10:00:00 2026\r\n"+withBody(std))))},
+		{"A136", "page saved with its files", found, part("Content-Type: application/octet-stream; name=x.mht\r\nContent-Transfer-Encoding: base64\r\n\r\n" + specimen.Wrap64([]byte(mixedReal+"\r\n"+std)))},
+		{"A137", "digest part in base64 without a type", found, mimeHead + "Content-Type: multipart/digest; boundary=real\r\n\r\n--real\r\nContent-Transfer-Encoding: base64\r\n\r\n" + specimen.Wrap64([]byte(strings.ReplaceAll(withBody(std), "real", "inner"))) + "--real--\r\n"},
 		{"A138", "same boundary inside and outside", found, withBody(text + "--real\r\n" + mixedReal + "\r\n" + std)},
 		{"A139", "outer boundary begins with the inner one", found, withBody(text + "--real\r\nContent-Type: multipart/mixed; boundary=rea\r\n\r\n--rea\r\n\r\nx\r\n--real\r\n" + evil + "--rea--\r\n--real--\r\n")},
 		{"A84", "empty part header", plainly, withBody("--real\r\n\r\nhello\r\n--real\r\n" + evil + "--real--\r\n")},
 		{"A85", "boundary with trailing dash", plainly, mimeHead + "Content-Type: multipart/mixed; boundary=\"real-\"\r\n\r\n" + mixedBody("real-", evil)},
-		{"A86", "base64 multipart with a harmless plain copy", ambiguous, mimeHead + mixedReal + "Content-Transfer-Encoding: base64\r\n\r\n" + wrap64([]byte(std)) + "\r\n" + text + "--real--\r\n"},
+		{"A86", "base64 multipart with a harmless plain copy", ambiguous, mimeHead + mixedReal + "Content-Transfer-Encoding: base64\r\n\r\n" + specimen.Wrap64([]byte(std)) + "\r\n" + text + "--real--\r\n"},
 	}
 }

@@ -3,37 +3,17 @@ package unpack
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 
 	"postern/filter/mail"
 	"postern/filter/unpack/budget"
+	"postern/filter/unpack/specimen"
 )
 
 // The evasion suite: ways to hide a program from some readers of mail while
 // others still show it. Every trick is built here from its recipe.
-
-// payload is a program file too small to run that holds the EICAR test string.
-var payload = func() []byte {
-	b := make([]byte, 400)
-	copy(b, "MZ\x90\x00\x03\x00\x00\x00\x04\x00\x00\x00\xff\xff\x00\x00\xb8")
-	b[60] = 0x80
-	copy(b[0x80:], "PE\x00\x00\x4c\x01")
-	// in two pieces, so that this file is not taken for the test virus
-	copy(b[200:], `X5O!P%@AP[4\PZX54(P^)7CC)7}$`+`EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*`)
-	return b
-}()
-
-// dllPayload, dosPayload and linkPayload are the payload as a library, with the
-// other mark of DOS, and behind the head of a shortcut.
-var (
-	dllPayload  = slices.Concat(payload[:0x80+22], []byte("\x02\x21"), payload[0x80+24:])
-	dosPayload  = append([]byte("ZM"), payload[2:]...)
-	linkPayload = append([]byte("\x4c\x00\x00\x00\x01\x14\x02\x00\x00\x00\x00\x00\xc0\x00\x00\x00\x00\x00\x00\x46"), payload...)
-)
 
 // want says what a trick must lead to.
 type want uint8
@@ -62,18 +42,7 @@ const (
 	attachment = octet + "Content-Disposition: attachment; filename=\"evil.exe\"\r\nContent-Transfer-Encoding: base64\r\n"
 )
 
-// wrap64 is base64 in lines of 76.
-func wrap64(b []byte) string {
-	s := base64.StdEncoding.EncodeToString(b)
-	var out strings.Builder
-	for len(s) > 76 {
-		out.WriteString(s[:76] + "\r\n")
-		s = s[76:]
-	}
-	return out.String() + s + "\r\n"
-}
-
-func evilPart() string { return attachment + "\r\n" + wrap64(payload) }
+func evilPart() string { return attachment + "\r\n" + specimen.Wrap64(specimen.Payload) }
 
 // mixedBody is a text and the attachment between delimiters.
 func mixedBody(boundary, attached string) string {
@@ -111,7 +80,7 @@ func (tr *trick) judge(r *Result) string {
 	got := false
 	facts := ""
 	for _, p := range r.Parts {
-		for _, evil := range [][]byte{payload, dllPayload, dosPayload, linkPayload} {
+		for _, evil := range [][]byte{specimen.Payload, specimen.DLLPayload, specimen.DosPayload, specimen.LinkPayload} {
 			got = got || bytes.HasPrefix(p.Data, evil)
 		}
 		facts += strings.Join(p.Facts, ",")
@@ -181,7 +150,7 @@ func TestControls(t *testing.T) {
 	runTricks(t, []trick{
 		{"control-attachment", "plain attachment", plainly, withPart(evilPart())},
 		{"control-qp", "quoted-printable attachment", plainly,
-			withCTE("Content-Transfer-Encoding: quoted-printable", quotedPrintable(payload, "=%02X"))},
+			withCTE("Content-Transfer-Encoding: quoted-printable", quotedPrintable(specimen.Payload, "=%02X"))},
 	})
 	r := Parts(context.Background(), mail.NewMessage([]byte(mimeHead+"\r\nhello\r\n")), budget.DefaultLimits)
 	if len(r.Parts) != 1 || len(r.Findings) != 0 || r.Root.Media[0] != textPlain {

@@ -1,6 +1,10 @@
 package unpack
 
-import "strings"
+import (
+	"strings"
+
+	"postern/filter/unpack/specimen"
+)
 
 // EvasionTrick is one message of the evasion suite, for the test that sends
 // them through the whole filter.
@@ -36,7 +40,7 @@ func EvasionTricks() []EvasionTrick {
 		out = append(out, EvasionTrick{ID: id, What: what, Message: withPart(tr.header + "\r\n\r\nharmless\r\n"), NameOnly: true})
 	}
 	return append(out,
-		EvasionTrick{ID: "C28", What: "no name", Message: withPart("Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(payload))},
-		EvasionTrick{ID: "C29", What: "label of an image", Message: withPart("Content-Type: image/jpeg; name=a.jpg\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(payload))},
+		EvasionTrick{ID: "C28", What: "no name", Message: withPart("Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n\r\n" + specimen.Wrap64(specimen.Payload))},
+		EvasionTrick{ID: "C29", What: "label of an image", Message: withPart("Content-Type: image/jpeg; name=a.jpg\r\nContent-Transfer-Encoding: base64\r\n\r\n" + specimen.Wrap64(specimen.Payload))},
 	)
 }

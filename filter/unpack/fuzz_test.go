@@ -10,6 +10,7 @@ import (
 	"postern/filter/mail"
 	"postern/filter/unpack/armour"
 	"postern/filter/unpack/budget"
+	"postern/filter/unpack/specimen"
 )
 
 // fuzzLimits keep one input short.
@@ -66,11 +67,11 @@ func checkResult(t *testing.T, r *Result) {
 }
 
 func FuzzArmour(f *testing.F) {
-	f.Add([]byte(uuencode("a")))
-	f.Add([]byte(yenc("a")))
-	f.Add([]byte(binhex("a")))
-	f.Add([]byte(apple(0x51600, "a", 1)))
-	f.Add([]byte(yencPart(1, payload[:50]) + yencPart(2, payload[50:])))
+	f.Add([]byte(specimen.UU("a")))
+	f.Add([]byte(specimen.YEnc("a")))
+	f.Add([]byte(specimen.BinHex("a")))
+	f.Add([]byte(specimen.Apple(0x51600, "a", 1)))
+	f.Add([]byte(specimen.YEncPart(1, specimen.Payload[:50]) + specimen.YEncPart(2, specimen.Payload[50:])))
 	f.Add([]byte("begin-base64 644 a\nQ2F0\n====\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		binhex, _ := armour.FindBinHex(text, 1000)
@@ -100,5 +101,5 @@ func fuzzContainer(f *testing.F, word string, seeds ...[]byte) {
 }
 
 func FuzzTNEF(f *testing.F) {
-	fuzzContainer(f, "tnef", tnef("evil.exe", payload), tnef("x", nil))
+	fuzzContainer(f, "tnef", specimen.TNEF("evil.exe", specimen.Payload), specimen.TNEF("x", nil))
 }

@@ -3,11 +3,6 @@ package unpack
 import (
 	"bytes"
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/pbkdf2"
-	"crypto/sha1"
-	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -20,6 +15,7 @@ import (
 	"postern/filter/mail"
 	"postern/filter/unpack/budget"
 	"postern/filter/unpack/filetype"
+	"postern/filter/unpack/specimen"
 )
 
 // lockedFiles are archives with the password "infected". Those in
@@ -36,11 +32,11 @@ import (
 func lockedFiles(t *testing.T) map[string][]byte {
 	t.Helper()
 	files := map[string][]byte{
-		"rar5.rar":         rar5Locked("evil.exe", payload, "infected", 5, false),
-		"rar5-names.rar":   rar5Locked("evil.exe", payload, "infected", 5, true),
-		"rar4.rar":         rar4Locked("evil.exe", payload, "infected"),
-		"descriptor.zip":   zipLocked(zipFile{name: "evil.exe", data: payload, method: zipDeflate, descriptor: true}, "infected"),
-		"no-directory.zip": noDirectoryOf(lockedMember(zipFile{name: "evil.exe", data: payload, method: zipDeflate}, "infected")),
+		"rar5.rar":         specimen.RAR5Locked("evil.exe", specimen.Payload, "infected", 5, false),
+		"rar5-names.rar":   specimen.RAR5Locked("evil.exe", specimen.Payload, "infected", 5, true),
+		"rar4.rar":         specimen.RAR4Locked("evil.exe", specimen.Payload, "infected"),
+		"descriptor.zip":   specimen.ZipLocked(specimen.ZipFile{Name: "evil.exe", Data: specimen.Payload, Method: specimen.ZipDeflate, Descriptor: true}, "infected"),
+		"no-directory.zip": specimen.ZipWithoutDirectory(specimen.LockedMember(specimen.ZipFile{Name: "evil.exe", Data: specimen.Payload, Method: specimen.ZipDeflate}, "infected")),
 	}
 	list, err := filepath.Glob("testdata/locked/*")
 	if err != nil || len(list) < 10 {
@@ -56,98 +52,10 @@ func lockedFiles(t *testing.T) map[string][]byte {
 	return files
 }
 
-// lockedMember encrypts a member as PKZIP does.
-func lockedMember(f zipFile, word string) zipFile {
-	c := zipCipher{0x12345678, 0x23456789, 0x34567890}
-	for i := range len(word) {
-		c.update(word[i])
-	}
-	sum := crc32.ChecksumIEEE(f.data)
-	if f.descriptor {
-		sum = 0 // the time
-	}
-	raw := append(append(make([]byte, 11), byte(sum>>24)), f.packed()...)
-	for i, b := range raw {
-		k := uint16(c[2]) | 2
-		raw[i] = b ^ byte(k*(k^1)>>8)
-		c.update(b)
-	}
-	f.raw, f.flags = raw, f.flags|filetype.ZipFlagEncrypted
-	return f
-}
-
-func zipLocked(f zipFile, word string) []byte { return zipOf(lockedMember(f, word)) }
-
-// sealed encrypts data, filled up to whole blocks.
-func sealed(key, iv, data []byte) []byte {
-	block := must(aes.NewCipher(key))
-	data = padded(data, aes.BlockSize)
-	cipher.NewCBCEncrypter(block, iv).CryptBlocks(data, data)
-	return data
-}
-
-// rar5Locked writes an encrypted file, with names also the headers.
-func rar5Locked(name string, data []byte, word string, power byte, names bool) []byte {
-	salt, iv := []byte("0123456789abcdef"), []byte("fedcba9876543210")
-	key := must(pbkdf2.Key(sha256.New, word, salt, 1<<power, 32))
-	long := must(pbkdf2.Key(sha256.New, word, salt, 1<<power+32, 32))
-	check := make([]byte, 8)
-	for i, b := range long {
-		check[i%8] ^= b
-	}
-	sum := sha256.Sum256(check)
-	check = append(check, sum[:4]...)
-	vint := func(n int) []byte { return binary.AppendUvarint(nil, uint64(n)) }
-	lock := false
-	block := func(fields ...byte) []byte {
-		h := append(vint(len(fields)), fields...)
-		h = append(appendLE(nil, int(crc32.ChecksumIEEE(h)), 4), h...)
-		if lock {
-			return concat(iv, sealed(key, iv, h))
-		}
-		return h
-	}
-	b := []byte("Rar!\x1a\x07\x01\x00")
-	if names {
-		b = append(b, block(slices.Concat([]byte{4, 0, 0, 1, power}, salt, check)...)...)
-		lock = true
-	}
-	record := slices.Concat([]byte{1, 0, 1, power}, salt, iv, check)
-	record = append(vint(len(record)), record...)
-	content := sealed(key, iv, data)
-	file := slices.Concat([]byte{2, 3}, vint(len(record)), vint(len(content)), []byte{4}, vint(len(data)), vint(0x20),
-		appendLE(nil, int(crc32.ChecksumIEEE(data)), 4), vint(0), []byte{0}, vint(len(name)), []byte(name), record)
-	return concat(b, block(1, 0, 0), block(file...), content, block(5, 0, 0))
-}
-
-// rar4Locked writes an encrypted file in the format of RAR 3 and 4.
-func rar4Locked(name string, data []byte, word string) []byte {
-	salt := []byte("saltsalt")
-	h, iv := sha1.New(), make([]byte, 0, 16)
-	for i := range 1 << 18 {
-		h.Write(slices.Concat(filetype.Utf16Text(word), salt, []byte{byte(i), byte(i >> 8), byte(i >> 16)}))
-		if i%(1<<14) == 0 {
-			iv = append(iv, h.Sum(nil)[19])
-		}
-	}
-	key := h.Sum(nil)[:16]
-	for w := range slices.Chunk(key, 4) {
-		slices.Reverse(w)
-	}
-	block := func(kind, flags int, fields []byte) []byte {
-		b := append(appendLE(nil, kind, 1, flags, 2, 7+len(fields), 2), fields...)
-		return append(appendLE(nil, int(crc32.ChecksumIEEE(b)&0xffff), 2), b...)
-	}
-	content := sealed(key, iv, data)
-	file := appendLE(nil, len(content), 4, len(data), 4, 2, 1, int(crc32.ChecksumIEEE(data)), 4, 0, 4, 29, 1, 0x30, 1, len(name), 2, 0x20, 4)
-	return concat([]byte("Rar!\x1a\x07\x00"), block(0x73, 0, make([]byte, 6)),
-		block(0x74, 0x8404, slices.Concat(file, []byte(name), salt)), content, block(0x7b, 0x4000, nil))
-}
-
 // withLocked is what becomes of a message with data attached.
 func withLocked(text, name string, data []byte, passwords ...string) *Result {
 	msg := mimeHead + mixedReal + "\r\n--real\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" + text +
-		"\r\n--real\r\nContent-Type: application/octet-stream; name=\"" + name + "\"\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(data) + "--real--\r\n"
+		"\r\n--real\r\nContent-Type: application/octet-stream; name=\"" + name + "\"\r\nContent-Transfer-Encoding: base64\r\n\r\n" + specimen.Wrap64(data) + "--real--\r\n"
 	return Parts(context.Background(), mail.NewMessage([]byte(msg)), budget.DefaultLimits, passwords...)
 }
 
@@ -171,7 +79,7 @@ func TestPasswords(t *testing.T) {
 					return p.Flags.Is(mail.PartEncrypted) && !p.Flags.Is(mail.PartUndecipherable)
 				})
 				clean := len(r.Findings) == 0 || name == "no-directory.zip"
-				if !r.holds(payload) || !marked || !clean {
+				if !r.holds(specimen.Payload) || !marked || !clean {
 					t.Errorf("%s:\n%s", what, describeTree(r))
 				}
 			}
@@ -193,7 +101,7 @@ func TestPasswords(t *testing.T) {
 // octet that ZipCrypto checks.
 func TestPasswordGarbage(t *testing.T) {
 	t.Parallel()
-	data := zipLocked(zipFile{name: "a.txt", data: []byte("some text"), method: zipStore}, "infected")
+	data := specimen.ZipLocked(specimen.ZipFile{Name: "a.txt", Data: []byte("some text"), Method: specimen.ZipStore}, "infected")
 	b := testBudget(len(data))
 	var words []string
 	for i := range 3000 {
@@ -229,7 +137,7 @@ func TestPasswordChanged(t *testing.T) {
 		b.SetPasswords([]string{"infected"})
 		short, _ := filetype.Of(data, nil)
 		got := lookAs(t, data, b, short...)
-		if got.hasData(payload) || got.clean() {
+		if got.hasData(specimen.Payload) || got.clean() {
 			t.Errorf("%s: %+v", name, got.Outcome)
 		}
 		for _, m := range got.members {
@@ -256,13 +164,13 @@ func TestPasswordCost(t *testing.T) {
 	binary.LittleEndian.PutUint32(hostile[28:], crc32.ChecksumIEEE(head))
 	binary.LittleEndian.PutUint32(hostile[8:], crc32.ChecksumIEEE(hostile[12:32]))
 	for name, data := range map[string][]byte{
-		"7z": hostile, "rar": rar5Locked("a", payload, "infected", 21, false), "rar names": rar5Locked("a", payload, "infected", 21, true),
+		"7z": hostile, "rar": specimen.RAR5Locked("a", specimen.Payload, "infected", 21, false), "rar names": specimen.RAR5Locked("a", specimen.Payload, "infected", 21, true),
 	} {
 		b := testBudget(len(data))
 		b.SetPasswords([]string{"infected"})
 		short, _ := filetype.Of(data, nil)
 		got := lookAs(t, data, b, short...)
-		if !got.Encrypted || got.hasData(payload) || b.RoundsLeft() != budget.MaxRounds {
+		if !got.Encrypted || got.hasData(specimen.Payload) || b.RoundsLeft() != budget.MaxRounds {
 			t.Errorf("%s: outcome %+v, %d rounds left", name, got.Outcome, b.RoundsLeft())
 		}
 	}
@@ -300,15 +208,15 @@ func TestWordsOf(t *testing.T) {
 // lie in another one or in an attached message.
 func TestPasswordAnyOrder(t *testing.T) {
 	t.Parallel()
-	locked := zipLocked(zipFile{name: "evil.exe", data: payload, method: zipDeflate}, "s3cret")
-	file := "Content-Type: application/zip; name=a.zip\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(zipOf(zipFile{name: "b.zip", data: locked}))
+	locked := specimen.ZipLocked(specimen.ZipFile{Name: "evil.exe", Data: specimen.Payload, Method: specimen.ZipDeflate}, "s3cret")
+	file := "Content-Type: application/zip; name=a.zip\r\nContent-Transfer-Encoding: base64\r\n\r\n" + specimen.Wrap64(specimen.Zip(specimen.ZipFile{Name: "b.zip", Data: locked}))
 	page := "Content-Type: text/html\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n<p>Pass=\r\nword: <b>s3=63ret</b>\r\n"
 	msg := mimeHead + mixedReal + "\r\n--real\r\n" + file + "\r\n--real\r\n" + page + "--real--\r\n"
 	for what, m := range map[string]string{
 		"text last": msg,
 		"attached":  withPart("Content-Type: message/rfc822\r\n\r\n" + strings.ReplaceAll(msg, "real", "inner")),
 	} {
-		if r := Parts(context.Background(), mail.NewMessage([]byte(m)), budget.DefaultLimits); !r.holds(payload) || len(r.Findings) > 0 {
+		if r := Parts(context.Background(), mail.NewMessage([]byte(m)), budget.DefaultLimits); !r.holds(specimen.Payload) || len(r.Findings) > 0 {
 			t.Errorf("%s:\n%s", what, describeTree(r))
 		} else {
 			checkResult(t, r)
@@ -320,13 +228,13 @@ func TestPasswordAnyOrder(t *testing.T) {
 // more, what was found the first time is not lost.
 func TestPasswordOverLimits(t *testing.T) {
 	t.Parallel()
-	files := []zipFile{lockedMember(zipFile{name: "a.bin", data: make([]byte, 40<<10), method: zipDeflate}, "s3cret"), {name: "evil.exe", data: payload, method: zipDeflate}}
-	msg := strings.Replace(attachedAs("a.zip", zipOf(files...)), "hello", "password: s3cret", 1)
+	files := []specimen.ZipFile{specimen.LockedMember(specimen.ZipFile{Name: "a.bin", Data: make([]byte, 40<<10), Method: specimen.ZipDeflate}, "s3cret"), {Name: "evil.exe", Data: specimen.Payload, Method: specimen.ZipDeflate}}
+	msg := strings.Replace(attachedAs("a.zip", specimen.Zip(files...)), "hello", "password: s3cret", 1)
 	limits := budget.DefaultLimits
 	limits.Entries = 3 // two members, and one of them again
 	r := Parts(context.Background(), mail.NewMessage([]byte(msg)), limits)
 	over := slices.ContainsFunc(r.Findings, func(f mail.Finding) bool { return f.Minor == mail.OverLimits })
-	if !r.holds(payload) || !over {
+	if !r.holds(specimen.Payload) || !over {
 		t.Error(describeTree(r))
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"postern/filter/mail"
 	"postern/filter/unpack/budget"
+	"postern/filter/unpack/specimen"
 )
 
 // openPDFs are encrypted PDFs with the empty user password. Those in
@@ -34,7 +35,7 @@ func openPDFs(t testing.TB) map[string][]byte {
 		t.Fatalf("%d files, %v", len(list), err)
 	}
 	for _, f := range list {
-		files[strings.TrimSuffix(filepath.Base(f), ".pdf")] = must(os.ReadFile(f))
+		files[strings.TrimSuffix(filepath.Base(f), ".pdf")] = specimen.Must(os.ReadFile(f))
 	}
 	return files
 }
@@ -82,7 +83,7 @@ func TestPDFEmptyPassword(t *testing.T) {
 			continue
 		}
 		named := slices.ContainsFunc(r.Parts, func(p *mail.Part) bool {
-			return slices.Contains(p.Names, "evil.exe") && bytes.Equal(p.Data, payload)
+			return slices.Contains(p.Names, "evil.exe") && bytes.Equal(p.Data, specimen.Payload)
 		})
 		switch name {
 		case "statement":
@@ -90,7 +91,7 @@ func TestPDFEmptyPassword(t *testing.T) {
 				t.Errorf("%s:\n%s", name, describeTree(r))
 			}
 		case "objects":
-			if !r.holds(payload) {
+			if !r.holds(specimen.Payload) {
 				t.Errorf("%s:\n%s", name, describeTree(r))
 			}
 		default:
@@ -128,9 +129,9 @@ func TestPDFDoubt(t *testing.T) {
 		"script that is not encrypted": plain("/Type/EmbeddedFile", script),
 		"script shorter than a block":  replaced(t, plain("/Type/EmbeddedFile", script[:20]), dict, other),
 		"objects under a password":     replaced(t, files["statement"], "/P -4", "/P -8"),
-		"packed one":                   plain("/Type/EmbeddedFile/Filter/FlateDecode", zlibOf(script)),
+		"packed one":                   plain("/Type/EmbeddedFile/Filter/FlateDecode", specimen.Zlib(script)),
 		"objects that are not":         plain("/Type/ObjStm/N 1/First 4", []byte("9 0 <</F(a.js)>>")),
-		"packed ones":                  plain("/Type/ObjStm/N 1/First 4/Filter/FlateDecode", zlibOf([]byte("9 0 <</F(a.js)>>"))),
+		"packed ones":                  plain("/Type/ObjStm/N 1/First 4/Filter/FlateDecode", specimen.Zlib([]byte("9 0 <</F(a.js)>>"))),
 		"stream of another object":     replaced(t, old, "\n6 0 obj\n", "\n16 0 obj\n"),
 	} {
 		if r := looksAtPDF(data); len(r.Findings) == 0 {
@@ -138,10 +139,10 @@ func TestPDFDoubt(t *testing.T) {
 		}
 	}
 	for name, data := range map[string][]byte{
-		"stored": plain("/Type/EmbeddedFile", payload), "no type": plain("", payload),
-		"packed": plain("/Filter/FlateDecode", zlibOf(payload)),
+		"stored": plain("/Type/EmbeddedFile", specimen.Payload), "no type": plain("", specimen.Payload),
+		"packed": plain("/Filter/FlateDecode", specimen.Zlib(specimen.Payload)),
 	} {
-		if r := looksAtPDF(data); !slices.ContainsFunc(r.Parts, func(p *mail.Part) bool { return bytes.HasPrefix(p.Data, payload) }) {
+		if r := looksAtPDF(data); !slices.ContainsFunc(r.Parts, func(p *mail.Part) bool { return bytes.HasPrefix(p.Data, specimen.Payload) }) {
 			t.Errorf("%s:\n%s", name, describeTree(r))
 		}
 	}
@@ -153,10 +154,10 @@ func TestPDFMemory(t *testing.T) {
 	data := openPDFs(t)["rc4-128"]
 	b := testBudget(len(data))
 	before := b.MemoryLeft()
-	if got := lookAs(t, data, b, "pdf"); !got.hasData(payload) || b.MemoryLeft() != before {
+	if got := lookAs(t, data, b, "pdf"); !got.hasData(specimen.Payload) || b.MemoryLeft() != before {
 		t.Errorf("%+v, %d octets kept", got.Outcome, before-b.MemoryLeft())
 	}
-	b.Hold(before - int64(len(payload)) - 50)
+	b.Hold(before - int64(len(specimen.Payload)) - 50)
 	if got := lookAs(t, data, b, "pdf"); !got.OverLimits {
 		t.Errorf("%+v", got.Outcome)
 	}

@@ -26,6 +26,7 @@ import (
 
 	"postern/filter/mail"
 	"postern/filter/unpack/budget"
+	"postern/filter/unpack/specimen"
 )
 
 // Promise of the limits: whatever a message is, it costs at most 64 MiB and
@@ -198,7 +199,7 @@ func report(t *testing.T, what string, costs []cost) {
 func attachedFile(name string, data []byte) sample {
 	head := fmt.Sprintf("Content-Type: application/octet-stream\r\nContent-Disposition: attachment; filename=%q\r\n"+
 		"Content-Transfer-Encoding: base64\r\n\r\n", filepath.Base(name))
-	return sample{name, []byte(withPart(head + wrap64(data)))}
+	return sample{name, []byte(withPart(head + specimen.Wrap64(data)))}
 }
 
 // bombs are archives that yield far more than they are. The ballast keeps them
@@ -211,33 +212,33 @@ func bombs(t *testing.T) map[string][]byte {
 	repeated := bytes.Repeat(ballast, 60)
 	out := endlessZips(t)
 	add := func(name string, data []byte) { out[name] = data }
-	add("zeros.gz", gz(long))
-	add("zeros.gz.gz", gz(gz(long)))
-	add("ballast.zst", pack(repeated, func(w io.Writer) io.WriteCloser {
-		return must(zstd.NewWriter(w, zstd.WithWindowSize(large)))
+	add("zeros.gz", specimen.Gzip(long))
+	add("zeros.gz.gz", specimen.Gzip(specimen.Gzip(long)))
+	add("ballast.zst", specimen.Pack(repeated, func(w io.Writer) io.WriteCloser {
+		return specimen.Must(zstd.NewWriter(w, zstd.WithWindowSize(large)))
 	}))
-	add("ballast.xz", pack(repeated, func(w io.Writer) io.WriteCloser {
-		return must(xz.WriterConfig{DictCap: large}.NewWriter(w))
+	add("ballast.xz", specimen.Pack(repeated, func(w io.Writer) io.WriteCloser {
+		return specimen.Must(xz.WriterConfig{DictCap: large}.NewWriter(w))
 	}))
-	add("ballast.lzma", pack(repeated, func(w io.Writer) io.WriteCloser {
-		return must(lzma.WriterConfig{DictCap: large}.NewWriter(w))
+	add("ballast.lzma", specimen.Pack(repeated, func(w io.Writer) io.WriteCloser {
+		return specimen.Must(lzma.WriterConfig{DictCap: large}.NewWriter(w))
 	}))
 	third := append(ballast, make([]byte, 15<<20)...)
-	add("three.gz", bytes.Repeat(gz(third), 3))
-	add("nested.gz", gz(append(gz(third), third...)))
+	add("three.gz", bytes.Repeat(specimen.Gzip(third), 3))
+	add("nested.gz", specimen.Gzip(append(specimen.Gzip(third), third...)))
 	var names []tar.Header
 	for i := range 1500 {
 		names = append(names, tar.Header{Name: strings.Repeat("n", 4000) + strconv.Itoa(i)})
 	}
-	add("names.tar.gz", gz(append(tarOf(names...), ballast...)))
-	var small []zipFile
-	packed := zipFile{data: make([]byte, 100<<10), method: zipDeflate}
-	packed.raw = packed.packed()
+	add("names.tar.gz", specimen.Gzip(append(specimen.Tar(names...), ballast...)))
+	var small []specimen.ZipFile
+	packed := specimen.ZipFile{Data: make([]byte, 100<<10), Method: specimen.ZipDeflate}
+	packed.Raw = packed.Packed()
 	for i := range 1400 {
-		packed.name = strconv.Itoa(i)
+		packed.Name = strconv.Itoa(i)
 		small = append(small, packed)
 	}
-	small = append(small, zipFile{name: "ballast", data: ballast})
-	add("small.zip", zipOf(small...))
+	small = append(small, specimen.ZipFile{Name: "ballast", Data: ballast})
+	add("small.zip", specimen.Zip(small...))
 	return out
 }

@@ -4,6 +4,9 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"testing"
+
+	"postern/filter/unpack/archive"
+	"postern/filter/unpack/specimen"
 )
 
 // TestRarModel: a model of PPMd that is larger than the memory of the message is
@@ -11,7 +14,7 @@ import (
 func TestRarModel(t *testing.T) {
 	t.Parallel()
 	build := func(first, size byte, unpacked int) []byte {
-		b := rar4Of(0, 0, '3')
+		b := specimen.RAR4(0, 0, '3')
 		head := b[20:57]
 		binary.LittleEndian.PutUint32(head[11:], uint32(unpacked))
 		binary.LittleEndian.PutUint16(head, uint16(crc32.ChecksumIEEE(head[2:])))
@@ -28,7 +31,7 @@ func TestRarModel(t *testing.T) {
 		{"a small file takes less", build(ppmd|order8, 255, 1000), 1000 * 8 * 32},
 		{"another method", build(order8, 255, 100<<20), 0},
 	} {
-		if got := rarModels(tt.data); len(got) != 1 || got[0] != tt.want {
+		if got := archive.RarModels(tt.data); len(got) != 1 || got[0] != tt.want {
 			t.Errorf("%s: %d, want %d", tt.what, got, tt.want)
 		}
 	}

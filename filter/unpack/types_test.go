@@ -4,20 +4,20 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/binary"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 
 	"postern/filter/unpack/filetype"
+	"postern/filter/unpack/specimen"
 )
 
 func TestFileTypes(t *testing.T) {
 	t.Parallel()
-	dll := bytes.Clone(evil)
+	dll := bytes.Clone(specimen.Evil)
 	binary.LittleEndian.PutUint16(dll[0x80+22:], 0x2102)
-	docx := func(extra ...zipFile) []byte {
-		return zipOf(append([]zipFile{{name: "[Content_Types].xml"}, {name: "word/document.xml"}}, extra...)...)
+	docx := func(extra ...specimen.ZipFile) []byte {
+		return specimen.Zip(append([]specimen.ZipFile{{Name: "[Content_Types].xml"}, {Name: "word/document.xml"}}, extra...)...)
 	}
 	wide := append([]byte("\xff\xfe"), filetype.Utf16Text("<html><body>hidden</body></html>")...)
 	boot := make([]byte, 1024)
@@ -35,8 +35,8 @@ func TestFileTypes(t *testing.T) {
 		{"gr\xfc\xdfe\n", nil, "txt"},
 		{"\xff\xfeh\x00i\x00", nil, "txt"},
 		{"\x01\x02\x03\x00\xff", nil, "dat"},
-		{string(evil), nil, "exe exe-ms"},
-		{string(evil), []string{"photo.jpg"}, "exe exe-ms"},
+		{string(specimen.Evil), nil, "exe exe-ms"},
+		{string(specimen.Evil), []string{"photo.jpg"}, "exe exe-ms"},
 		{"MZ" + strings.Repeat("\x00", 100), nil, "exe exe-ms"},
 		{"MZ is how a program begins\n", nil, "asc"},
 		{string(dll), nil, "exe dll"},
@@ -61,7 +61,7 @@ func TestFileTypes(t *testing.T) {
 		{"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00", nil, "movie mp4"},
 		{"FWS\x06\x00\x00", nil, "swf"},
 		{"\x4c\x00\x00\x00\x01\x14\x02\x00\x00\x00\x00\x00\xc0", nil, "lnk"},
-		{string(oneOf(nil)), nil, "one"},
+		{string(specimen.OneNote(nil)), nil, "one"},
 		{"\x78\x9f\x3e\x22\x01\x00", nil, "tnef"},
 		{"ITSF\x03\x00\x00\x00", nil, "chm"},
 		{"MSWIM\x00\x00\x00\xd0", nil, "wim"},
@@ -69,18 +69,18 @@ func TestFileTypes(t *testing.T) {
 		{string(make([]byte, 1024)) + "conectix" + string(make([]byte, 504)), nil, "dat vhd"},
 		{string(boot), nil, "dat img"},
 		{string(docx()), nil, "doc docx"},
-		{string(docx(zipFile{name: "word/vbaProject.bin"})), nil, "doc docm"},
-		{string(zipOf(zipFile{name: "META-INF/MANIFEST.MF"})), nil, "zip jar"},
-		{string(zipOf(zipFile{name: "mimetype", data: []byte("application/vnd.oasis.opendocument.text")})), nil, "zip odt"},
-		{string(zipOf(zipFile{name: "word/document.txt"})), nil, "zip"},
-		{string(zipAfter(jpeg, false, zipFile{name: "evil.exe", data: evil})), nil, "image jpg zip"},
-		{string(zipAfter(evil, false, zipFile{name: "evil.exe", data: evil})), nil, "exe exe-ms"},
-		{string(tarOf(tar.Header{Name: "MZx"})), nil, "exe exe-ms tar"},
-		{string(concat(pdfOf("a", nil), zipOf(zipFile{name: "evil.exe", data: evil}))), nil, "pdf zip"},
-		{string(concat(rar5Of("a", nil, false), zipOf(zipFile{name: "evil.exe", data: evil}))), nil, "rar zip"},
-		{string(oleOf("WordDocument", evil)), nil, "doc"},
-		{string(oleOf("__properties_version1.0", evil)), nil, "cdf-ms msg"},
-		{string(lzmaOf(evil)), nil, "lzma"},
+		{string(docx(specimen.ZipFile{Name: "word/vbaProject.bin"})), nil, "doc docm"},
+		{string(specimen.Zip(specimen.ZipFile{Name: "META-INF/MANIFEST.MF"})), nil, "zip jar"},
+		{string(specimen.Zip(specimen.ZipFile{Name: "mimetype", Data: []byte("application/vnd.oasis.opendocument.text")})), nil, "zip odt"},
+		{string(specimen.Zip(specimen.ZipFile{Name: "word/document.txt"})), nil, "zip"},
+		{string(specimen.ZipAfter(jpeg, false, specimen.ZipFile{Name: "evil.exe", Data: specimen.Evil})), nil, "image jpg zip"},
+		{string(specimen.ZipAfter(specimen.Evil, false, specimen.ZipFile{Name: "evil.exe", Data: specimen.Evil})), nil, "exe exe-ms"},
+		{string(specimen.Tar(tar.Header{Name: "MZx"})), nil, "exe exe-ms tar"},
+		{string(specimen.Concat(specimen.PDF("a", nil), specimen.Zip(specimen.ZipFile{Name: "evil.exe", Data: specimen.Evil}))), nil, "pdf zip"},
+		{string(specimen.Concat(specimen.RAR5("a", nil, false), specimen.Zip(specimen.ZipFile{Name: "evil.exe", Data: specimen.Evil}))), nil, "rar zip"},
+		{string(specimen.OLE("WordDocument", specimen.Evil)), nil, "doc"},
+		{string(specimen.OLE("__properties_version1.0", specimen.Evil)), nil, "cdf-ms msg"},
+		{string(specimen.LZMA(specimen.Evil)), nil, "lzma"},
 		{"From: a@example.com\r\nSubject: x\r\n\r\nbody", nil, "asc mail"},
 		{"From: here to there\nwe went\n", nil, "asc"},
 		{"text\nbegin 644 evil.exe\n#ABC\n", nil, "asc uue"},
@@ -112,9 +112,9 @@ func TestFileTypes(t *testing.T) {
 // TestTypesAreFresh checks that a caller may append to what it gets.
 func TestTypesAreFresh(t *testing.T) {
 	t.Parallel()
-	one, _ := filetype.Of(evil, nil)
+	one, _ := filetype.Of(specimen.Evil, nil)
 	_ = append(one, "spoiled")
-	two, _ := filetype.Of(evil, nil)
+	two, _ := filetype.Of(specimen.Evil, nil)
 	if !slices.Equal(two[:cap(two)], two) {
 		t.Errorf("shared list: %q", two[:cap(two)])
 	}
@@ -124,11 +124,11 @@ func TestTypesAreFresh(t *testing.T) {
 func TestEmbeddedAnywhere(t *testing.T) {
 	t.Parallel()
 	for kind, archive := range map[string][]byte{
-		"zip": zipOf(zipFile{name: "evil.exe", data: evil}), "7z": sevenOf("evil.exe", evil, false, false),
-		"rar": rar5Of("evil.exe", evil, false), "cab": cabOf("evil.exe", evil, cabMSZip),
+		"zip": specimen.Zip(specimen.ZipFile{Name: "evil.exe", Data: specimen.Evil}), "7z": specimen.SevenZip("evil.exe", specimen.Evil, false, false),
+		"rar": specimen.RAR5("evil.exe", specimen.Evil, false), "cab": specimen.Cab("evil.exe", specimen.Evil, specimen.CabMSZip),
 	} {
 		for at := range 5 {
-			found := filetype.FindEmbedded(concat(bytes.Repeat([]byte{0xee}, at), archive))
+			found := filetype.FindEmbedded(specimen.Concat(bytes.Repeat([]byte{0xee}, at), archive))
 			if len(found) == 0 || found[0] != (filetype.Embedded{Kind: kind, At: at}) {
 				t.Errorf("%s at %d: found %v", kind, at, found)
 			}
@@ -153,23 +153,15 @@ func BenchmarkFileTypesHTML(b *testing.B) {
 }
 
 func BenchmarkFileTypesJPEG(b *testing.B) {
-	benchmarkTypes(b, noise("\xff\xd8\xff\xe0\x00\x10JFIF\x00", 700<<10))
+	benchmarkTypes(b, specimen.Noise("\xff\xd8\xff\xe0\x00\x10JFIF\x00", 700<<10))
 }
 
-func BenchmarkFileTypesUnknown(b *testing.B) { benchmarkTypes(b, noise("\x01\x02\x00", 4<<10)) }
-
-// noise is data like that of a compressed picture.
-func noise(start string, n int) []byte {
-	r := rand.New(rand.NewPCG(1, 2))
-	b := []byte(start)
-	for len(b) < n {
-		b = binary.LittleEndian.AppendUint64(b, r.Uint64())
-	}
-	return b
+func BenchmarkFileTypesUnknown(b *testing.B) {
+	benchmarkTypes(b, specimen.Noise("\x01\x02\x00", 4<<10))
 }
 
 func FuzzFileTypes(f *testing.F) {
-	for _, s := range [][]byte{evil, zipOf(zipFile{name: "[Content_Types].xml"}), oleOf("WordDocument", evil), []byte("From: a\nTo: b\n"), tarOf(tar.Header{Name: "x"})} {
+	for _, s := range [][]byte{specimen.Evil, specimen.Zip(specimen.ZipFile{Name: "[Content_Types].xml"}), specimen.OLE("WordDocument", specimen.Evil), []byte("From: a\nTo: b\n"), specimen.Tar(tar.Header{Name: "x"})} {
 		f.Add(s, "x.js")
 	}
 	f.Fuzz(func(t *testing.T, data []byte, name string) {

@@ -12,6 +12,7 @@ import (
 	"postern/filter/mail"
 	"postern/filter/unpack/budget"
 	"postern/filter/unpack/filetype"
+	"postern/filter/unpack/specimen"
 )
 
 func unpackWith(l budget.Limits, msg string) *Result {
@@ -68,13 +69,13 @@ func TestNestedContainers(t *testing.T) {
 	eml := []byte(withPart(evilPart()))
 	for what, data := range map[string][]byte{
 		"mail in zip":            zipped("x.eml", eml),
-		"zip in zip":             zipped("a.zip", zipped("b.zip", zipped("evil.exe", payload))),
-		"zip in mail in zip":     zipped("x.eml", []byte(withPart(octet+"Content-Transfer-Encoding: base64\r\n\r\n"+wrap64(zipped("evil.exe", payload))))),
-		"zip in TNEF":            tnef("a.zip", zipped("evil.exe", payload)),
-		"TNEF in zip":            zipped("winmail.dat", tnef("evil.exe", payload)),
-		"uuencode in zip":        zipped("a.txt", []byte(uuencode("evil.exe"))),
-		"base64 in zip":          zipped("a.txt", []byte(wrap64(payload))),
-		"mail in Outlook in zip": zipped("x.msg", outlookMessage("x.eml", eml)),
+		"zip in zip":             zipped("a.zip", zipped("b.zip", zipped("evil.exe", specimen.Payload))),
+		"zip in mail in zip":     zipped("x.eml", []byte(withPart(octet+"Content-Transfer-Encoding: base64\r\n\r\n"+specimen.Wrap64(zipped("evil.exe", specimen.Payload))))),
+		"zip in TNEF":            specimen.TNEF("a.zip", zipped("evil.exe", specimen.Payload)),
+		"TNEF in zip":            zipped("winmail.dat", specimen.TNEF("evil.exe", specimen.Payload)),
+		"uuencode in zip":        zipped("a.txt", []byte(specimen.UU("evil.exe"))),
+		"base64 in zip":          zipped("a.txt", []byte(specimen.Wrap64(specimen.Payload))),
+		"mail in Outlook in zip": zipped("x.msg", specimen.OutlookMessage("x.eml", eml)),
 		"S/MIME in zip":          zipped("x.p7m", signedData(eml, true)),
 	} {
 		r := attach("data", data)
@@ -111,8 +112,8 @@ func TestLimits(t *testing.T) {
 		"header":  {func(l *budget.Limits) { l.Header = 100 }, many, 1},
 		"bytes":   {func(l *budget.Limits) { l.Bytes = 100 }, withPart(evilPart()), 2},
 		"time":    {func(l *budget.Limits) { l.Time = -time.Second }, many, 1},
-		"nesting": {func(l *budget.Limits) { l.Nesting = 0 }, withPart("Content-Type: application/ms-tnef\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(tnef("a.exe", payload))), 3},
-		"entries": {func(l *budget.Limits) { l.Entries = 0 }, withPart("Content-Type: application/ms-tnef\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrap64(tnef("a.exe", payload))), 3},
+		"nesting": {func(l *budget.Limits) { l.Nesting = 0 }, withPart("Content-Type: application/ms-tnef\r\nContent-Transfer-Encoding: base64\r\n\r\n" + specimen.Wrap64(specimen.TNEF("a.exe", specimen.Payload))), 3},
+		"entries": {func(l *budget.Limits) { l.Entries = 0 }, withPart("Content-Type: application/ms-tnef\r\nContent-Transfer-Encoding: base64\r\n\r\n" + specimen.Wrap64(specimen.TNEF("a.exe", specimen.Payload))), 3},
 	} {
 		l := budget.DefaultLimits
 		tt.change(&l)

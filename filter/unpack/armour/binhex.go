@@ -6,15 +6,15 @@ import (
 )
 
 const (
-	BinHexMark     = "must be converted with BinHex"
-	BinHexAlphabet = "!\"#$%&'()*+,-012345689@ABCDEFGHIJKLMNPQRSTUVXYZ[`abcdefhijklmpqr"
+	BinHexMark  = "must be converted with BinHex"
+	hqxAlphabet = "!\"#$%&'()*+,-012345689@ABCDEFGHIJKLMNPQRSTUVXYZ[`abcdefhijklmpqr"
 )
 
 var hqx = func() (t [256]byte) {
 	for i := range t {
 		t[i] = 0xff
 	}
-	for i, c := range []byte(BinHexAlphabet) {
+	for i, c := range []byte(hqxAlphabet) {
 		t[c] = byte(i)
 	}
 	return t

@@ -1,4 +1,4 @@
-package unpack
+package archive
 
 import (
 	"io/fs"
@@ -6,8 +6,8 @@ import (
 	"postern/filter/unpack/budget"
 )
 
-// archives has the reader of each type of archive.
-var archives = map[string]func(*budget.Opener, []byte) error{
+// Readers has the reader of each type of archive.
+var Readers = map[string]func(*budget.Opener, []byte) error{
 	"zip": readZip, "docx": readZip, "docm": readZip, "xlsx": readZip, "xlsm": readZip, "xlsb": readZip,
 	"pptx": readZip, "pptm": readZip, "vsdx": readZip, "vsdm": readZip,
 	"7z": read7z, "rar": readRar,

@@ -9,6 +9,7 @@ import (
 	"postern/filter/mail"
 	"postern/filter/unpack/archive"
 	"postern/filter/unpack/budget"
+	"postern/filter/unpack/document"
 	"postern/filter/unpack/filetype"
 )
 
@@ -17,8 +18,8 @@ func reader(kind string) func(*budget.Opener, []byte) error {
 	switch {
 	case archive.Readers[kind] != nil:
 		return archive.Readers[kind]
-	case documents[kind] != nil:
-		return documents[kind]
+	case document.Readers[kind] != nil:
+		return document.Readers[kind]
 	case filetype.IsContainer([]string{kind}):
 		return unreadable
 	}

@@ -14,6 +14,7 @@ import (
 	"postern/filter/mail"
 	"postern/filter/unpack/archive"
 	"postern/filter/unpack/budget"
+	"postern/filter/unpack/document"
 	"postern/filter/unpack/filetype"
 	"postern/filter/unpack/specimen"
 )
@@ -245,7 +246,7 @@ func TestCallerStops(t *testing.T) {
 
 // TestReaders checks that whatever has a reader is called a container.
 func TestReaders(t *testing.T) {
-	for _, table := range []map[string]func(*budget.Opener, []byte) error{archive.Readers, documents} {
+	for _, table := range []map[string]func(*budget.Opener, []byte) error{archive.Readers, document.Readers} {
 		for kind := range table {
 			if !filetype.IsContainer([]string{kind}) {
 				t.Errorf("%s has a reader and is no container", kind)

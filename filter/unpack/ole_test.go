@@ -80,6 +80,7 @@ func TestTNEF(t *testing.T) {
 		out = append(out, v...)
 		return append(out, make([]byte, (4-len(v)%4)%4)...)
 	}
+	const mapiUnicode, mapiBinary, mapiLongName, mapiData = 0x1f, 0x102, 0x3707, 0x3701
 	props := []byte{4, 0, 0, 0}
 	props = binary.LittleEndian.AppendUint16(props, 3) // a number
 	props = append(props, 0x20, 0x0e, 1, 2, 3, 4)

@@ -1,4 +1,4 @@
-package unpack
+package document
 
 import "postern/filter/unpack/budget"
 
@@ -11,8 +11,8 @@ func readPGP(x *budget.Opener, _ []byte) error {
 	return nil
 }
 
-// documents has the reader of each type of document.
-var documents = map[string]func(*budget.Opener, []byte) error{
+// Readers has the reader of each type of document.
+var Readers = map[string]func(*budget.Opener, []byte) error{
 	"doc": readOLE, "cdf-ms": readOLE, "tnef": readTNEF,
 	"pdf": readPDF, "rtf": readRTF, "one": readOneNote, "pgp.enc": readPGP,
 	"xml": readXML, "ics": readCard, "vcf": readCard,

@@ -19,6 +19,7 @@ import (
 
 	"postern/filter/unpack/budget"
 	"postern/filter/unpack/filetype"
+	"postern/filter/unpack/specimen"
 )
 
 // TestArchives reads the archives that libraries test themselves with: those
@@ -32,7 +33,7 @@ func TestArchives(t *testing.T) {
 			n, doubts := 0, 0
 			eachFile(t, folder, func(s sample) {
 				n++
-				if !judgeArchive(t, s.name, s.data).clean() {
+				if !judgeArchive(t, s.name, s.data).Clean() {
 					doubts++
 				}
 			})
@@ -73,7 +74,7 @@ func eachFile(t *testing.T, folder string, f func(sample)) {
 }
 
 // judgeArchive takes one file apart, to the depth that a message may have.
-func judgeArchive(t *testing.T, path string, data []byte) seen {
+func judgeArchive(t *testing.T, path string, data []byte) specimen.Seen {
 	t.Helper()
 	debug.FreeOSMemory()
 	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
@@ -83,7 +84,7 @@ func judgeArchive(t *testing.T, path string, data []byte) seen {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	before, start := memory(t, "VmRSS"), cpu(t)
-	got := leaves(t, data, []string{filepath.Base(path)}, testBudget(len(data)), budget.DefaultLimits.Nesting)
+	got := leaves(t, data, []string{filepath.Base(path)}, specimen.Budget(len(data)), budget.DefaultLimits.Nesting)
 	if took := cpu(t) - start; took > 5*time.Second {
 		t.Errorf("%s: took %v", path, took)
 	}
@@ -97,7 +98,7 @@ func judgeArchive(t *testing.T, path string, data []byte) seen {
 }
 
 // leaves is deep without copies of what was found.
-func leaves(t *testing.T, data []byte, names []string, b *budget.Budget, level int) (s seen) {
+func leaves(t *testing.T, data []byte, names []string, b *budget.Budget, level int) (s specimen.Seen) {
 	short, _ := filetype.Of(data, names)
 	if !filetype.IsContainer(short) || level == 0 {
 		s.OverLimits = level == 0

@@ -39,10 +39,10 @@ func expand(data []byte, short []string, b *budget.Budget, add func(budget.Membe
 			continue
 		}
 		if err := x.Run(s, read, data); err != nil {
-			return x.Out, err
+			return x.Outcome(), err
 		}
 	}
-	return x.Out, nil
+	return x.Outcome(), nil
 }
 
 // unreadable is the reader of containers that are only recognised.

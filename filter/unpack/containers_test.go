@@ -6,7 +6,6 @@ import (
 	"compress/gzip"
 	"encoding/binary"
 	"io"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -81,19 +80,19 @@ func TestContainers(t *testing.T) {
 			if short[len(short)-1] != c.kind {
 				t.Errorf("types %q, want %q", short, c.kind)
 			}
-			got := look(t, c.data)
-			if !got.hasPrefix(specimen.Evil) && !got.hasPrefix(specimen.Hello) {
-				t.Errorf("payload not found among %q", got.names())
+			got := specimen.Look(t, expand, c.data)
+			if !got.HasPrefix(specimen.Evil) && !got.HasPrefix(specimen.Hello) {
+				t.Errorf("payload not found among %q", got.Names())
 			}
-			if !got.clean() {
+			if !got.Clean() {
 				t.Errorf("outcome %+v", got.Outcome)
 			}
-			if c.names != nil && !slices.Equal(slices.Compact(got.names()), c.names) {
-				t.Errorf("names %q, want %q", got.names(), c.names)
+			if c.names != nil && !slices.Equal(slices.Compact(got.Names()), c.names) {
+				t.Errorf("names %q, want %q", got.Names(), c.names)
 			}
-			cut := lookAs(t, c.data[:len(c.data)*9/10], testBudget(len(c.data)), short...)
-			if cut.clean() && !slices.Contains(uncut, name) {
-				t.Errorf("cut file: nothing said, names %q", cut.names())
+			cut := specimen.LookAs(t, expand, c.data[:len(c.data)*9/10], specimen.Budget(len(c.data)), short...)
+			if cut.Clean() && !slices.Contains(uncut, name) {
+				t.Errorf("cut file: nothing said, names %q", cut.Names())
 			}
 		})
 	}
@@ -102,10 +101,6 @@ func TestContainers(t *testing.T) {
 // uncut are the cases where nine tenths of the file are whole: the end is
 // padding, or the payload lies in the open and is seen without the container.
 var uncut = []string{"setup", "tar", "tar, pax name", "tar, GNU name", "iso", "iso, Joliet", "exe with zip", "rpm", "rtf", "compress", "text with 7z", "lha", "lha -lh5-"}
-
-func (s seen) hasPrefix(want []byte) bool {
-	return slices.ContainsFunc(s.members, func(m budget.Member) bool { return bytes.HasPrefix(m.Data, want) })
-}
 
 func TestDoubt(t *testing.T) {
 	t.Parallel()
@@ -136,9 +131,9 @@ func TestDoubt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := look(t, c.data, "x.7z.002")
+			got := specimen.Look(t, expand, c.data, "x.7z.002")
 			if !c.want(got.Outcome) {
-				t.Errorf("names %q, outcome %+v", got.names(), got.Outcome)
+				t.Errorf("names %q, outcome %+v", got.Names(), got.Outcome)
 			}
 		})
 	}
@@ -164,13 +159,13 @@ func TestOldFormats(t *testing.T) {
 	}
 }
 
-func isClean(o budget.Outcome) bool { return seen{Outcome: o}.clean() }
+func isClean(o budget.Outcome) bool { return specimen.Seen{Outcome: o}.Clean() }
 
 func TestTarKinds(t *testing.T) {
 	t.Parallel()
-	got := look(t, specimen.Tar(tar.Header{Name: "d/", Typeflag: tar.TypeDir}, tar.Header{Name: "l", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"},
+	got := specimen.Look(t, expand, specimen.Tar(tar.Header{Name: "d/", Typeflag: tar.TypeDir}, tar.Header{Name: "l", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"},
 		tar.Header{Name: "c", Typeflag: tar.TypeChar}, tar.Header{Name: "f", Typeflag: tar.TypeFifo}))
-	m := got.members
+	m := got.Members
 	if len(m) != 4 || !m[0].Dir || !m[1].Link || !m[2].Special || !m[3].Special {
 		t.Errorf("got %+v", m)
 	}
@@ -184,12 +179,12 @@ func TestNested(t *testing.T) {
 		data = specimen.Zip(specimen.ZipFile{Name: "x.zip", Data: data, Method: specimen.ZipDeflate})
 		data = specimen.Gzip(specimen.TarFile("y.tar", data))
 	}
-	got := deep(t, data, nil, testBudget(1<<20), 14)
-	if !got.hasData(specimen.Evil) || !got.clean() {
-		t.Errorf("%d members, outcome %+v", len(got.members), got.Outcome)
+	got := deep(t, data, nil, specimen.Budget(1<<20), 14)
+	if !got.HasData(specimen.Evil) || !got.Clean() {
+		t.Errorf("%d members, outcome %+v", len(got.Members), got.Outcome)
 	}
-	got = deep(t, data, nil, testBudget(1<<20), 8)
-	if got.clean() {
+	got = deep(t, data, nil, specimen.Budget(1<<20), 8)
+	if got.Clean() {
 		t.Error("too deep, and nothing said")
 	}
 }
@@ -206,8 +201,8 @@ func TestBehindTheEnd(t *testing.T) {
 		"ole": specimen.OLE("WordDocument", []byte("text")), "zstd": specimen.Zstd([]byte("text")), "lha": specimen.LHA("ok.txt", "-lh0-", []byte("text"), 4),
 	} {
 		data := specimen.Concat(front, hidden)
-		if got := deep(t, data, nil, testBudget(len(data)), 5); !got.hasData(specimen.Evil) {
-			t.Errorf("%s: names %q, outcome %+v", name, got.names(), got.Outcome)
+		if got := deep(t, data, nil, specimen.Budget(len(data)), 5); !got.HasData(specimen.Evil) {
+			t.Errorf("%s: names %q, outcome %+v", name, got.Names(), got.Outcome)
 		}
 	}
 }
@@ -216,7 +211,7 @@ func TestBehindTheEnd(t *testing.T) {
 func TestGzipBomb(t *testing.T) {
 	t.Parallel()
 	data := specimen.Gzip(append(make([]byte, 34<<20), specimen.Evil...))
-	if got := lookAs(t, data, testBudget(len(data)), "gz"); !got.OverLimits {
+	if got := specimen.LookAs(t, expand, data, specimen.Budget(len(data)), "gz"); !got.OverLimits {
 		t.Errorf("outcome %+v", got.Outcome)
 	}
 }
@@ -227,7 +222,7 @@ func TestPDFBomb(t *testing.T) {
 	t.Parallel()
 	inner := append([]byte("\x78\x9c"), bytes.Repeat([]byte("\x00\x00\x00\xff\xff"), 8<<20)...)
 	data := specimen.Concat([]byte("%PDF-1.4\n2 0 obj\n<</Type/EmbeddedFile/Filter[/FlateDecode/FlateDecode]>>\nstream\n"), specimen.Zlib(inner), []byte("\nendstream\nendobj\n"))
-	if got := lookAs(t, data, testBudget(len(data)), "pdf"); !got.OverLimits {
+	if got := specimen.LookAs(t, expand, data, specimen.Budget(len(data)), "pdf"); !got.OverLimits {
 		t.Errorf("outcome %+v", got.Outcome)
 	}
 }
@@ -238,7 +233,7 @@ func TestCallerStops(t *testing.T) {
 	t.Parallel()
 	data := specimen.Zip(specimen.ZipFile{Name: "a", Data: specimen.Evil}, specimen.ZipFile{Name: "b", Data: specimen.Evil})
 	n := 0
-	_, err := expand(data, []string{"zip"}, testBudget(len(data)), func(budget.Member) error { n++; return io.ErrClosedPipe })
+	_, err := expand(data, []string{"zip"}, specimen.Budget(len(data)), func(budget.Member) error { n++; return io.ErrClosedPipe })
 	if err != io.ErrClosedPipe || n != 1 {
 		t.Errorf("error %v after %d members", err, n)
 	}
@@ -258,101 +253,8 @@ func TestReaders(t *testing.T) {
 // TestPanic checks that a panic in a reader is an outcome.
 func TestPanic(t *testing.T) {
 	t.Parallel()
-	x := budget.NewOpener(testBudget(1), nil, nil)
+	x := budget.NewOpener(specimen.Budget(1), nil, nil)
 	if err := x.Run("test", func(*budget.Opener, []byte) error { panic("boom") }, nil); err != nil || !x.Damaged() {
 		t.Errorf("error %v, outcome %+v", err, x.Outcome())
 	}
-}
-
-func fuzzReader(f *testing.F, short string, seeds ...[]byte) {
-	for _, s := range seeds {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, data []byte) { fuzzExpand(t, data, short) })
-}
-
-func FuzzTar(f *testing.F) {
-	fuzzReader(f, "tar", specimen.Tar(tar.Header{Name: "evil.exe"}), specimen.Concat(specimen.Pax("path=a", "GNU.sparse.major=1", "GNU.sparse.minor=0"), specimen.TarHeader("b", 'S', 400), specimen.Padded(specimen.Evil, 512)))
-}
-
-func FuzzGzip(f *testing.F) {
-	fuzzReader(f, "gz", specimen.Concat(specimen.Gzip(specimen.Evil), specimen.Gzip(specimen.Evil)))
-}
-func FuzzBzip2(f *testing.F) {
-	fuzzReader(f, "bz2", specimen.Bzip2Hello, specimen.Concat(specimen.Bzip2Hello, specimen.Bzip2Hello, specimen.Evil))
-}
-func FuzzXZ(f *testing.F) {
-	fuzzReader(f, "xz", specimen.Concat(specimen.XZ(specimen.Evil), specimen.XZ(specimen.Evil)), specimen.XZHuge()[:400])
-}
-func FuzzLZMA(f *testing.F)     { fuzzReader(f, "lzma", specimen.LZMA(specimen.Evil)) }
-func FuzzZstd(f *testing.F)     { fuzzReader(f, "zst", specimen.Zstd(specimen.Evil)) }
-func FuzzCompress(f *testing.F) { fuzzReader(f, "Z", specimen.Compress(specimen.Evil)) }
-func Fuzz7z(f *testing.F) {
-	fuzzReader(f, "7z", specimen.SevenZip("evil.exe", specimen.Evil, false, false), specimen.SevenZip("e", specimen.Evil, true, false), specimen.SevenZip("e", specimen.Evil, false, true), specimen.SevenZipHuge())
-}
-func FuzzRar(f *testing.F) {
-	fuzzReader(f, "rar", specimen.RAR5("evil.exe", specimen.Evil, false), specimen.RAR5("e", specimen.Evil, true), specimen.RAR5Locked("e", specimen.Evil, "infected", 5, false), specimen.RAR5Locked("e", specimen.Evil, "infected", 5, true))
-}
-func FuzzCab(f *testing.F) {
-	fuzzReader(f, "cab", specimen.Cab("evil.exe", specimen.Evil, specimen.CabMSZip), specimen.Cab("evil.exe", specimen.Evil, specimen.CabLZX|15<<8))
-}
-func FuzzLHA(f *testing.F) {
-	fuzzReader(f, "lha", specimen.LHA("evil.exe", "-lh5-", specimen.LH5(specimen.Evil), len(specimen.Evil)))
-}
-func FuzzARJ(f *testing.F) {
-	fuzzReader(f, "arj", specimen.ARJ("evil.exe", 1, 0, specimen.LH5(specimen.Evil), len(specimen.Evil)))
-}
-
-// FuzzISO gets the beginnings of the sectors behind the empty ones, since a
-// fuzzer finds nothing in tens of kilobytes of zeros.
-func FuzzISO(f *testing.F) {
-	const empty, begin = 16, 256
-	for _, img := range [][]byte{specimen.ISO("OK.TXT", "evil.exe", specimen.Evil), specimen.ISO("OK.TXT", "", specimen.Evil), specimen.ISOWithRockRidge("OK.TXT", "evil.exe", specimen.Evil)} {
-		var seed []byte
-		for s := range slices.Chunk(img[empty*specimen.IsoSector:], specimen.IsoSector) {
-			seed = append(seed, s[:begin]...)
-		}
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		img := make([]byte, empty*specimen.IsoSector)
-		for s := range slices.Chunk(data[:min(len(data), 64*begin)], begin) {
-			img = append(img, specimen.Padded(s, specimen.IsoSector)...)
-		}
-		fuzzExpand(t, img, "iso")
-	})
-}
-
-func FuzzCard(f *testing.F) {
-	fuzzReader(f, "ics", []byte("BEGIN:VCALENDAR\r\nATTACH;ENCODING=BASE64;X-FILENAME=\"a\":TVqQ\r\n AAA=\r\nX:y\r\n"), []byte("BEGIN:VCARD\nPHOTO;ENCODING=b:TVo=\n"))
-}
-
-func FuzzXML(f *testing.F) {
-	fuzzReader(f, "xml", []byte("<?xml?><w:binData w:name=\"a\">TVqQ</w:binData><pkg:binaryData>TVqQ"), []byte("<office:binary-data>TVo=<bin"))
-}
-
-func FuzzScript(f *testing.F) {
-	fuzzReader(f, "sh", specimen.Concat([]byte("#!/bin/sh\n"), specimen.Gzip(specimen.Evil)))
-}
-
-func FuzzCpio(f *testing.F) {
-	fuzzReader(f, "cpio", specimen.Newc("evil.exe", 0o100644, specimen.Evil), specimen.ODC("evil.exe", specimen.Evil), specimen.OldCpio(binary.BigEndian, "evil.exe", specimen.Evil))
-}
-func FuzzAr(f *testing.F) {
-	fuzzReader(f, "a", specimen.Ar("#1/8", append([]byte("evil.exe"), specimen.Evil...)))
-}
-func FuzzRPM(f *testing.F) { fuzzReader(f, "rpm", specimen.RPM(specimen.Evil)) }
-func FuzzOLE(f *testing.F) {
-	fuzzReader(f, "cdf-ms", specimen.OLE("\x01Ole10Native", append(specimen.AppendLE(nil, 500, 4), specimen.Package("evil.exe", specimen.Evil)...)), specimen.OLE("PowerPoint Document", specimen.Evil))
-}
-func FuzzRTF(f *testing.F) {
-	fuzzReader(f, "rtf", specimen.RTF(specimen.Package("evil.exe", specimen.Evil)))
-}
-func FuzzPDF(f *testing.F) {
-	fuzzReader(f, "pdf", append(slices.Collect(maps.Values(openPDFs(f))), specimen.PDF("evil.exe", specimen.Evil))...)
-}
-func FuzzOneNote(f *testing.F) { fuzzReader(f, "one", specimen.OneNote(specimen.Evil)) }
-func FuzzCHM(f *testing.F)     { fuzzReader(f, "chm", specimen.CHM("/evil.exe", specimen.Evil)) }
-func FuzzProgram(f *testing.F) {
-	fuzzReader(f, "exe", specimen.SetupProgram(specimen.SetupFiles("evil.exe", specimen.Evil)), specimen.SetupProgram([]byte("InstallShield\x00")), specimen.SetupProgram(specimen.NSIS(specimen.Evil)), specimen.Concat(specimen.Program, specimen.Cab("evil.exe", specimen.Evil, specimen.CabMSZip)))
 }

@@ -8,9 +8,7 @@ import (
 	"time"
 
 	"postern/filter/mail"
-	"postern/filter/unpack/armour"
 	"postern/filter/unpack/budget"
-	"postern/filter/unpack/specimen"
 )
 
 // fuzzLimits keep one input short.
@@ -64,42 +62,4 @@ func checkResult(t *testing.T, r *Result) {
 			t.Errorf("panic: %s", f.Detail)
 		}
 	}
-}
-
-func FuzzArmour(f *testing.F) {
-	f.Add([]byte(specimen.UU("a")))
-	f.Add([]byte(specimen.YEnc("a")))
-	f.Add([]byte(specimen.BinHex("a")))
-	f.Add([]byte(specimen.Apple(0x51600, "a", 1)))
-	f.Add([]byte(specimen.YEncPart(1, specimen.Payload[:50]) + specimen.YEncPart(2, specimen.Payload[50:])))
-	f.Add([]byte("begin-base64 644 a\nQ2F0\n====\n"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		binhex, _ := armour.FindBinHex(text, 1000)
-		for _, list := range [][]armour.File{armour.FindUU(text), armour.FindYEnc(text), armour.FindApple(text), binhex} {
-			total := 0
-			for _, h := range list {
-				total += len(h.Data)
-			}
-			if total > 2*len(text)+1000 {
-				t.Errorf("%d octets from %d", total, len(text))
-			}
-		}
-	})
-}
-
-func fuzzContainer(f *testing.F, word string, seeds ...[]byte) {
-	for _, s := range seeds {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		b := budget.New(context.Background(), fuzzLimits, int64(len(data)))
-		out, err := expand(data, []string{word}, b, func(m budget.Member) error { return nil })
-		if err != nil || strings.Contains(out.Reason, "gave up") {
-			t.Errorf("%v, %+v", err, out)
-		}
-	})
-}
-
-func FuzzTNEF(f *testing.F) {
-	fuzzContainer(f, "tnef", specimen.TNEF("evil.exe", specimen.Payload), specimen.TNEF("x", nil))
 }

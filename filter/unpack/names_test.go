@@ -9,8 +9,6 @@ import (
 
 	"postern/filter/mail"
 	"postern/filter/unpack/budget"
-	"postern/filter/unpack/entity"
-	"postern/filter/unpack/filetype"
 )
 
 // nameTrick is a way to write the name evil.exe, as header of a part.
@@ -163,29 +161,6 @@ func TestNameDoubt(t *testing.T) {
 		r := Parts(context.Background(), mail.NewMessage([]byte(withPart(header+"\r\n\r\nharmless\r\n"))), budget.DefaultLimits)
 		if got := len(r.Findings) > 0; got != doubt {
 			t.Errorf("%s: doubt %v, want %v\n%s", header, got, doubt, describeTree(r))
-		}
-	}
-}
-
-// TestLooksLikeMail has what the walk and the naming of types must see alike.
-func TestLooksLikeMail(t *testing.T) {
-	for text, want := range map[string]bool{
-		"Subject: a\r\nFrom: b\r\n\r\n":                                           true,
-		"\xef\xbb\xbfSubject: a\nFrom: b\n":                                       true,
-		"From a@example.com Mon Jun  1\nX: y\n\tz\nTo: b\nDate: c\n":              true,
-		">From a\nSubject : a\nFROM\t: b\n":                                       true,
-		"X-\xe4: a\nSubject: a\nFrom: b\n":                                        true,
-		"Dear all: see below\nSubject: a\nFrom: b\n":                              false,
-		"Subject: a\n\nFrom: b\n":                                                 true,
-		"Subject: a\nX: y\n\nFrom: b\n":                                           false,
-		"Subject: a\n":                                                            false,
-		"key: a\nother: b\nfrom: c\n" + strings.Repeat("x: y\n", 100) + "to: d\n": false,
-	} {
-		if got := entity.LooksLikeMail([]byte(text)); got != want {
-			t.Errorf("%q: %v", text, got)
-		}
-		if types, _ := filetype.Of([]byte(text), nil); slices.Contains(types, "mail") != want {
-			t.Errorf("%q: types %q", text, types)
 		}
 	}
 }

@@ -102,14 +102,14 @@ func TestPasswords(t *testing.T) {
 func TestPasswordGarbage(t *testing.T) {
 	t.Parallel()
 	data := specimen.ZipLocked(specimen.ZipFile{Name: "a.txt", Data: []byte("some text"), Method: specimen.ZipStore}, "infected")
-	b := testBudget(len(data))
+	b := specimen.Budget(len(data))
 	var words []string
 	for i := range 3000 {
 		words = append(words, fmt.Sprint(i))
 	}
 	b.SetPasswords(words)
-	got := lookAs(t, data, b, "zip")
-	if len(got.members) != 1 || got.members[0].Data != nil || !got.Encrypted {
+	got := specimen.LookAs(t, expand, data, b, "zip")
+	if len(got.Members) != 1 || got.Members[0].Data != nil || !got.Encrypted {
 		t.Errorf("%+v", got)
 	}
 }
@@ -133,14 +133,14 @@ func TestPasswordChanged(t *testing.T) {
 		}
 		data = bytes.Clone(data)
 		data[at] ^= 1
-		b := testBudget(len(data))
+		b := specimen.Budget(len(data))
 		b.SetPasswords([]string{"infected"})
 		short, _ := filetype.Of(data, nil)
-		got := lookAs(t, data, b, short...)
-		if got.hasData(specimen.Payload) || got.clean() {
+		got := specimen.LookAs(t, expand, data, b, short...)
+		if got.HasData(specimen.Payload) || got.Clean() {
 			t.Errorf("%s: %+v", name, got.Outcome)
 		}
-		for _, m := range got.members {
+		for _, m := range got.Members {
 			if m.Encrypted && m.Data != nil {
 				t.Errorf("%s: %q has content", name, m.Names)
 			}
@@ -166,18 +166,18 @@ func TestPasswordCost(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"7z": hostile, "rar": specimen.RAR5Locked("a", specimen.Payload, "infected", 21, false), "rar names": specimen.RAR5Locked("a", specimen.Payload, "infected", 21, true),
 	} {
-		b := testBudget(len(data))
+		b := specimen.Budget(len(data))
 		b.SetPasswords([]string{"infected"})
 		short, _ := filetype.Of(data, nil)
-		got := lookAs(t, data, b, short...)
-		if !got.Encrypted || got.hasData(specimen.Payload) || b.RoundsLeft() != budget.MaxRounds {
+		got := specimen.LookAs(t, expand, data, b, short...)
+		if !got.Encrypted || got.HasData(specimen.Payload) || b.RoundsLeft() != budget.MaxRounds {
 			t.Errorf("%s: outcome %+v, %d rounds left", name, got.Outcome, b.RoundsLeft())
 		}
 	}
-	b := testBudget(len(seven))
+	b := specimen.Budget(len(seven))
 	b.SetPasswords([]string{"wrong", "infected"})
-	spend(b, 1<<19+1)
-	if got := lookAs(t, seven, b, "7z"); !got.Encrypted || got.Opened || b.RoundsLeft() != 1 {
+	specimen.Spend(b, 1<<19+1)
+	if got := specimen.LookAs(t, expand, seven, b, "7z"); !got.Encrypted || got.Opened || b.RoundsLeft() != 1 {
 		t.Errorf("outcome %+v, %d rounds left", got.Outcome, b.RoundsLeft())
 	}
 }

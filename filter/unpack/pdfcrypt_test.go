@@ -152,13 +152,13 @@ func TestPDFDoubt(t *testing.T) {
 func TestPDFMemory(t *testing.T) {
 	t.Parallel()
 	data := openPDFs(t)["rc4-128"]
-	b := testBudget(len(data))
+	b := specimen.Budget(len(data))
 	before := b.MemoryLeft()
-	if got := lookAs(t, data, b, "pdf"); !got.hasData(specimen.Payload) || b.MemoryLeft() != before {
+	if got := specimen.LookAs(t, expand, data, b, "pdf"); !got.HasData(specimen.Payload) || b.MemoryLeft() != before {
 		t.Errorf("%+v, %d octets kept", got.Outcome, before-b.MemoryLeft())
 	}
 	b.Hold(before - int64(len(specimen.Payload)) - 50)
-	if got := lookAs(t, data, b, "pdf"); !got.OverLimits {
+	if got := specimen.LookAs(t, expand, data, b, "pdf"); !got.OverLimits {
 		t.Errorf("%+v", got.Outcome)
 	}
 }

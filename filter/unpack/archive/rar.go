@@ -44,7 +44,7 @@ func readRar(x *budget.Opener, data []byte) error {
 	if err != nil {
 		return rarError(x, err)
 	}
-	models := RarModels(data)
+	models := rarModels(data)
 	solid := int64(0) // octets so far that later members may refer to
 	for i := 0; ; i++ {
 		h, err := r.Next()

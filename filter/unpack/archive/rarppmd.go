@@ -5,10 +5,10 @@ import (
 	"encoding/binary"
 )
 
-// RarModels returns for each file of a RAR archive, formats 2 to 4, the memory
+// rarModels returns for each file of a RAR archive, formats 2 to 4, the memory
 // for the model of PPMd that its content begins with. The library takes as much
 // as the archive asks for. What goes over to PPMd later is not seen.
-func RarModels(data []byte) (out []int64) {
+func rarModels(data []byte) (out []int64) {
 	const base, mainHeader, fileHeader = 7, 0x73, 0x74
 	const lockedHeaders, longBlock, large = 0x80, 0x8000, 0x100
 	le := binary.LittleEndian

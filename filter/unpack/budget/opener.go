@@ -45,7 +45,7 @@ type Outcome struct {
 type Opener struct {
 	Budget *Budget
 	add    func(Member) error
-	Out    Outcome
+	out    Outcome
 	buf    []byte // for decoded members, used again for the next one
 	room   []byte // the memory map that buf is in when it is large
 	held   int64  // octets of buf that the budget granted
@@ -65,7 +65,7 @@ func NewOpener(b *Budget, add func(Member) error, search func(x *Opener, data []
 }
 
 // Outcome says how it went, up to now.
-func (x *Opener) Outcome() Outcome { return x.Out }
+func (x *Opener) Outcome() Outcome { return x.out }
 
 // Inside opens the archives of one kind, or all if it is empty, that begin
 // inside data.
@@ -77,13 +77,13 @@ func (x *Opener) Inside(data []byte, kind string) error {
 }
 
 // NoteEncrypted records that names or contents are encrypted.
-func (x *Opener) NoteEncrypted() { x.Out.Encrypted = true }
+func (x *Opener) NoteEncrypted() { x.out.Encrypted = true }
 
 // NoteOpened records that a password was right.
-func (x *Opener) NoteOpened() { x.Out.Opened = true }
+func (x *Opener) NoteOpened() { x.out.Opened = true }
 
 // Damaged reports whether something was not read so far.
-func (x *Opener) Damaged() bool { return x.Out.Damaged }
+func (x *Opener) Damaged() bool { return x.out.Damaged }
 
 // KeepWindow says that the window of the last decoder is not given back.
 func (x *Opener) KeepWindow() { x.window = 0 }
@@ -105,7 +105,7 @@ func (x *Opener) Run(kind string, read func(*Opener, []byte) error, data []byte)
 // Fail records err, which is none of add.
 func (x *Opener) Fail(what string, err error) {
 	if errors.Is(err, ErrOverLimits) {
-		x.Out.OverLimits = true
+		x.out.OverLimits = true
 		return
 	}
 	x.Damage("%s: %v", what, err)
@@ -113,16 +113,16 @@ func (x *Opener) Fail(what string, err error) {
 
 // Damage records that something was not read. The first reason is kept.
 func (x *Opener) Damage(format string, args ...any) {
-	x.Out.Damaged = true
-	if x.Out.Reason == "" {
-		x.Out.Reason = bounded(format, args...)
+	x.out.Damaged = true
+	if x.out.Reason == "" {
+		x.out.Reason = bounded(format, args...)
 	}
 }
 
 // Differ records that readers see different things. The first one is kept.
 func (x *Opener) Differ(format string, args ...any) {
-	if x.Out.Disagreement == "" {
-		x.Out.Disagreement = bounded(format, args...)
+	if x.out.Disagreement == "" {
+		x.out.Disagreement = bounded(format, args...)
 	}
 }
 
@@ -147,9 +147,9 @@ func (x *Opener) Give(m Member) error {
 // Hand is give for an entry that is paid.
 func (x *Opener) Hand(m Member) error {
 	if m.Encrypted {
-		x.Out.Encrypted = true
+		x.out.Encrypted = true
 	}
-	x.Out.Opened = x.Out.Opened || m.Opened
+	x.out.Opened = x.out.Opened || m.Opened
 	if m.Data != nil {
 		m.Size = int64(len(m.Data))
 	}

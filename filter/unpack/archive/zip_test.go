@@ -1,4 +1,4 @@
-package unpack
+package archive
 
 import (
 	"archive/zip"
@@ -89,19 +89,19 @@ func TestZip(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := look(t, c.data, "x.zip")
-			if !got.hasData(specimen.Evil) {
-				t.Errorf("payload not found among %q", got.names())
+			got := specimen.Look(t, expand, c.data, "x.zip")
+			if !got.HasData(specimen.Evil) {
+				t.Errorf("payload not found among %q", got.Names())
 			}
-			if got.clean() != c.clean {
+			if got.Clean() != c.clean {
 				t.Errorf("outcome %+v", got.Outcome)
 			}
 			if c.why != nil && !c.why(got.Outcome) {
 				t.Errorf("outcome %+v", got.Outcome)
 			}
 			for _, n := range c.names {
-				if !slices.Contains(got.names(), n) {
-					t.Errorf("name %q missing in %q", n, got.names())
+				if !slices.Contains(got.Names(), n) {
+					t.Errorf("name %q missing in %q", n, got.Names())
 				}
 			}
 		})
@@ -117,8 +117,8 @@ func TestZipEncrypted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := look(t, specimen.Zip(f))
-			if !got.Encrypted || len(got.members) != 1 || got.members[0].Data != nil || !got.members[0].Encrypted || got.members[0].Names[0] != "secret.exe" {
+			got := specimen.Look(t, expand, specimen.Zip(f))
+			if !got.Encrypted || len(got.Members) != 1 || got.Members[0].Data != nil || !got.Members[0].Encrypted || got.Members[0].Names[0] != "secret.exe" {
 				t.Errorf("got %+v", got)
 			}
 		})
@@ -128,21 +128,21 @@ func TestZipEncrypted(t *testing.T) {
 func TestZipCutInTheMiddle(t *testing.T) {
 	t.Parallel()
 	data := specimen.Zip(specimen.ZipFile{Name: "a.txt", Data: []byte("first"), Method: specimen.ZipStore}, specimen.ZipFile{Name: "evil.exe", Data: specimen.Evil, Method: specimen.ZipStore})
-	got := look(t, data[:200], "a.zip")
-	if !got.Damaged || !slices.Equal(got.names(), []string{"a.txt", "evil.exe"}) {
-		t.Errorf("names %q, outcome %+v", got.names(), got.Outcome)
+	got := specimen.Look(t, expand, data[:200], "a.zip")
+	if !got.Damaged || !slices.Equal(got.Names(), []string{"a.txt", "evil.exe"}) {
+		t.Errorf("names %q, outcome %+v", got.Names(), got.Outcome)
 	}
-	if last := got.members[1]; !bytes.HasPrefix(specimen.Evil, last.Data) || len(last.Data) == 0 {
+	if last := got.Members[1]; !bytes.HasPrefix(specimen.Evil, last.Data) || len(last.Data) == 0 {
 		t.Errorf("last member has %q", last.Data)
 	}
 }
 
 func TestZipLink(t *testing.T) {
 	t.Parallel()
-	got := look(t, specimen.Zip(specimen.ZipFile{Name: "l", Data: []byte("/etc/passwd"), Method: specimen.ZipStore, Mode: 0o120777},
+	got := specimen.Look(t, expand, specimen.Zip(specimen.ZipFile{Name: "l", Data: []byte("/etc/passwd"), Method: specimen.ZipStore, Mode: 0o120777},
 		specimen.ZipFile{Name: "d", Method: specimen.ZipStore, Mode: 0o020666}))
-	if len(got.members) != 2 || !got.members[0].Link || !got.members[1].Special {
-		t.Errorf("got %+v", got.members)
+	if len(got.Members) != 2 || !got.Members[0].Link || !got.Members[1].Special {
+		t.Errorf("got %+v", got.Members)
 	}
 }
 
@@ -151,12 +151,12 @@ func TestZipLink(t *testing.T) {
 func TestZipStoredZip(t *testing.T) {
 	t.Parallel()
 	inner := specimen.Zip(specimen.ZipFile{Name: "evil.exe", Data: specimen.Evil, Method: specimen.ZipDeflate})
-	got := look(t, specimen.Zip(specimen.ZipFile{Name: "photo.jpg", Data: inner, Method: specimen.ZipStore}))
-	if !got.clean() || !slices.Equal(got.names(), []string{"photo.jpg"}) {
-		t.Errorf("names %q, outcome %+v", got.names(), got.Outcome)
+	got := specimen.Look(t, expand, specimen.Zip(specimen.ZipFile{Name: "photo.jpg", Data: inner, Method: specimen.ZipStore}))
+	if !got.Clean() || !slices.Equal(got.Names(), []string{"photo.jpg"}) {
+		t.Errorf("names %q, outcome %+v", got.Names(), got.Outcome)
 	}
-	all := deep(t, specimen.Zip(specimen.ZipFile{Name: "photo.jpg", Data: inner, Method: specimen.ZipStore}), nil, testBudget(1000), 5)
-	if !all.hasData(specimen.Evil) {
+	all := specimen.Look(t, expand, got.Members[0].Data)
+	if !all.HasData(specimen.Evil) {
 		t.Error("payload not found")
 	}
 }
@@ -167,9 +167,9 @@ func TestZipManyMembers(t *testing.T) {
 	for range 2000 {
 		files = append(files, specimen.ZipFile{Name: "small.txt", Data: []byte("x")})
 	}
-	got := look(t, specimen.Zip(append(files, specimen.ZipFile{Name: "evil.exe", Data: specimen.Evil})...))
-	if !got.OverLimits || len(got.members) != budget.DefaultLimits.Entries {
-		t.Errorf("%d members, outcome %+v", len(got.members), got.Outcome)
+	got := specimen.Look(t, expand, specimen.Zip(append(files, specimen.ZipFile{Name: "evil.exe", Data: specimen.Evil})...))
+	if !got.OverLimits || len(got.Members) != budget.DefaultLimits.Entries {
+		t.Errorf("%d members, outcome %+v", len(got.Members), got.Outcome)
 	}
 }
 
@@ -185,9 +185,9 @@ func TestZipOverlap(t *testing.T) {
 		all[len(all)-1].Name += string(rune('a' + len(all)%26))
 	}
 	one, _ := specimen.ZipBody(nil, []specimen.ZipFile{kernel})
-	got := look(t, append(one, specimen.ZipTail(len(one), 0, all, at)...))
-	if got.Disagreement == "" || len(got.members) != 1 {
-		t.Errorf("%d members, outcome %+v", len(got.members), got.Outcome)
+	got := specimen.Look(t, expand, append(one, specimen.ZipTail(len(one), 0, all, at)...))
+	if got.Disagreement == "" || len(got.Members) != 1 {
+		t.Errorf("%d members, outcome %+v", len(got.Members), got.Outcome)
 	}
 }
 
@@ -230,9 +230,9 @@ func TestZip64(t *testing.T) {
 	if r, err := zip.NewReader(bytes.NewReader(data), int64(len(data))); err != nil || len(r.File) != 1 {
 		t.Fatalf("test file: %v", err)
 	}
-	got := look(t, data)
-	if !got.clean() || !got.hasData(specimen.Evil) {
-		t.Errorf("names %q, outcome %+v", got.names(), got.Outcome)
+	got := specimen.Look(t, expand, data)
+	if !got.Clean() || !got.HasData(specimen.Evil) {
+		t.Errorf("names %q, outcome %+v", got.Names(), got.Outcome)
 	}
 }
 
@@ -245,7 +245,7 @@ func BenchmarkZipList(b *testing.B) {
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := expand(data, []string{"zip"}, testBudget(len(data)), func(budget.Member) error { return nil }); err != nil {
+		if _, err := expand(data, []string{"zip"}, specimen.Budget(len(data)), func(budget.Member) error { return nil }); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -257,40 +257,8 @@ func FuzzZip(f *testing.F) {
 	f.Add(specimen.Zip(specimen.ZipFile{Name: "a/"}, exe, specimen.ZipFile{Name: "b", Data: specimen.Evil, Flags: 1, CentralExtra: specimen.UnicodePath("b", "c")}))
 	f.Add(specimen.Concat(specimen.Zip(exe), specimen.Zip(exe)))
 	f.Add(specimen.ZipLocked(exe, "infected"))
-	f.Add(specimen.Must(os.ReadFile("testdata/locked/aes128.zip")))
+	f.Add(specimen.Must(os.ReadFile("../testdata/locked/aes128.zip")))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		fuzzExpand(t, data, "zip")
+		specimen.Fuzz(t, Readers["zip"], search, data)
 	})
-}
-
-// spend leaves so many rounds of hashing to b, which has passwords.
-func spend(b *budget.Budget, rounds int64) {
-	for range b.Tries(b.RoundsLeft() - rounds) {
-		break
-	}
-}
-
-// fuzzExpand runs a reader on anything: no panic (a recovered one fails the
-// test), no more than the budget.
-func fuzzExpand(t *testing.T, data []byte, short string) {
-	limits := budget.DefaultLimits
-	limits.Bytes, limits.Entries = 4<<20, 200
-	b := budget.New(t.Context(), limits, int64(len(data)))
-	b.SetPasswords([]string{"wrong", "infected"})
-	spend(b, 1<<16)
-	members := 0
-	x := budget.NewOpener(b, func(m budget.Member) error {
-		members++
-		for _, n := range m.Names {
-			if len(n) > 2*filetype.MaxName+2 {
-				t.Errorf("name of %d octets", len(n))
-			}
-		}
-		return nil
-	}, readInside)
-	defer x.Free()
-	_ = reader(short)(x, data) // damaged is what most of it is
-	if members > limits.Entries+16 {
-		t.Errorf("%d members", members)
-	}
 }

@@ -1,11 +1,10 @@
-package unpack
+package archive
 
 import (
 	"encoding/binary"
 	"hash/crc32"
 	"testing"
 
-	"postern/filter/unpack/archive"
 	"postern/filter/unpack/specimen"
 )
 
@@ -31,13 +30,13 @@ func TestRarModel(t *testing.T) {
 		{"a small file takes less", build(ppmd|order8, 255, 1000), 1000 * 8 * 32},
 		{"another method", build(order8, 255, 100<<20), 0},
 	} {
-		if got := archive.RarModels(tt.data); len(got) != 1 || got[0] != tt.want {
+		if got := rarModels(tt.data); len(got) != 1 || got[0] != tt.want {
 			t.Errorf("%s: %d, want %d", tt.what, got, tt.want)
 		}
 	}
 	data := build(ppmd|order8, 255, 100<<20)
-	got := lookAs(t, data, testBudget(len(data)), "rar")
-	if !got.OverLimits || len(got.members) != 1 || got.members[0].Names[0] != "a.dat" {
-		t.Errorf("outcome %+v, members %+v", got.Outcome, got.members)
+	got := specimen.LookAs(t, expand, data, specimen.Budget(len(data)), "rar")
+	if !got.OverLimits || len(got.Members) != 1 || got.Members[0].Names[0] != "a.dat" {
+		t.Errorf("outcome %+v, members %+v", got.Outcome, got.Members)
 	}
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // reader returns the reader of a type, nil if it is no container.
-func reader(kind string) func(*budget.Opener, []byte) error {
+func reader(kind string) budget.Reader {
 	switch {
 	case archive.Readers[kind] != nil:
 		return archive.Readers[kind]

@@ -241,7 +241,7 @@ func TestCallerStops(t *testing.T) {
 
 // TestReaders checks that whatever has a reader is called a container.
 func TestReaders(t *testing.T) {
-	for _, table := range []map[string]func(*budget.Opener, []byte) error{archive.Readers, document.Readers} {
+	for _, table := range []map[string]budget.Reader{archive.Readers, document.Readers} {
 		for kind := range table {
 			if !filetype.IsContainer([]string{kind}) {
 				t.Errorf("%s has a reader and is no container", kind)

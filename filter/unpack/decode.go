@@ -9,9 +9,7 @@ import (
 	"postern/filter/unpack/entity"
 )
 
-// This file decodes base64 and quoted-printable. Data as RFC 2045 wants it has
-// one reading and a fast path. Of broken base64 readers make different things:
-// then all of them are tried.
+// This file undoes the transfer encodings of a part, all that readers may see.
 
 // decoded is what one reading of a transfer encoding yields.
 type decoded struct {

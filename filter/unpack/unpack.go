@@ -1,3 +1,15 @@
+// Package unpack takes a message apart: all plausible readings of its MIME
+// structure, transfer encodings, archives and file types, within one budget.
+// It reports parts and findings and decides nothing; it never changes a byte
+// of the message, writes no file and starts no program.
+//
+// Start with Parts and Result. Parts walks: entity (mime.go) reads a part in
+// all ways, leaf and content (content.go) look at what its body decodes to,
+// container (container.go) opens what holds other files, and each member goes
+// the same way again. What the walk asks stands in the rooms below: entity
+// knows heads and bodies, armour files that stand in text, filetype what
+// octets are, archive and document open containers with the streams of codec,
+// and budget says what all of it may cost. No room knows the walk.
 package unpack
 
 import (
@@ -25,17 +37,21 @@ type Result struct {
 	Held int64
 }
 
-// What the budget of a message is made of, for those who hold one for all.
+// What a message may cost, alone and together with others, is said in budget;
+// those who only take messages apart need no more of it than this.
 type (
+	// Limits bound the work on one message.
 	Limits = budget.Limits
-	Room   = budget.Room
-	Claim  = budget.Claim
+	// Room is the memory of all messages that are in work together.
+	Room = budget.Room
+	// Claim is the share of one message in a Room.
+	Claim = budget.Claim
 )
 
 // DefaultLimits are the figures of the documentation.
 var DefaultLimits = budget.DefaultLimits
 
-// NewRoom returns a room of size octets.
+// NewRoom returns a Room of size octets.
 func NewRoom(size int64) *Room { return budget.NewRoom(size) }
 
 // checkName stands in the findings of this package.

@@ -1,3 +1,9 @@
+// Package armour finds files that stand in a text without help of MIME: uuencode,
+// yEnc, BinHex, what the Macintosh wrapped files in, base64, data: URIs of pages.
+// It returns what it finds and does not look into it; bounds are given by who
+// asks.
+//
+// Start with Marks, which tells what may be there, and File.
 package armour
 
 import (
@@ -7,14 +13,11 @@ import (
 	"postern/filter/unpack/codec"
 )
 
-// This file finds files that stand in a text without help of MIME: uuencode,
-// yEnc and BinHex 4.0; also what else the Macintosh wrapped files in.
-
 // File is a file found in a text.
 type File struct {
-	Name string
-	Data []byte
-	How  string
+	Name string // as it stands there, empty if there is none
+	Data []byte // decoded
+	How  string // the encoding, "uuencode"
 }
 
 // MaxHidden bounds the files found in one text.
@@ -42,7 +45,8 @@ func trimControl(line []byte) []byte {
 	return line
 }
 
-// Marks tells in one pass what may stand in text: mostly nothing.
+// Marks tells in one pass what may stand in text, mostly nothing: uuencoded and
+// yEnc files, and lines that begin a part of a message.
 func Marks(text []byte) (uu, yEnc, parts bool) {
 	for at := 0; at < len(text); {
 		end := codec.LineEnd(text, at)

@@ -5,10 +5,10 @@ import (
 	"encoding/binary"
 )
 
-const (
-	BinHexMark  = "must be converted with BinHex"
-	hqxAlphabet = "!\"#$%&'()*+,-012345689@ABCDEFGHIJKLMNPQRSTUVXYZ[`abcdefhijklmpqr"
-)
+// BinHexMark stands before each BinHex file.
+const BinHexMark = "must be converted with BinHex"
+
+const hqxAlphabet = "!\"#$%&'()*+,-012345689@ABCDEFGHIJKLMNPQRSTUVXYZ[`abcdefhijklmpqr"
 
 var hqx = func() (t [256]byte) {
 	for i := range t {

@@ -1,7 +1,11 @@
-// Package unpack takes a message apart: all plausible readings of its MIME
-// structure, transfer encodings, archives and file types, within one budget.
-// It reports parts and findings and decides nothing; it never changes a byte
-// of the message, writes no file and starts no program.
+// Package budget says what taking messages apart may cost, and holds the purse:
+// octets, parts, members, nesting, memory, windows of decoders, rounds of
+// hashing for passwords, and time. It decodes and reads no format itself, and
+// does not say what happens to a message that is over its limits.
+//
+// Start with Budget, which is what one message has left, and Opener, which a
+// reader of containers is given: it pays for each member that the reader hands
+// over and keeps what went wrong. Room is the memory of all messages together.
 package budget
 
 import (
@@ -49,14 +53,14 @@ type Budget struct {
 	spent   error
 	why     string
 
-	passwords []string // see tries
+	passwords []string // see Tries
 }
 
 // memoryFloor is the memory for what comes out of containers, beyond the
 // size of the message. It does not grow with what an archive claims to hold.
 const memoryFloor = 48 << 20
 
-// New starts the budget of a message of size octets.
+// New starts the budget of a message of size octets. When ctx ends, it is spent.
 func New(ctx context.Context, l Limits, size int64) *Budget {
 	b := &Budget{ctx: ctx, bytes: l.Bytes, parts: l.Parts, entries: l.Entries, limits: l, end: time.Now().Add(l.Time)}
 	b.memory, b.rounds = memoryFloor+size, MaxRounds
@@ -67,7 +71,8 @@ func New(ctx context.Context, l Limits, size int64) *Budget {
 	return b
 }
 
-// Take pays for n decoded octets.
+// Take pays for n decoded octets. The error, if any, is ErrOverLimits, as with
+// all that is paid here.
 func (b *Budget) Take(n int64) error {
 	if b.bytes -= n; b.bytes < 0 {
 		return b.over("decoded size")
@@ -85,7 +90,7 @@ func (b *Budget) Hold(n int64) bool {
 	return true
 }
 
-// Release gives back what hold granted.
+// Release gives back n octets that Hold granted.
 func (b *Budget) Release(n int64) { b.memory += n }
 
 // collectAfter is how much memory of windows may wait for the collector.
@@ -107,7 +112,7 @@ func (b *Budget) Limits() Limits { return b.limits }
 // EntriesLeft is how many members of archives can still be paid for.
 func (b *Budget) EntriesLeft() int { return max(b.entries, 0) }
 
-// MemoryLeft is how many octets hold would grant.
+// MemoryLeft is how many octets Hold would grant.
 func (b *Budget) MemoryLeft() int64 { return b.memory }
 
 // Part pays for one MIME part.

@@ -41,7 +41,16 @@ type Outcome struct {
 	Reason       string // what is damaged, for reports
 }
 
-// Opener is the state of one expand.
+// Reader opens one container: it hands the members that it finds in data to the
+// opener. Its error says why it could not go on; what was found until then
+// counts. One format is one Reader, in archive or document.
+type Reader func(x *Opener, data []byte) error
+
+// Search opens the archives of one kind, a short type, or all if it is empty,
+// that begin inside data. It knows all readers.
+type Search func(x *Opener, data []byte, kind string) error
+
+// Opener is one container that is being opened. It is used by one goroutine.
 type Opener struct {
 	Budget *Budget
 	add    func(Member) error
@@ -53,14 +62,12 @@ type Opener struct {
 	stop   error  // what add returned
 	within bool   // the container lies in other data, which is searched for more
 
-	// search opens what lies in other data; it knows all readers
-	search func(x *Opener, data []byte, kind string) error
+	search Search
 }
 
-// NewOpener returns an opener for one container, which hands the members to
-// add. search opens the archives of one kind, or all if it is empty, that
-// begin inside data.
-func NewOpener(b *Budget, add func(Member) error, search func(x *Opener, data []byte, kind string) error) *Opener {
+// NewOpener returns an opener for one container, paid by b, which hands the
+// members to add. An error of add ends the work; see Run. Free must be called.
+func NewOpener(b *Budget, add func(Member) error, search Search) *Opener {
 	return &Opener{Budget: b, add: add, search: search}
 }
 
@@ -89,7 +96,7 @@ func (x *Opener) Damaged() bool { return x.out.Damaged }
 func (x *Opener) KeepWindow() { x.window = 0 }
 
 // Run calls one reader and turns its error or panic into the outcome.
-func (x *Opener) Run(kind string, read func(*Opener, []byte) error, data []byte) (err error) {
+func (x *Opener) Run(kind string, read Reader, data []byte) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			x.Damage("%s: reader gave up: %v", kind, p)
@@ -144,7 +151,7 @@ func (x *Opener) Give(m Member) error {
 	return x.Hand(m)
 }
 
-// Hand is give for an entry that is paid.
+// Hand is Give for an entry that is paid.
 func (x *Opener) Hand(m Member) error {
 	if m.Encrypted {
 		x.out.Encrypted = true
@@ -218,8 +225,9 @@ const (
 	decodeLarge = 1 << 20
 )
 
-// Decode reads r to its end and pays for each step. The result is in x.buf
-// and holds what came before an error. size is a hint, not to be trusted.
+// Decode reads r to its end and pays for each step. The result holds what came
+// before an error, and is good until the next call. size, in octets, is a
+// hint, not to be trusted.
 func (x *Opener) Decode(r io.Reader, size int64) ([]byte, error) {
 	if size > int64(cap(x.buf)) && size <= decodeLarge {
 		x.buf = make([]byte, 0, size+1)
@@ -227,8 +235,8 @@ func (x *Opener) Decode(r io.Reader, size int64) ([]byte, error) {
 	return x.DecodeAfter(0, r)
 }
 
-// DecodeAfter is decode that leaves n octets in x.buf as they are. They are
-// part of the result.
+// DecodeAfter is Decode that leaves the first n octets of the last result as
+// they are. They are part of the new one.
 func (x *Opener) DecodeAfter(n int, r io.Reader) ([]byte, error) {
 	x.buf = x.buf[:n]
 	var err error

@@ -26,7 +26,7 @@ func (b *Budget) Tries(rounds int64) iter.Seq[string] {
 	}
 }
 
-// SetPasswords sets what tries yields.
+// SetPasswords sets the words that Tries yields.
 func (b *Budget) SetPasswords(words []string) { b.passwords = words }
 
 // HasPasswords reports whether there is anything to try.
@@ -35,7 +35,8 @@ func (b *Budget) HasPasswords() bool { return len(b.passwords) > 0 }
 // RoundsLeft is how many rounds of hashing can still be paid for.
 func (b *Budget) RoundsLeft() int64 { return b.rounds }
 
-// Opened moves a password to the front.
+// Opened moves a password that was right to the front: the next archive may
+// have it too.
 func (b *Budget) Opened(word string) {
 	if i := slices.Index(b.passwords, word); i > 0 {
 		b.passwords = slices.Insert(slices.Delete(b.passwords, i, i+1), 0, word)

@@ -5,6 +5,9 @@ import (
 	"encoding/base64"
 )
 
+// Data as RFC 2045 wants it has one reading and a fast path. Of broken base64
+// readers make different things: then all of them are tried.
+
 const (
 	b64Bad = 0x80 // no character of the alphabet
 	b64Pad = 0x81 // "="

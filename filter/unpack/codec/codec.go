@@ -1,8 +1,18 @@
+// Package codec decodes streams: from octets or a reader to a reader or octets,
+// without knowing what they are part of. Decoders of compressed data start no
+// goroutine, and those whose window the data may choose ask for it before they
+// take it: needs is told how many octets that is, and its error is theirs. What
+// the decoded data may come to is for who reads it to bound.
+//
+// Start with NewXZ, whose window is asked for, and Base64, of which mail readers
+// make different things.
 package codec
 
 import "errors"
 
 var (
-	ErrDamaged     = errors.New("damaged")
+	// ErrDamaged says that data is not as its format wants it.
+	ErrDamaged = errors.New("damaged")
+	// ErrUnsupported says that there is no decoder for a method.
 	ErrUnsupported = errors.New("method is not supported")
 )

@@ -43,6 +43,7 @@ func UTF7(s string) string {
 	}
 }
 
+// HexDigit returns the value of a hexadecimal digit, -1 if c is none.
 func HexDigit(c byte) int {
 	switch {
 	case '0' <= c && c <= '9':

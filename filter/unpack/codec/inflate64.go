@@ -25,7 +25,9 @@ type inflate64 struct {
 	lit, dist        huffman
 }
 
-func NewInflate64(in io.ByteReader) *inflate64 { return &inflate64{in: in} }
+// NewInflate64 returns a decoder of a Deflate64 stream, which ends itself: what
+// follows it stays in in.
+func NewInflate64(in io.ByteReader) io.Reader { return &inflate64{in: in} }
 
 var errInflate64 = errors.New("deflate64 stream is damaged")
 

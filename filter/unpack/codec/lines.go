@@ -3,7 +3,9 @@ package codec
 import "bytes"
 
 // Lines steps through a text.
-type Lines struct{ Rest []byte }
+type Lines struct {
+	Rest []byte // what follows the last line
+}
 
 // Next returns the next line without its end.
 func (l *Lines) Next() (line []byte, ok bool) {

@@ -25,8 +25,10 @@ type lzh struct {
 
 const lzhLiterals = 510
 
-// NewLZH returns a decoder of size octets.
-func NewLZH(in []byte, windowBits, distances, distBits int, size int64) *lzh {
+// NewLZH returns a decoder of size octets with a window of so many bits, at most
+// 16. distances is how many codes of distances there are, distBits how many bits
+// their number takes.
+func NewLZH(in []byte, windowBits, distances, distBits int, size int64) io.Reader {
 	return &lzh{in: in, left: size, window: make([]byte, 1<<windowBits), distances: distances, distBits: distBits}
 }
 

@@ -25,7 +25,7 @@ type lzw struct {
 
 // NewLZW returns a decoder of in whose codes have up to widest bits, at most
 // 16. With block the code 256 begins anew.
-func NewLZW(in []byte, widest uint, block bool) *lzw {
+func NewLZW(in []byte, widest uint, block bool) io.Reader {
 	z := &lzw{in: in, widest: widest, block: block, old: -1}
 	z.reset()
 	return z

@@ -29,8 +29,10 @@ type LZX struct {
 	out          [LZXFrame]byte
 }
 
+// LZXFrame is how many octets each frame but the last one decodes to.
+const LZXFrame = 32 << 10
+
 const (
-	LZXFrame    = 32 << 10
 	lzxVerbatim = 1
 	lzxAligned  = 2
 	lzxRaw      = 3
@@ -42,6 +44,7 @@ type lzxTree struct {
 	code    canonical
 }
 
+// NewLZX returns a decoder with a window of 15 to 21 bits, or ErrUnsupported.
 func NewLZX(windowBits int) (*LZX, error) {
 	if windowBits < 15 || windowBits > 21 {
 		return nil, fmt.Errorf("LZX window of %d bits: %w", windowBits, ErrUnsupported)
@@ -77,7 +80,8 @@ func (z *LZX) refill(n uint) {
 // bit is need(1) for canonical.
 func (z *LZX) bit() int { return z.need(1) }
 
-// Frame decodes one data block of a cabinet to size octets.
+// Frame decodes one data block of a cabinet to size octets. They are good until
+// the next call.
 func (z *LZX) Frame(in []byte, size int) ([]byte, error) {
 	if size > LZXFrame {
 		return nil, ErrDamaged

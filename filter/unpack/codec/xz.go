@@ -14,10 +14,10 @@ import (
 	"github.com/ulikunitz/xz/lzma"
 )
 
-// xzReader decodes an xz file, all streams of it. The frame is read here and
+// XZ decodes an xz file, all streams of it. The frame is read here and
 // not by the library because each block may ask for a dictionary of 4 GiB,
 // and a file may have a block for every 40 octets.
-type xzReader struct {
+type XZ struct {
 	in    []byte // what is left
 	size  int    // of the checksum after each block
 	sum   hash.Hash
@@ -31,15 +31,16 @@ var (
 	crcTable = crc64.MakeTable(crc64.ECMA)
 )
 
-// NewXZ asks needs before a block gets its window.
-func NewXZ(data []byte, needs func(window int64) error) (*xzReader, error) {
-	r := &xzReader{in: data, needs: needs}
+// NewXZ returns a decoder of an xz file. It asks needs before a block gets its
+// window, in octets.
+func NewXZ(data []byte, needs func(window int64) error) (*XZ, error) {
+	r := &XZ{in: data, needs: needs}
 	return r, r.stream()
 }
 
-// Read reads on through blocks and streams. After the last one rest has the
-// rest of the input.
-func (r *xzReader) Read(p []byte) (int, error) {
+// Read reads on through blocks and streams. After the last one Rest has
+// what is left of the input.
+func (r *XZ) Read(p []byte) (int, error) {
 	for {
 		if r.block == nil {
 			if err := r.next(); err != nil {
@@ -61,10 +62,10 @@ func (r *xzReader) Read(p []byte) (int, error) {
 }
 
 // Rest is the input that is left.
-func (r *xzReader) Rest() []byte { return r.in }
+func (r *XZ) Rest() []byte { return r.in }
 
 // stream reads a stream header.
-func (r *xzReader) stream() error {
+func (r *XZ) stream() error {
 	const length = 12
 	if len(r.in) < length || !bytes.HasPrefix(r.in, xzMagic) {
 		return errXZ
@@ -86,7 +87,7 @@ func (r *xzReader) stream() error {
 }
 
 // Next opens the next block, past the index and footer of a stream if need be.
-func (r *xzReader) next() error {
+func (r *XZ) next() error {
 	for {
 		if len(r.in) == 0 {
 			return io.ErrUnexpectedEOF
@@ -110,7 +111,7 @@ func (r *xzReader) next() error {
 }
 
 // skipIndex goes over index and footer.
-func (r *xzReader) skipIndex() error {
+func (r *XZ) skipIndex() error {
 	rest := r.in[1:]
 	count, n := binary.Uvarint(rest)
 	if n <= 0 || count > uint64(len(rest)) {
@@ -133,7 +134,7 @@ func (r *xzReader) skipIndex() error {
 }
 
 // openBlock reads a block header and opens the LZMA2 data after it.
-func (r *xzReader) openBlock() error {
+func (r *XZ) openBlock() error {
 	length := (int(r.in[0]) + 1) * 4
 	if length > len(r.in) || length < 8 {
 		return errXZ
@@ -170,7 +171,7 @@ func (r *xzReader) openBlock() error {
 }
 
 // check compares the checksum after a block.
-func (r *xzReader) check() error {
+func (r *XZ) check() error {
 	if len(r.in) < r.size {
 		return io.ErrUnexpectedEOF
 	}

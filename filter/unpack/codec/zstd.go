@@ -7,7 +7,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// NewZstd returns a decoder that starts no goroutine. No frame may have a
+// NewZstd returns a decoder of zstd frames (RFC 8878) that starts no goroutine. No frame may have a
 // larger window than the first one, which needs is asked for.
 func NewZstd(in []byte, needs func(window int64) error) (*zstd.Decoder, error) {
 	window := uint64(8 << 20) // what every decoder should have, by RFC 8878 section 3.1.1.1.2

@@ -1,19 +1,23 @@
+// Package document reads documents that carry files: a PDF its attachments, RTF
+// its objects in hexadecimal, OneNote whatever was dropped on the page, compound
+// files their streams. It gives those files, not the text of the document, and
+// does not look into them.
+//
+// Start with Readers, the table of formats, and budget.Opener, which each reader
+// is given. A new format is one file here and one line in the table.
 package document
 
 import "postern/filter/unpack/budget"
 
-// Documents carry other files: a PDF its attachments, RTF its objects in
-// hexadecimal, OneNote whatever was dropped on the page.
+// Readers has the reader of each short type of document (see filetype.Of).
+var Readers = map[string]budget.Reader{
+	"doc": readOLE, "cdf-ms": readOLE, "tnef": readTNEF,
+	"pdf": readPDF, "rtf": readRTF, "one": readOneNote, "pgp.enc": readPGP,
+	"xml": readXML, "ics": readCard, "vcf": readCard,
+}
 
 // readPGP reports an encrypted message.
 func readPGP(x *budget.Opener, _ []byte) error {
 	x.NoteEncrypted()
 	return nil
-}
-
-// Readers has the reader of each type of document.
-var Readers = map[string]func(*budget.Opener, []byte) error{
-	"doc": readOLE, "cdf-ms": readOLE, "tnef": readTNEF,
-	"pdf": readPDF, "rtf": readRTF, "one": readOneNote, "pgp.enc": readPGP,
-	"xml": readXML, "ics": readCard, "vcf": readCard,
 }

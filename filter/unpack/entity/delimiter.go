@@ -53,6 +53,7 @@ func Delimiters(body []byte, boundary string) (out []Delimiter, bareCR bool) {
 	}
 }
 
+// HasDelimiter reports whether any reader takes a line of body for a delimiter.
 func HasDelimiter(body []byte, boundary string) bool {
 	ds, _ := Delimiters(body, boundary)
 	return len(ds) > 0
@@ -115,6 +116,7 @@ func OnlyDelimiters(text []byte) bool {
 	}
 }
 
+// Span is a half-open range of offsets.
 type Span struct{ Start, End int }
 
 // Segmentation is a body cut at its delimiters.

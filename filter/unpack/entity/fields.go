@@ -116,6 +116,7 @@ func encodingOf(value string) (encs []string, clean bool) {
 	return encs, len(encs) == 0
 }
 
+// IsIdentity reports whether a transfer encoding changes nothing.
 func IsIdentity(how string) bool { return how == "7bit" || how == "" }
 
 // NameEnd returns what follows the last dot, in lower case, as a system that

@@ -1,3 +1,10 @@
+// Package entity reads what a part of a message says about itself: the fields of
+// its header, parameters and names in all spellings, boundaries and delimiters,
+// transfer encodings. Where readers of mail differ, it returns what each of them
+// sees. It is pure: it walks nothing, pays nothing and decides nothing.
+//
+// Start with ScanHead and Head, and with ParseValue, whose parameters Lookup
+// reads.
 package entity
 
 import (
@@ -8,9 +15,9 @@ import (
 
 // This file finds the header block of a part and the Content-* fields in it.
 // Readers of mail differ in where a damaged header ends and in which damaged
-// lines still are fields: head keeps what each of them needs.
+// lines still are fields: Head keeps what each of them needs.
 
-// field is one field whose name begins with "Content-".
+// Field is one field whose name begins with "Content-".
 type Field struct {
 	at    int    // offset of the field in the part
 	Name  string // lower case, without blanks: "content-type"
@@ -18,7 +25,8 @@ type Field struct {
 	Odd   bool   // some readers do not take this line for that field
 }
 
-// Head is one reading of the header of a part.
+// Head is one reading of the header of a part. Body is what follows it, and a
+// slice of the part up to its end.
 type Head struct {
 	Fields []Field
 	Body   []byte
@@ -31,7 +39,7 @@ type Head struct {
 // Limits bound what is parsed of one header block.
 type Limits struct {
 	Header int // octets
-	Fields int
+	Fields int // number of fields
 }
 
 // ScanHead parses the header at the start of data. The first head is the

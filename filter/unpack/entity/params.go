@@ -13,7 +13,7 @@ import (
 // damaged parameter has several readings, and all are kept: the attacker
 // needs only the one that the reader of the mail takes.
 
-// param is one "name=value" as it stood there.
+// Param is one "name=value" as it stood there.
 type Param struct {
 	name    string   // lower case; without the RFC 2231 section and "*"
 	section int      // RFC 2231 section number, -1 without

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 )
 
+// OLEMagic begins a compound file ([MS-CFB]).
 var OLEMagic = []byte("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
 
 // oleType names a compound file by its root class and the first entries of
@@ -36,19 +37,19 @@ var oleKinds = []struct {
 	short []string
 	media string
 }{
-	{Utf16Text("WordDocument"), []string{"doc"}, "application/msword"},
-	{Utf16Text("Workbook"), []string{"doc", "xls"}, "application/vnd.ms-excel"},
-	{Utf16Text("PowerPoint Document"), []string{"doc", "ppt"}, "application/vnd.ms-powerpoint"},
-	{Utf16Text("VisioDocument"), []string{"doc", "vsd"}, "application/vnd.visio"},
-	{Utf16Text("__properties_version1.0"), []string{"cdf-ms", "msg"}, "application/vnd.ms-outlook"},
-	{Utf16Text("__nameid_version1.0"), []string{"cdf-ms", "msg"}, "application/vnd.ms-outlook"},
+	{utf16Text("WordDocument"), []string{"doc"}, "application/msword"},
+	{utf16Text("Workbook"), []string{"doc", "xls"}, "application/vnd.ms-excel"},
+	{utf16Text("PowerPoint Document"), []string{"doc", "ppt"}, "application/vnd.ms-powerpoint"},
+	{utf16Text("VisioDocument"), []string{"doc", "vsd"}, "application/vnd.visio"},
+	{utf16Text("__properties_version1.0"), []string{"cdf-ms", "msg"}, "application/vnd.ms-outlook"},
+	{utf16Text("__nameid_version1.0"), []string{"cdf-ms", "msg"}, "application/vnd.ms-outlook"},
 	{[]byte("\x84\x10\x0c\x00\x00\x00\x00\x00\xc0\x00\x00\x00\x00\x00\x00\x46"), []string{"cdf-ms", "msi"}, "application/x-msi"},
-	{Utf16Text("EncryptedPackage"), []string{"cdf-ms"}, "application/encrypted"},
-	{append([]byte{4, 0}, Utf16Text("Book")...), []string{"doc", "xls"}, "application/vnd.ms-excel"},
+	{utf16Text("EncryptedPackage"), []string{"cdf-ms"}, "application/encrypted"},
+	{append([]byte{4, 0}, utf16Text("Book")...), []string{"doc", "xls"}, "application/vnd.ms-excel"},
 }
 
-// Utf16Text returns s, which is ASCII, as UTF-16 little endian.
-func Utf16Text(s string) []byte {
+// utf16Text returns s, which is ASCII, as UTF-16 little endian.
+func utf16Text(s string) []byte {
 	b := make([]byte, 0, 2*len(s))
 	for i := range len(s) {
 		b = append(b, s[i], 0)

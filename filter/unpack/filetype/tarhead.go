@@ -6,6 +6,7 @@ import (
 	"strings"
 )
 
+// TarBlock is the length of a header, and what all of a tar file is filled up to.
 const TarBlock = 512
 
 // TarChecksum reports whether the header sum in block is right, with octets

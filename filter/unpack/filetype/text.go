@@ -112,7 +112,8 @@ func textTypes(data []byte, class textClass, names []string) ([]string, string) 
 	return short, "text/plain"
 }
 
-// Narrow drops the zero octets of UTF-16 text.
+// Narrow drops the zero octets and the mark of UTF-16 text, little endian or,
+// if wide is 2, big endian. What is not ASCII or Latin-1 becomes "?".
 func Narrow(b []byte, wide int) []byte {
 	out := make([]byte, 0, len(b)/2)
 	for i := 2; i+1 < len(b); i += 2 {

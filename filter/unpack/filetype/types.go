@@ -1,3 +1,9 @@
+// Package filetype says what octets are: types by signatures, by the look of a
+// text and, where content cannot tell, by name; archives that begin inside other
+// data; and what names of files are. It opens nothing and pays nothing.
+//
+// Start with Of, whose short types are the words that the tables of readers and
+// banned rules know, and FindEmbedded.
 package filetype
 
 import (

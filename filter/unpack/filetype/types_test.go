@@ -20,7 +20,7 @@ func TestFileTypes(t *testing.T) {
 	docx := func(extra ...specimen.ZipFile) []byte {
 		return specimen.Zip(append([]specimen.ZipFile{{Name: "[Content_Types].xml"}, {Name: "word/document.xml"}}, extra...)...)
 	}
-	wide := append([]byte("\xff\xfe"), filetype.Utf16Text("<html><body>hidden</body></html>")...)
+	wide := append([]byte("\xff\xfe"), bytes.ReplaceAll([]byte("<html><body>hidden</body></html>"), nil, []byte{0})[1:]...)
 	boot := make([]byte, 1024)
 	copy(boot, "\xeb\x3c\x90MSDOS5.0\x00\x02")
 	boot[510], boot[511] = 0x55, 0xaa

@@ -5,6 +5,7 @@ import (
 	"errors"
 )
 
+// The signatures of a zip file and the lengths of its records (APPNOTE 4.3).
 const (
 	ZipLocal   = "PK\x03\x04"
 	ZipCentral = "PK\x01\x02"
@@ -35,6 +36,7 @@ type ZipHeader struct {
 	End    int    // offset after the header
 }
 
+// The general purpose bits that matter (APPNOTE 4.4.4).
 const (
 	ZipFlagEncrypted  = 1 << 0
 	ZipFlagDescriptor = 1 << 3

@@ -80,11 +80,8 @@ func Spend(b *budget.Budget, rounds int64) {
 	}
 }
 
-// Search opens what lies in other data, as budget.NewOpener wants it.
-type Search func(x *budget.Opener, data []byte, kind string) error
-
 // Fuzz runs a reader on anything: no panic, no more than the budget.
-func Fuzz(t *testing.T, read func(*budget.Opener, []byte) error, search Search, data []byte) {
+func Fuzz(t *testing.T, read budget.Reader, search budget.Search, data []byte) {
 	limits := budget.DefaultLimits
 	limits.Bytes, limits.Entries = 4<<20, 200
 	b := budget.New(t.Context(), limits, int64(len(data)))

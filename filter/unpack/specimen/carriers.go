@@ -35,6 +35,7 @@ func Pack(data []byte, open func(io.Writer) io.WriteCloser) []byte {
 	return b.Bytes()
 }
 
+// Must returns v; an error is a panic.
 func Must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
@@ -42,18 +43,22 @@ func Must[T any](v T, err error) T {
 	return v
 }
 
+// Gzip compresses data.
 func Gzip(data []byte) []byte {
 	return Pack(data, func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) })
 }
 
+// XZ compresses data.
 func XZ(data []byte) []byte {
 	return Pack(data, func(w io.Writer) io.WriteCloser { return Must(xz.NewWriter(w)) })
 }
 
+// LZMA compresses data into the older format of xz.
 func LZMA(data []byte) []byte {
 	return Pack(data, func(w io.Writer) io.WriteCloser { return Must(lzma.NewWriter(w)) })
 }
 
+// Zstd compresses data.
 func Zstd(data []byte) []byte {
 	return Pack(data, func(w io.Writer) io.WriteCloser { return Must(zstd.NewWriter(w)) })
 }
@@ -62,8 +67,10 @@ func Zstd(data []byte) []byte {
 // write bzip2.
 var Bzip2Hello = Must(base64.StdEncoding.DecodeString(bzip2HelloText))
 
+// Hello is what Bzip2Hello decompresses to.
 var Hello = bytes.Repeat([]byte("Hello, bzip2 of Postern\n"), 20)
 
+// Tar writes an archive of members with these headers; ordinary files hold Evil.
 func Tar(headers ...tar.Header) []byte {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -99,10 +106,12 @@ func TarHeader(name string, flag byte, size int) []byte {
 	return b
 }
 
+// Padded fills data with zeros up to a multiple of to.
 func Padded(data []byte, to int) []byte {
 	return append(bytes.Clone(data), make([]byte, (to-len(data)%to)%to)...)
 }
 
+// Pax is an extended header of these records, "path=a".
 func Pax(records ...string) []byte {
 	var b []byte
 	for _, r := range records {
@@ -115,19 +124,23 @@ func Pax(records ...string) []byte {
 	return Concat(TarHeader("pax", 'x', len(b)), Padded(b, tarBlock))
 }
 
+// Ar writes an archive of one file, its name as it stands in the header.
 func Ar(name string, data []byte) []byte {
 	return Concat([]byte("!<arch>\n"), fmt.Appendf(nil, "%-16s%-12d%-6d%-6d%-8s%-10d`\n", name, 0, 0, 0, "100644", len(data)), data)
 }
 
+// Newc is one member of a cpio file in the format newc.
 func Newc(name string, mode int, data []byte) []byte {
 	head := fmt.Sprintf("070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x", 1, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name)+1, 0)
 	return Concat(Padded([]byte(head+name+"\x00"), 4), Padded(data, 4))
 }
 
+// ODC is one member of a cpio file in the portable format of old.
 func ODC(name string, data []byte) []byte {
 	return fmt.Appendf(nil, "070707%06o%06o%06o%06o%06o%06o%06o%011o%06o%011o%s\x00%s", 0, 1, 0o100644, 0, 0, 1, 0, 0, len(name)+1, len(data), name, data)
 }
 
+// OldCpio is one member of a cpio file in the binary format.
 func OldCpio(order binary.AppendByteOrder, name string, data []byte) []byte {
 	var b []byte
 	for _, v := range []int{0o070707, 0, 1, 0o100644, 0, 0, 1, 0, 0, 0, len(name) + 1, len(data) >> 16, len(data) & 0xffff} {
@@ -188,6 +201,7 @@ func LH5(data []byte) []byte {
 	return w.out
 }
 
+// LHA writes an archive of one file with a header of level 0; packed decodes to size octets.
 func LHA(name, method string, packed []byte, size int) []byte {
 	b := append([]byte{byte(22 + len(name)), 0}, method...)
 	b = AppendLE(b, len(packed), 4, size, 4, 0, 4, 0x20, 1, 0, 1, len(name), 1)
@@ -195,6 +209,7 @@ func LHA(name, method string, packed []byte, size int) []byte {
 	return Concat(AppendLE(b, 0, 2), packed, []byte{0})
 }
 
+// ARJ writes an archive of one file; packed decodes to size octets.
 func ARJ(name string, method byte, flags int, packed []byte, size int) []byte {
 	block := func(h []byte) []byte {
 		return AppendLE(append(AppendLE([]byte("\x60\xea"), len(h), 2), h...), int(crc32.ChecksumIEEE(h)), 4, 0, 2)
@@ -231,6 +246,7 @@ func Compress(data []byte) []byte {
 	return out
 }
 
+// RPM is a package with that payload.
 func RPM(payload []byte) []byte {
 	empty := AppendLE([]byte("\x8e\xad\xe8\x01\x00\x00\x00\x00"), 0, 4, 0, 4)
 	return Concat([]byte("\xed\xab\xee\xdb"), make([]byte, 92), empty, empty, payload)
@@ -372,12 +388,14 @@ func OLE(name string, data []byte) []byte {
 	return Concat(head, fat, dir, data)
 }
 
+// Package is the data of an OLE 1 package.
 func Package(name string, data []byte) []byte {
 	b := append([]byte("\x02\x00"), name+"\x00C:\\"+name+"\x00\x00\x00\x03\x00"...)
 	b = append(AppendLE(b, len(name)+1, 4), name+"\x00"...)
 	return append(AppendLE(b, len(data), 4), data...)
 }
 
+// RTF is a document with one object.
 func RTF(native []byte) []byte {
 	object := append(AppendLE(nil, 0x501, 4, 2, 4, 8, 4), "Package\x00"...)
 	object = append(AppendLE(object, 0, 4, 0, 4, len(native), 4), native...)
@@ -385,11 +403,13 @@ func RTF(native []byte) []byte {
 	return []byte(`{\rtf1 text {\object\objemb{\*\objdata ` + text[:100] + "\r\n" + `\bin0 ` + text[100:] + `}}}`)
 }
 
+// PDF is a document with one attachment.
 func PDF(name string, data []byte) []byte {
 	packed := Pack(data, func(w io.Writer) io.WriteCloser { return zlib.NewWriter(w) })
 	return fmt.Appendf(nil, "%%PDF-1.4\n1 0 obj\n<</Type/Filespec/F(%s)/EF<</F 2 0 R>>>>\nendobj\n2 0 obj\n<</Type/EmbeddedFile/Filter/FlateDecode/Length %d>>\nstream\r\n%s\r\nendstream\nendobj\n%%%%EOF\n", name, len(packed), packed)
 }
 
+// OneNote is a section with one file in it.
 func OneNote(data []byte) []byte {
 	b := append([]byte("\xe4\x52\x5c\x7b\x8c\xd8\xa7\x4d\xae\xb1\x53\x78\xd0\x29\x96\xd3"), make([]byte, 1000)...)
 	return append(AppendLE(append(b, oneMagic...), len(data), 8, 0, 4, 0, 8), data...)
@@ -405,10 +425,12 @@ func SetupProgram(overlay []byte) []byte {
 	return append(b, overlay...)
 }
 
+// SetupFiles is what a setup program of InstallShield has behind it, one file.
 func SetupFiles(name string, data []byte) []byte {
 	return append(fmt.Appendf(nil, "%s\x00Disk1\\%s\x001.0\x00%d\x00", name, name, len(data)), data...)
 }
 
+// NSIS is what a Nullsoft installer has behind its program, with one block.
 func NSIS(data []byte) []byte {
 	packed := Pack(data, func(w io.Writer) io.WriteCloser { return Must(flate.NewWriter(w, 9)) })
 	b := AppendLE([]byte("\x00\x00\x00\x00\xef\xbe\xad\xdeNullsoftInst"), 0, 4, 28+4+len(packed)+4, 4)
@@ -434,10 +456,12 @@ var Program = Evil[:200]
 
 const bzip2HelloText = "QlpoOTFBWSZTWUf/TjIAAEXfgAAQQAQQAABAQAATJdwQIABwU0yMTExApVQep6gyPKfCeidyYJwTkngmRPJNEwTZOSfiaJ0Jkn0miYJkmybJ/F3JFOFCQR/9OMg="
 
+// HuffmanOnly is a Deflate stream without matches, which Deflate64 reads too.
 func HuffmanOnly(data []byte) []byte {
 	return Pack(data, func(w io.Writer) io.WriteCloser { return Must(flate.NewWriter(w, flate.HuffmanOnly)) })
 }
 
+// ZipLZMAData compresses data as method 14 of zip.
 func ZipLZMAData(data []byte) []byte {
 	b := LZMA(data)
 	return Concat([]byte{9, 20, 5, 0}, b[:5], b[13:])
@@ -462,6 +486,7 @@ func XZHuge() []byte {
 	return bytes.Repeat(head, 2000)
 }
 
+// TarFile is an archive of one file and an end mark.
 func TarFile(name string, data []byte) []byte {
 	return Concat(TarHeader(name, '0', len(data)), Padded(data, tarBlock), make([]byte, 1024))
 }
@@ -493,10 +518,12 @@ func CabFolders(method int) []byte { // two folders, the second has it
 	return Concat(head, fa, fb, na, nb, da, db)
 }
 
+// Zlib compresses data.
 func Zlib(data []byte) []byte {
 	return Pack(data, func(w io.Writer) io.WriteCloser { return zlib.NewWriter(w) })
 }
 
+// ASCII85 encodes data as streams of a PDF have it.
 func ASCII85(data []byte) []byte {
 	var b strings.Builder
 	for group := range slices.Chunk(data, 4) {

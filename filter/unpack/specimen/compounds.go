@@ -13,23 +13,27 @@ type Stream struct {
 	Children []Stream
 }
 
-// Compound builds an OLE compound file of version 3. Every stream is padded
-// to the size from which the mini stream is not used.
-func Compound(root ...Stream) []byte {
-	const sector = 512
-	type entry struct {
-		Stream
-		left, right, child uint32
-		start, size        uint32
-		kind               byte
-	}
-	const none = 0xffffffff
-	dir := []entry{{Stream: Stream{Name: "Root Entry"}, left: none, right: none, child: none, kind: 5}}
+// noSector is what a compound file has in place of a number where there is
+// none.
+const noSector = 0xffffffff
+
+// entry is a Stream with its place in the file.
+type entry struct {
+	Stream
+	left, right, child uint32
+	start, size        uint32
+	kind               byte
+}
+
+// entriesOf returns the directory of a tree: siblings hang to the right of each
+// other.
+func entriesOf(root []Stream) []entry {
+	dir := []entry{{Stream: Stream{Name: "Root Entry"}, left: noSector, right: noSector, child: noSector, kind: 5}}
 	var add func(parent int, nodes []Stream)
 	add = func(parent int, nodes []Stream) {
 		at := len(dir)
 		for i, n := range nodes {
-			e := entry{Stream: n, left: none, right: none, child: none, kind: 2}
+			e := entry{Stream: n, left: noSector, right: noSector, child: noSector, kind: 2}
 			if n.Data == nil {
 				e.kind = 1
 			}
@@ -45,6 +49,14 @@ func Compound(root ...Stream) []byte {
 		}
 	}
 	add(0, root)
+	return dir
+}
+
+// Compound builds an OLE compound file of version 3. Every stream is padded
+// to the size from which the mini stream is not used.
+func Compound(root ...Stream) []byte {
+	const sector = 512
+	dir := entriesOf(root)
 	dirSectors := (len(dir)*128 + sector - 1) / sector
 	fat := []uint32{0xfffffffd}
 	chain := func(n int) (start uint32) {
@@ -80,10 +92,10 @@ func Compound(root ...Stream) []byte {
 		le.PutUint32(out[off:], v)
 	}
 	for off := 80; off < sector; off += 4 {
-		le.PutUint32(out[off:], none)
+		le.PutUint32(out[off:], noSector)
 	}
 	for len(fat) < sector/4 {
-		fat = append(fat, none)
+		fat = append(fat, noSector)
 	}
 	for _, v := range fat {
 		out = le.AppendUint32(out, v)
@@ -107,6 +119,7 @@ func Compound(root ...Stream) []byte {
 	return append(out, streams...)
 }
 
+// Wide returns s as UTF-16, little endian, with a NUL.
 func Wide(s string) []byte {
 	var out []byte
 	for _, c := range utf16.Encode([]rune(s)) {
@@ -115,6 +128,7 @@ func Wide(s string) []byte {
 	return append(out, 0, 0)
 }
 
+// OutlookMessage is a compound file of Outlook with one attachment.
 func OutlookMessage(name string, data []byte) []byte {
 	return Compound(
 		Stream{Name: "__properties_version1.0", Data: []byte{1}},

@@ -31,6 +31,7 @@ func LockedMember(f ZipFile, word string) ZipFile {
 	return f
 }
 
+// ZipLocked is an archive of one file, encrypted as PKZIP does.
 func ZipLocked(f ZipFile, word string) []byte { return Zip(LockedMember(f, word)) }
 
 // sealed encrypts data, filled up to whole blocks.

@@ -6,6 +6,7 @@ import (
 	"strings"
 )
 
+// UU is a text with the payload under that name.
 func UU(name string) string {
 	var out strings.Builder
 	out.WriteString("begin 644 " + name + "\r\n")
@@ -45,10 +46,12 @@ func TrimGraves(text string) string {
 	return strings.Join(lines, "\r\n")
 }
 
+// YEnc is a text with the payload under that name.
 func YEnc(name string) string {
 	return fmt.Sprintf("=ybegin line=128 size=%d name=%s\r\n", len(Payload), name) + yencLines(Payload)
 }
 
+// YEncPart is the n-th of two parts of a file.
 func YEncPart(n int, data []byte) string {
 	return fmt.Sprintf("=ybegin part=%d total=2 line=128 size=%d name=evil.exe\r\n=ypart begin=1 end=2\r\n", n, len(Payload)) + yencLines(data)
 }
@@ -70,6 +73,7 @@ func yencLines(data []byte) string {
 	return out.String()
 }
 
+// BinHex is a text with the payload under that name.
 func BinHex(name string) string {
 	raw := append([]byte{byte(len(name))}, name...)
 	raw = append(raw, 0)

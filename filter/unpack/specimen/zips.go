@@ -65,7 +65,7 @@ func (f ZipFile) Packed() []byte {
 	return b.Bytes()
 }
 
-// ZipBody writes the local part; zipTail the directory and end record for it.
+// ZipBody writes the local part; ZipTail the directory and end record for it.
 func ZipBody(prefix []byte, files []ZipFile) (body []byte, offsets []int) {
 	body = append(body, prefix...)
 	for _, f := range files {
@@ -92,6 +92,7 @@ func ZipBody(prefix []byte, files []ZipFile) (body []byte, offsets []int) {
 	return body, offsets
 }
 
+// ZipTail writes the directory and the end record for what ZipBody wrote.
 func ZipTail(start, shift int, files []ZipFile, offsets []int) (tail []byte) {
 	n := 0
 	for i, f := range files {
@@ -134,6 +135,7 @@ func AppendLE(b []byte, pairs ...int) []byte {
 	return b
 }
 
+// Zip writes an archive of these files.
 func Zip(files ...ZipFile) []byte { return ZipAfter(nil, false, files...) }
 
 // ZipAfter puts a zip behind prefix. With shifted, the offsets in it do not
@@ -147,13 +149,16 @@ func ZipAfter(prefix []byte, shifted bool, files ...ZipFile) []byte {
 	return append(body, ZipTail(len(body), shift, files, offsets)...)
 }
 
+// UnicodePath is the extra field of a name in UTF-8.
 func UnicodePath(name, path string) []byte {
 	b := AppendLE(nil, 0x7075, 2, 5+len(path), 2, 1, 1, int(crc32.ChecksumIEEE([]byte(name))), 4)
 	return append(b, path...)
 }
 
+// Concat joins octets.
 func Concat(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
+// ZipWithoutDirectory writes local headers and data only.
 func ZipWithoutDirectory(files ...ZipFile) []byte {
 	body, _ := ZipBody(nil, files)
 	return body

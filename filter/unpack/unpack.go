@@ -126,7 +126,7 @@ func (w *walker) note(p *mail.Part, format string, args ...any) {
 }
 
 // guard runs f; a panic in it becomes a finding. So does a fault in memory that
-// is mapped (see expander.grow): it would end the program, and again with the
+// is mapped (see budget.Opener): it would end the program, and again with the
 // same message.
 func (w *walker) guard(p *mail.Part, f func()) {
 	depth, nesting := w.depth, w.nesting

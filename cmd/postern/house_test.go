@@ -12,35 +12,36 @@ import (
 // The rooms of the house and the doors between them: who may import whom.
 // A package of ours that is missing here, or an import that is, is an error.
 var mayImport = map[string][]string{
-	"postern/filter/auth":    {"postern/filter/mail"},
-	"postern/filter/observe": {"postern/policy", "postern/filter/mail"},
-	"postern/policy/banned":  {"postern/policy/strict", "postern/filter/mail"},
-	"postern/policy/strict":  {},
-	"postern/cmd/postern":    {"postern/..."},
-	"postern/filter":         {"postern/filter/check", "postern/filter/unpack", "postern/filter/mail", "postern/notify", "postern/policy"},
-	"postern/filter/mail":    {},
-	"postern/filter/listen":  {"postern/filter/mail"},
-	"postern/filter/check":   {"postern/filter/mail"},
-	"postern/filter/unpack":  {"postern/filter/unpack/...", "postern/filter/mail"},
+	"postern/cmd/postern":      {"postern/..."},
+	"postern/cmd/postern/demo": {},
 
-	"postern/filter/unpack/specimen": {"postern/filter/unpack/budget", "postern/filter/unpack/filetype"}, // for tests only
-	"postern/filter/unpack/codec":    {},
-	"postern/filter/unpack/budget":   {"postern/filter/mail"},
-	"postern/filter/unpack/entity":   {"postern/filter/unpack/codec", "postern/filter/mail"},
-	"postern/filter/unpack/armour":   {"postern/filter/unpack/codec", "postern/filter/mail"},
-	"postern/filter/unpack/filetype": {"postern/filter/unpack/entity", "postern/filter/mail"},
+	"postern/filter":         {"postern/filter/auth", "postern/filter/check", "postern/filter/unpack", "postern/filter/mail", "postern/notify", "postern/policy"},
+	"postern/filter/mail":    {},
+	"postern/filter/auth":    {"postern/filter/mail"},
+	"postern/filter/check":   {"postern/filter/mail"},
+	"postern/filter/listen":  {"postern/filter/mail"},
+	"postern/filter/observe": {"postern/policy", "postern/filter/mail"},
+	// auth: throw-away keys sign in a dry run; observe: an explanation has the lines of the log
+	"postern/filter/ask": {"postern/filter", "postern/filter/auth", "postern/filter/observe", "postern/policy", "postern/filter/mail"},
+
+	"postern/filter/unpack":          {"postern/filter/unpack/...", "postern/filter/mail"},
 	"postern/filter/unpack/archive":  {"postern/filter/unpack/codec", "postern/filter/unpack/filetype", "postern/filter/unpack/budget", "postern/filter/mail"},
 	"postern/filter/unpack/document": {"postern/filter/unpack/codec", "postern/filter/unpack/filetype", "postern/filter/unpack/budget", "postern/filter/mail"},
+	"postern/filter/unpack/armour":   {"postern/filter/unpack/codec", "postern/filter/mail"},
+	"postern/filter/unpack/entity":   {"postern/filter/unpack/codec", "postern/filter/mail"},
+	"postern/filter/unpack/filetype": {"postern/filter/unpack/entity", "postern/filter/mail"}, // what looks like mail
+	"postern/filter/unpack/budget":   {"postern/filter/mail"},
+	"postern/filter/unpack/codec":    {},
+	"postern/filter/unpack/specimen": {"postern/filter/unpack/budget", "postern/filter/unpack/filetype"}, // for tests only
 
-	"postern/policy":         {"postern/filter/mail"},
+	"postern/policy":        {"postern/policy/strict", "postern/policy/banned", "postern/filter/mail"},
+	"postern/policy/strict": {},
+	"postern/policy/banned": {"postern/policy/strict", "postern/filter/mail"}, // the nearest word, errors with a hint
+
 	"postern/reinject":       {"postern/filter/mail"},
 	"postern/notify":         {"postern/policy", "postern/filter/mail"},
 	"postern/deploy":         {},
 	"postern/deploy/postfix": {},
-
-	"postern/cmd/postern/demo": {},
-	// auth: throw-away keys sign in a dry run; observe: an explanation has the lines of the log
-	"postern/filter/ask": {"postern/filter", "postern/filter/auth", "postern/filter/observe", "postern/policy", "postern/filter/mail"},
 }
 
 // The vocabulary is for everyone, so it may need next to nothing.

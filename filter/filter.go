@@ -224,7 +224,10 @@ func (f *Filter) Examine(ctx context.Context, tx *mail.Transaction) (*Examinatio
 // Select finds the settings of the envelope, and of those who have signed the
 // message if auth is not nil.
 func (f *Filter) Select(ctx context.Context, tx *mail.Transaction, auth *mail.Authentication) (*policy.Selection, error) {
-	req := policy.Request{Listener: tx.Listener, Client: tx.Client.Addr, From: tx.From, Banks: tx.Banks, Automatic: notify.Automatic(tx)}
+	req := policy.Request{Listener: tx.Listener, Client: tx.Client.Addr, From: tx.From, Banks: tx.Banks}
+	if tx.From != "" { // else it is a report
+		req.Automatic = notify.Automatic(tx)
+	}
 	if auth != nil {
 		req.Signers = auth.Signers
 	}

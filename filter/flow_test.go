@@ -260,8 +260,7 @@ func (c *flowCase) transaction(now time.Time) *mail.Transaction {
 						r.Opts.Notify = append(r.Opts.Notify, smtp.DSNNotify(n))
 					}
 				case "ORCPT":
-					typ, addr, _ := strings.Cut(v, ";")
-					r.Opts.OriginalRecipientType, r.Opts.OriginalRecipient = smtp.DSNAddressType(strings.ToUpper(typ)), addr
+					r.ORCPT = mail.ORCPT(v)
 				}
 			}
 			tx.Rcpts = append(tx.Rcpts, r)

@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"github.com/emersion/go-message/textproto"
-	"github.com/emersion/go-smtp"
 
 	"postern/filter/mail"
 )
@@ -33,7 +32,7 @@ func (r *Report) NDR(rcpts []int) (*mail.Outgoing, error) {
 	international := !r.Tx.From.ASCII()
 	for _, i := range rcpts {
 		rcpt := &r.Tx.Rcpts[i]
-		international = international || !rcpt.Address.ASCII() || !mail.Address(rcpt.Opts.OriginalRecipient).ASCII()
+		international = international || !rcpt.Address.ASCII() || !rcpt.ORCPT.Address().ASCII()
 	}
 	subject, text := r.explain(rcpts)
 	top := r.begin(subject, "ndr", "auto-replied", to)
@@ -148,7 +147,7 @@ func (r *Report) list(l *lines, rcpts []int, replies bool) {
 			l.add("  and %d more", len(rcpts)-maxListed)
 			return
 		}
-		l.add("  %s", printable(r.Tx.Rcpts[i].Address.String(), maxName))
+		l.add("  %s", r.recipient(i))
 		if o := &r.Outcomes[i]; replies && o.refusedByNextHop() {
 			l.add("    %s", printable(o.Receipt.Reply.String(), maxWord))
 		}
@@ -186,10 +185,10 @@ func writeBlock(l *lines, f *fields) { _ = textproto.WriteHeader(l, f.header()) 
 
 func (r *Report) rcptStatus(f *fields, i int) {
 	rcpt, o := &r.Tx.Rcpts[i], &r.Outcomes[i]
-	if orig := rcpt.Opts.OriginalRecipient; orig != "" {
-		f.add("Original-Recipient", addressType(orig, rcpt.Opts.OriginalRecipientType)+";"+orig)
+	if rcpt.ORCPT != "" {
+		f.add("Original-Recipient", originalType(rcpt.ORCPT)+";"+string(rcpt.ORCPT.Address()))
 	}
-	f.add("Final-Recipient", addressType(string(rcpt.Address), "")+";"+string(rcpt.Address))
+	f.add("Final-Recipient", addressType(rcpt.Address)+";"+string(rcpt.Address))
 	reply := o.Receipt.Reply
 	if o.Receipt.Disposal == mail.Relayed {
 		f.add("Action", "relayed")
@@ -212,11 +211,33 @@ func (r *Report) rcptStatus(f *fields, i int) {
 }
 
 // addressType is the word for an address by RFC 3464 and RFC 6533.
-func addressType(address string, t smtp.DSNAddressType) string {
-	if t == smtp.DSNAddressTypeUTF8 || !mail.Address(address).ASCII() {
+func addressType(a mail.Address) string {
+	if !a.ASCII() {
 		return "utf-8"
 	}
 	return "rfc822"
+}
+
+// originalType is the word for an original recipient: that of the sender, but
+// rfc822 cannot hold what Postfix writes of UTF-8 addresses under it.
+func originalType(o mail.ORCPT) string {
+	t := o.Type()
+	if strings.EqualFold(t, "rfc822") && !o.Address().ASCII() {
+		return "utf-8"
+	}
+	return t
+}
+
+// recipient is the name of recipient i as the sender knows it: before an alias
+// made another address of it, and that address.
+func (r *Report) recipient(i int) string {
+	rcpt := &r.Tx.Rcpts[i]
+	s := printable(rcpt.Address.String(), maxName)
+	o := rcpt.ORCPT
+	if o == "" || !strings.EqualFold(o.Type(), "rfc822") && !strings.EqualFold(o.Type(), "utf-8") || strings.EqualFold(string(o.Address()), string(rcpt.Address)) {
+		return s
+	}
+	return printable(o.Address().String(), maxName) + " (" + s + ")"
 }
 
 // remoteMTA turns "smtp:[192.0.2.1]:25" into "[192.0.2.1]:25". A socket has no

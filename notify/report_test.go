@@ -198,8 +198,7 @@ func TestNDR(t *testing.T) {
 	t.Parallel()
 	r := virusReport()
 	r.Tx.FromOpts = smtp.MailOptions{Return: smtp.DSNReturnFull, EnvelopeID: "QQ314159"}
-	r.Tx.Rcpts[0].Opts.OriginalRecipientType = smtp.DSNAddressTypeRFC822
-	r.Tx.Rcpts[0].Opts.OriginalRecipient = "Xxx@gmail.com"
+	r.Tx.Rcpts[0].ORCPT = "rfc822;Xxx@gmail.com"
 	o, p := ndr(t, r, 0)
 	if o.From != "" || len(o.Rcpts) != 1 || o.Rcpts[0].Address != "himself@jeanbruenn.info" || o.FromOpts.UTF8 {
 		t.Errorf("envelope %+v", o)
@@ -519,7 +518,7 @@ func FuzzReport(f *testing.F) {
 		r := virusReport()
 		r.Tx.Message = mail.NewMessage(msg)
 		r.Tx.From, r.Tx.Rcpts[0].Address = mail.Address(from), mail.Address(to)
-		r.Tx.Rcpts[0].Opts.OriginalRecipient = foreign
+		r.Tx.Rcpts[0].ORCPT = mail.ORCPT(foreign)
 		r.Tx.FromOpts.EnvelopeID, r.Tx.Helo, r.Tx.Client.Name, r.Tx.Client.Ident = foreign, foreign, foreign, foreign
 		r.Outcomes[0].Verdict.Findings[0].Name, r.Outcomes[0].Verdict.Findings[0].Detail = virus, foreign
 		r.Outcomes[0].Receipt.Reply.Text = text

@@ -12,21 +12,22 @@ import (
 )
 
 // sendable reports whether a can stand between angle brackets without ending
-// them: go-smtp writes an address as it is. The feed lets nothing else in;
+// them or the line: an address is written as it is, whatever else it holds,
+// since the feeding MTA has accepted it. The feed lets nothing else in;
 // addresses from elsewhere are not trusted to.
 func sendable(a mail.Address) bool {
 	quoted := false
 	for i := 0; i < len(a); i++ {
 		switch c := a[i]; {
-		case c < ' ' || c == 0x7f:
+		case c == '\r' || c == '\n' || c == 0:
 			return false
 		case c == '\\' && quoted:
-			if i++; i == len(a) || a[i] < ' ' || a[i] == 0x7f {
+			if i++; i == len(a) || a[i] == '\r' || a[i] == '\n' || a[i] == 0 {
 				return false
 			}
 		case c == '"':
 			quoted = !quoted
-		case !quoted && (c == '<' || c == '>' || c == ' '):
+		case !quoted && (c == '<' || c == '>'):
 			return false
 		}
 	}
@@ -42,23 +43,23 @@ func printable(s string) bool {
 	return true
 }
 
-// notify returns a list that go-smtp accepts: known values once, NEVER alone
-// (RFC 3461 section 4.1).
-func notify(list []smtp.DSNNotify) []smtp.DSNNotify {
+// notify returns the values of NOTIFY: known ones once, NEVER alone (RFC 3461
+// section 4.1).
+func notify(list []smtp.DSNNotify) []string {
 	if slices.Contains(list, smtp.DSNNotifyNever) {
-		return []smtp.DSNNotify{smtp.DSNNotifyNever}
+		return []string{string(smtp.DSNNotifyNever)}
 	}
-	var out []smtp.DSNNotify
+	var out []string
 	for _, n := range []smtp.DSNNotify{smtp.DSNNotifySuccess, smtp.DSNNotifyFailure, smtp.DSNNotifyDelayed} {
 		if slices.Contains(list, n) {
-			out = append(out, n)
+			out = append(out, string(n))
 		}
 	}
 	return out
 }
 
 func wantsSuccess(list []smtp.DSNNotify) bool {
-	return slices.Contains(notify(list), smtp.DSNNotifySuccess)
+	return slices.Contains(notify(list), string(smtp.DSNNotifySuccess))
 }
 
 // xforward tells the next hop who the client was. Postfix forgets it after

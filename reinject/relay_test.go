@@ -301,15 +301,17 @@ func TestEnvelope(t *testing.T) {
 			want: []string{"MAIL FROM:<himself@jeanbruenn.info>", "RCPT TO:<a@x.test>"}},
 		{name: "DSN", change: func(o *mail.Outgoing) {
 			o.FromOpts = smtp.MailOptions{Return: smtp.DSNReturnHeaders, EnvelopeID: "QQ+1"}
-			o.Rcpts[0].Opts = smtp.RcptOptions{Notify: []smtp.DSNNotify{"FAILURE", "SUCCESS", "FAILURE"}, OriginalRecipientType: smtp.DSNAddressTypeRFC822, OriginalRecipient: "Xxx@gmail.com"}
-		}, want: []string{"MAIL FROM:<himself@jeanbruenn.info> SIZE=27 RET=HDRS ENVID=QQ+2B1", "RCPT TO:<a@x.test> NOTIFY=SUCCESS,FAILURE ORCPT=RFC822;Xxx@gmail.com"}},
+			o.Rcpts[0].Opts = smtp.RcptOptions{Notify: []smtp.DSNNotify{"FAILURE", "SUCCESS", "FAILURE"}}
+			o.Rcpts[0].ORCPT = "rfc822;bj+C3+B6rn@gmail.com"
+		}, want: []string{"MAIL FROM:<himself@jeanbruenn.info> SIZE=27 RET=HDRS ENVID=QQ+2B1", "RCPT TO:<a@x.test> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;bj+C3+B6rn@gmail.com"}},
 		{name: "DSN, not offered", ehlo: bare, change: func(o *mail.Outgoing) {
 			o.FromOpts = smtp.MailOptions{Return: smtp.DSNReturnHeaders, EnvelopeID: "QQ+1"}
 			o.Rcpts[0].Opts = smtp.RcptOptions{Notify: []smtp.DSNNotify{"NEVER"}}
 		}, want: []string{"MAIL FROM:<himself@jeanbruenn.info>", "RCPT TO:<a@x.test>"}},
 		{name: "rubbish DSN", change: func(o *mail.Outgoing) {
 			o.FromOpts = smtp.MailOptions{Return: "X", EnvelopeID: "a\r\nDATA"}
-			o.Rcpts[0].Opts = smtp.RcptOptions{Notify: []smtp.DSNNotify{"NEVER", "SUCCESS", "X"}, OriginalRecipientType: "x", OriginalRecipient: "y"}
+			o.Rcpts[0].Opts = smtp.RcptOptions{Notify: []smtp.DSNNotify{"NEVER", "SUCCESS", "X"}}
+			o.Rcpts[0].ORCPT = "rfc822;y z\r\nDATA"
 		}, want: []string{"MAIL FROM:<himself@jeanbruenn.info> SIZE=27", "RCPT TO:<a@x.test> NOTIFY=NEVER"}},
 		{name: "XFORWARD", change: func(o *mail.Outgoing) { o.Client = client }, want: []string{xfw, "MAIL FROM:<himself@jeanbruenn.info> SIZE=27", "RCPT TO:<a@x.test>"}},
 		{name: "XFORWARD, lower case keywords", ehlo: lower, change: func(o *mail.Outgoing) { o.Client = client },

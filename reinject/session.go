@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/textproto"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -122,17 +123,27 @@ func (s *session) mail(o *mail.Outgoing, utf8 bool) (reply, error) {
 	return rep, err
 }
 
-// rcpt sends RCPT.
+// rcpt sends RCPT. go-smtp's client would decode and encode ORCPT anew, knows
+// only two of its types, and writes them in upper case.
 func (s *session) rcpt(r mail.Recipient) (reply, error) {
 	s.step = "sending RCPT"
-	opts := &smtp.RcptOptions{Notify: notify(r.Opts.Notify)}
-	if orig := r.Opts.OriginalRecipient; orig != "" {
-		switch t := r.Opts.OriginalRecipientType; {
-		case t == smtp.DSNAddressTypeRFC822 && printable(orig), t == smtp.DSNAddressTypeUTF8:
-			opts.OriginalRecipientType, opts.OriginalRecipient = t, orig
+	line := "RCPT TO:<" + string(r.Address) + ">"
+	if s.has("DSN") {
+		if n := notify(r.Opts.Notify); len(n) > 0 {
+			line += " NOTIFY=" + strings.Join(n, ",")
+		}
+		if r.ORCPT != "" && printable(string(r.ORCPT)) && !strings.Contains(string(r.ORCPT), " ") {
+			line += " ORCPT=" + string(r.ORCPT)
 		}
 	}
-	return s.answer(s.client.Rcpt(string(r.Address), opts))
+	rep, err := s.command(s.relay.opts.Timeouts.Command, line)
+	if err != nil {
+		return rep, err
+	}
+	if rep.ok() {
+		return rep, nil
+	}
+	return rep, s.usable(rep)
 }
 
 // data sends DATA; code 354 means go ahead.

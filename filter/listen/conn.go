@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	maxCommand = 4096     // octets of a command line, CRLF included
+	maxCommand = 16 << 10 // octets of a command line, CRLF included: Postfix repeats 2,048 octets of an address as xtext in ORCPT
 	readBuffer = 32 << 10 // messages are read in blocks of this size
 	maxUnsent  = 8 << 10  // replies held back while commands are pipelined
 )
@@ -59,17 +59,17 @@ type feedConn struct {
 	closed bool
 	wrong  int // wrong commands since the last message
 
-	verb   string // of the command that go-smtp has, "" before the greeting
-	arg    string
-	line   []byte // what go-smtp has not read of that command
-	second string // handed over when go-smtp refuses line, see rcptTo
-	reply  []byte // what go-smtp has written of its reply
+	verb  string // of the command that go-smtp has, "" before the greeting
+	arg   string
+	line  []byte // what go-smtp has not read of that command
+	reply []byte // what go-smtp has written of its reply
 
 	// What the peer said, see feedSession.
 	hello   string // LHLO, EHLO, HELO, or "" before them
 	helo    string
 	client  mail.Client
 	path    mail.Address // of the MAIL or RCPT that go-smtp has
+	orcpt   mail.ORCPT   // of that RCPT
 	size    uint64       // SIZE of that MAIL
 	tx      *mail.Transaction
 	mails   int
@@ -219,18 +219,6 @@ func (c *feedConn) flush() {
 	c.out = c.out[:0]
 }
 
-// say answers a command. A wrong one counts.
-func (c *feedConn) say(r mail.Reply) {
-	c.put(r)
-	if r.Code < 500 || r.Code > 504 {
-		return
-	}
-	c.problem("wrong command", "verb", c.verb, "argument", c.arg, "reply", r.String())
-	if c.wrong++; c.wrong >= c.f.limits.Errors {
-		c.end(mail.NewReply(421, 7, 0, "%s Too many errors", c.f.opts.Hostname))
-	}
-}
-
 // put adds a reply to those that are sent before the next wait.
 func (c *feedConn) put(r mail.Reply) {
 	// The text comes from handlers too: a line end in it would be a second
@@ -306,7 +294,7 @@ func (c *feedConn) readLine() (line string, tooLong bool, err error) {
 // go-smtp, which gets well-formed commands that it knows: it ends a session
 // after four others.
 func (c *feedConn) command() {
-	c.second, c.path = "", ""
+	c.path = ""
 	line, tooLong, err := c.readLine()
 	if err != nil {
 		c.fail(err)
@@ -314,13 +302,13 @@ func (c *feedConn) command() {
 	}
 	if tooLong {
 		c.verb, c.arg = "", ""
-		c.say(mail.NewReply(500, 5, 2, "Line too long"))
+		c.refuse(lineTooLong)
 		return
 	}
 	verb, arg, _ := strings.Cut(line, " ")
 	c.verb, c.arg = strings.ToUpper(verb), strings.Trim(arg, " ")
-	if strings.IndexFunc(line, func(r rune) bool { return r < ' ' || r == 0x7f }) >= 0 {
-		c.say(mail.NewReply(500, 5, 2, "Control character in command"))
+	if c.verb != "MAIL" && c.verb != "RCPT" && control(line) {
+		c.refuse(badCharacter)
 		return
 	}
 	switch c.verb {
@@ -336,13 +324,13 @@ func (c *feedConn) command() {
 		c.hand(c.verb, c.arg)
 	case "BDAT":
 		// The chunk follows at once and must not be run as commands.
-		c.end(mail.NewReply(502, 5, 1, "CHUNKING is not offered, closing connection"))
+		c.end(noChunking.Reply)
 	case "GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT":
 		// A web client was talked into speaking to us; its next lines may
 		// be commands chosen by a stranger.
 		c.end(mail.NewReply(421, 7, 0, "This is no web server"))
 	default:
-		c.say(mail.NewReply(500, 5, 2, "Command not known"))
+		c.refuse(notKnown)
 	}
 }
 
@@ -356,12 +344,19 @@ func (c *feedConn) hand(verb, arg string) {
 
 func (c *feedConn) xforward() {
 	if c.tx != nil {
-		c.say(mail.NewReply(503, 5, 1, "XFORWARD not allowed inside a transaction"))
+		c.refuse(inMail)
 		return
 	}
-	client, reply := xforward(c.client, c.arg)
+	client, lost, wrong := xforward(c.client, c.arg)
+	if wrong != nil {
+		c.refuse(wrong)
+		return
+	}
+	for _, attr := range lost {
+		c.problem("XFORWARD attribute not understood", "attribute", attr)
+	}
 	c.client = client
-	c.say(reply)
+	c.put(mail.NewReply(250, 0, 0, "Ok"))
 }
 
 // pathArg parses c.arg, for example "FROM:<a@b> SIZE=1", into path and
@@ -378,7 +373,11 @@ func (c *feedConn) pathArg(prefix string) (params []string, ok bool) {
 func (c *feedConn) mailFrom() {
 	params, ok := c.pathArg("FROM:")
 	if !ok {
-		c.say(mail.NewReply(501, 1, 7, "Bad sender address syntax"))
+		c.refuse(badSender)
+		return
+	}
+	if control(strings.Join(params, "")) {
+		c.refuse(badParameter)
 		return
 	}
 	c.size = 0
@@ -392,7 +391,7 @@ func (c *feedConn) mailFrom() {
 		// go-smtp refuses sizes over 32 bits; RFC 1870 has up to 20 digits
 		size, err := strconv.ParseUint(value, 10, 64)
 		if err != nil && !errors.Is(err, strconv.ErrRange) {
-			c.say(mail.NewReply(501, 5, 4, "Bad SIZE value"))
+			c.refuse(badSize)
 			return
 		}
 		c.size = size
@@ -403,21 +402,30 @@ func (c *feedConn) mailFrom() {
 func (c *feedConn) rcptTo() {
 	params, ok := c.pathArg("TO:")
 	if !ok || c.path == "" {
-		c.say(mail.NewReply(501, 1, 3, "Bad recipient address syntax"))
+		c.refuse(badRecipient)
 		return
 	}
-	const standIn = "TO:<rcpt@stand-in.invalid>"
-	all, plain := standIn, standIn
+	if control(strings.Join(params, "")) {
+		c.refuse(badParameter)
+		return
+	}
+	// go-smtp knows only the address types rfc822 and utf-8 of ORCPT, and
+	// decodes them; it is handed on as it came.
+	c.orcpt = ""
+	arg := "TO:<rcpt@stand-in.invalid>"
 	for _, p := range params {
-		all += " " + p
-		if name, _, _ := strings.Cut(p, "="); !strings.EqualFold(name, "ORCPT") {
-			plain += " " + p
+		if name, value, _ := strings.Cut(p, "="); strings.EqualFold(name, "ORCPT") {
+			c.orcpt = mail.ORCPT(value)
+		} else {
+			arg += " " + p
 		}
 	}
-	c.hand("RCPT", all)
-	if all != plain {
-		c.second = "RCPT " + plain + "\r\n"
-	}
+	c.hand("RCPT", arg)
+}
+
+// control reports whether s holds a control character.
+func control(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) >= 0
 }
 
 // answer passes on the reply of go-smtp, whose last line is last. Where
@@ -428,11 +436,6 @@ func (c *feedConn) answer(last []byte) {
 	case c.dead:
 	case c.verb == "":
 		c.out = append(c.out, c.reply...)
-	case code == 501 && c.second != "":
-		// go-smtp knows only the address types rfc822 and utf-8. An
-		// original recipient of another type, or a bad one, is dropped:
-		// it is for reports, and no reason to refuse a recipient.
-		c.line, c.second = []byte(c.second), ""
 	case code == 250 && c.verb == "MAIL":
 		c.put(mail.NewReply(250, 1, 0, "Sender %s OK", c.path))
 	case code == 250 && c.verb == "RCPT":
@@ -455,7 +458,7 @@ func (c *feedConn) answer(last []byte) {
 		if n, _ := fmt.Sscanf(text, "%d.%d.%d", &e[0], &e[1], &e[2]); n == 3 {
 			_, text, _ = strings.Cut(text, " ")
 		}
-		c.say(mail.Reply{Code: code, Enhanced: e, Text: text})
+		c.refuseAs(mail.Reply{Code: code, Enhanced: e, Text: text}, c.verb == "MAIL" || c.verb == "RCPT" || c.verb == "DATA")
 	default:
 		c.out = append(c.out, c.reply...)
 	}

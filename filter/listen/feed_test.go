@@ -322,8 +322,8 @@ func (h *recorder) dump() string {
 		}
 		for _, r := range tx.Rcpts {
 			fmt.Fprintf(&b, "rcpt %s", r.Address)
-			if len(r.Opts.Notify) > 0 || r.Opts.OriginalRecipient != "" {
-				fmt.Fprintf(&b, " notify=%v orcpt=%s;%s", r.Opts.Notify, r.Opts.OriginalRecipientType, r.Opts.OriginalRecipient)
+			if len(r.Opts.Notify) > 0 || r.ORCPT != "" {
+				fmt.Fprintf(&b, " notify=%v orcpt=%s", r.Opts.Notify, r.ORCPT)
 			}
 			b.WriteByte('\n')
 		}

@@ -96,7 +96,7 @@ func TestCommandLine(t *testing.T) {
 	for _, c := range []struct {
 		n    int
 		want string
-	}{{4096, "250 ..."}, {4097, "500 5.5.2 ..."}, {200 << 10, "500 5.5.2 ..."}, {100, "250 ..."}} {
+	}{{maxCommand, "250 ..."}, {maxCommand + 1, "451 4.5.2 ..."}, {200 << 10, "451 4.5.2 ..."}, {100, "250 ..."}} {
 		p.send("NOOP " + strings.Repeat("x", c.n-7))
 		p.want(c.want)
 	}
@@ -131,7 +131,7 @@ func TestErrorLimit(t *testing.T) {
 	p.want("250 ...")
 	for range 19 {
 		p.send("RCPT TO:<a@y.test>")
-		p.want("503 ...")
+		p.want("451 4.5.1 ...")
 	}
 	p.send("NONSENSE")
 	p.want("500 ...", "421 4.7.0 ...")

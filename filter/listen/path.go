@@ -2,7 +2,6 @@ package listen
 
 import (
 	"strings"
-	"unicode/utf8"
 
 	"postern/filter/mail"
 )
@@ -10,9 +9,9 @@ import (
 // parsePath reads the path at the start of s (RFC 5321 section 4.1.2) and
 // returns the address as it was written and what follows it. A source route
 // is dropped; angle brackets may be missing and a domain too, as with
-// Postfix. "<>" is the null address. Specials may stand anywhere, in local part
-// and domain, and "@" more than once, because refusing here what the feeding
-// MTA accepted only makes a non-delivery report.
+// Postfix. "<>" is the null address. Between the brackets almost anything may
+// stand, blanks and octets that are no UTF-8 as well: the feeding MTA has
+// accepted the address, and a refusal here only makes it report to the sender.
 func parsePath(s string) (addr mail.Address, rest string, ok bool) {
 	s = strings.TrimLeft(s, " ")
 	s, bracket := strings.CutPrefix(s, "<")
@@ -26,7 +25,7 @@ func parsePath(s string) (addr mail.Address, rest string, ok bool) {
 		}
 		s = after
 	}
-	n := addressLen(s)
+	n := addressLen(s, bracket)
 	if n == 0 {
 		return "", "", false
 	}
@@ -36,20 +35,17 @@ func parsePath(s string) (addr mail.Address, rest string, ok bool) {
 			return "", "", false
 		}
 	}
-	if !utf8.ValidString(string(addr)) || !blankOrEnd(rest) {
-		return "", "", false
-	}
-	return addr, rest, true
+	return addr, rest, blankOrEnd(rest)
 }
 
 func blankOrEnd(s string) bool { return s == "" || s[0] == ' ' }
 
 // addressLen returns the length of the address at the start of s, 0 if there
-// is none: quoted strings and visible octets, with something on both sides of
-// the last "@".
-func addressLen(s string) int {
+// is none: quoted strings and all other octets up to a bracket, or to a blank
+// where there are none, with something on both sides of the last "@".
+func addressLen(s string, bracket bool) int {
 	n, at, quoted := 0, -1, -1 // at and quoted are where the last of each stands
-	for n < len(s) && s[n] > ' ' && s[n] != 0x7f && strings.IndexByte(`<>\`, s[n]) < 0 {
+	for n < len(s) && s[n] != '<' && s[n] != '>' && (bracket || s[n] != ' ') {
 		switch s[n] {
 		case '@':
 			at = n
@@ -73,12 +69,10 @@ func addressLen(s string) int {
 // does not end.
 func quotedLen(s string) int {
 	for i := 1; i < len(s); i++ {
-		switch c := s[i]; {
-		case c < ' ' || c == 0x7f:
-			return 0
-		case c == '\\':
+		switch s[i] {
+		case '\\':
 			i++
-		case c == '"':
+		case '"':
 			return i + 1
 		}
 	}

@@ -49,16 +49,17 @@ func TestParsePath(t *testing.T) {
 		{"<@b>", "", "", false},
 		{"<@b:>", "", "", false},
 		{"@b:c@d", "", "", false},
-		{"<a b@c>", "", "", false},
+		{"<a b@c>", "a b@c", "", true},
+		{"<a@b c> X", "a@b c", " X", true},
+		{"<\"a\x01\"@c>", "\"a\x01\"@c", "", true},
+		{"<a\x7f@c>", "a\x7f@c", "", true},
+		{"<\xff@b>", "\xff@b", "", true},
+		{`<a\b@c>`, `a\b@c`, "", true},
 		{"<a<b@c>", "", "", false},
 		{`<"a@b>`, "", "", false},
 		{`<"a\`, "", "", false},
 		{`<a@"b">`, "", "", false},
 		{`<"a">@b`, "", "", false},
-		{`<a\b@c>`, "", "", false},
-		{"<\"a\x01\"@c>", "", "", false},
-		{"<a\x7f@c>", "", "", false},
-		{"<\xff@b>", "", "", false},
 	} {
 		addr, rest, ok := parsePath(c.in)
 		if ok != c.ok || ok && (addr != c.addr || rest != c.rest) {

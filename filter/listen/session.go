@@ -33,7 +33,7 @@ func (s feedSession) Mail(_ string, opts *smtp.MailOptions) error {
 	// A SIZE over the limit is no reason to refuse here: who may hear of it
 	// depends on the header.
 	if s.tx != nil {
-		return mail.NewReply(503, 5, 1, "Nested MAIL command").SMTP()
+		return nestedMail.SMTP()
 	}
 	s.tx = &mail.Transaction{
 		Received:  time.Now(),
@@ -75,7 +75,7 @@ func (s feedSession) Rcpt(_ string, opts *smtp.RcptOptions) error {
 	if len(s.tx.Rcpts) >= s.f.limits.Recipients {
 		return mail.NewReply(452, 5, 3, "Too many recipients").SMTP()
 	}
-	s.tx.Rcpts = append(s.tx.Rcpts, mail.Recipient{Address: s.path, Opts: *opts})
+	s.tx.Rcpts = append(s.tx.Rcpts, mail.Recipient{Address: s.path, Opts: *opts, ORCPT: s.orcpt})
 	return nil
 }
 
@@ -100,11 +100,6 @@ func (s feedSession) Data(io.Reader) error {
 	s.line = []byte(".\r\n")
 	return s.finals[0].SMTP()
 }
-
-var (
-	inError = mail.NewReply(451, 3, 0, "Error in processing")
-	tooBig  = mail.NewReply(552, 3, 4, "Message size exceeds the limit")
-)
 
 // receive reads the message to its end. An error means that the end was not
 // seen; a refusal is for a message that was read and cannot be taken: then msg
@@ -136,7 +131,7 @@ func (s feedSession) receive() (msg *mail.Message, refusal mail.Reply, err error
 		s.f.log.Error("message not stored", "session", s.id, "error", m.err)
 		return mail.NewMessage(nil), mail.NewReply(452, 3, 1, "Insufficient system storage"), nil
 	case d.bareLF && o.RefuseBareLF:
-		return msg, mail.NewReply(550, 6, 11, "Bare <LF> in the message"), nil
+		return msg, bareLF, nil
 	}
 	return msg, mail.Reply{}, nil
 }

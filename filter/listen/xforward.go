@@ -2,6 +2,7 @@ package listen
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -16,30 +17,36 @@ const xforwardNames = "NAME ADDR PORT PROTO HELO IDENT SOURCE"
 // maxXforward bounds one value, see Postfix' XFORWARD_README.
 const maxXforward = 255
 
-// xforward returns c with the attributes of one XFORWARD command, and the
-// reply to it. An attribute that is not named keeps its value: Postfix spreads
-// them over several commands. A command with a bad attribute changes nothing.
-func xforward(c mail.Client, arg string) (mail.Client, mail.Reply) {
+// xforward returns c with the attributes of one XFORWARD command. An attribute
+// that is not named keeps its value: Postfix spreads them over several commands.
+// One whose value makes no sense, or is too long, is unknown, and named in lost:
+// a stranger chooses some of them, and must not take away the others. wrong is
+// for a command that is none, which changes nothing.
+func xforward(c mail.Client, arg string) (changed mail.Client, lost []string, wrong *refusal) {
 	attrs := strings.Fields(arg)
 	if len(attrs) == 0 {
-		return c, mail.NewReply(501, 5, 4, "Syntax: XFORWARD attribute=value...")
+		return c, nil, noAttribute
 	}
-	changed := c
+	changed = c
 	for _, attr := range attrs {
 		name, value, ok := strings.Cut(attr, "=")
 		if !ok {
-			return c, mail.NewReply(501, 5, 4, "Bad XFORWARD attribute syntax")
+			return c, nil, badAttribute
 		}
 		name = strings.ToUpper(name)
 		if strings.EqualFold(value, "[UNAVAILABLE]") || strings.EqualFold(value, "[TEMPUNAVAIL]") {
 			value = ""
 		}
+		if !slices.Contains(strings.Fields(xforwardNames), name) {
+			return c, nil, badAttribute
+		}
 		value = xtext(value)
 		if len(value) > maxXforward || !setXforward(&changed, name, value) {
-			return c, mail.NewReply(501, 5, 4, "Bad XFORWARD attribute %+.20q", name)
+			setXforward(&changed, name, "")
+			lost = append(lost, cut(attr))
 		}
 	}
-	return changed, mail.NewReply(250, 0, 0, "Ok")
+	return changed, lost, nil
 }
 
 // setXforward sets one attribute; the empty value means unknown.
@@ -96,34 +103,11 @@ func setXforward(c *mail.Client, name, value string) bool {
 // before 2.3 sent the values as they were, and a plus sign is no reason to
 // forget who the client is. Characters that are not printable become "?".
 func xtext(s string) string {
-	if strings.IndexByte(s, '+') >= 0 {
-		s = decodeXtext(s)
-	}
-	s = strings.ToValidUTF8(s, "?")
+	s = strings.ToValidUTF8(mail.Xtext(s), "?")
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return '?'
 		}
 		return r
 	}, s)
-}
-
-func decodeXtext(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] != '+' {
-			b.WriteByte(s[i])
-			continue
-		}
-		if i+2 >= len(s) {
-			return s
-		}
-		n, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
-		if err != nil {
-			return s
-		}
-		b.WriteByte(byte(n))
-		i += 2
-	}
-	return b.String()
 }

@@ -61,7 +61,8 @@ type Client struct {
 // Recipient is one RCPT of the envelope with its DSN parameters (RFC 3461).
 type Recipient struct {
 	Address Address
-	Opts    smtp.RcptOptions
+	Opts    smtp.RcptOptions // without the original recipient
+	ORCPT   ORCPT
 }
 
 // Transaction is one message in our hands, from MAIL to the final reply.

@@ -45,6 +45,8 @@ func messageReason(tx *mail.Transaction, sel *policy.Selection) Reason {
 		return Reason{"not-originating", "the message does not come from our own people, so its sender may be forged"}
 	case !sel.SenderLocal:
 		return Reason{"sender-not-local", "the sender's domain is not one of ours"}
+	case checkAddress(tx.From) != nil:
+		return Reason{"sender-address", "no report can be addressed to such a sender"}
 	}
 	if sel.Automatic != "" {
 		return Reason{"bulk", "nobody waits for an answer: " + sel.Automatic}
@@ -128,7 +130,7 @@ func Automatic(tx *mail.Transaction) string {
 	for _, f := range tx.Message.Header() {
 		name := strings.ToLower(f.Name)
 		switch {
-		case strings.HasPrefix(name, "list-") || name == "mailing-list":
+		case strings.HasPrefix(name, "list-") || name == "mailing-list" || name == "x-beenthere":
 			return "field " + printable(f.Name, maxName)
 		case name == "precedence" && isBulkPrecedence(token(f.Value())):
 			return "field Precedence"
@@ -136,6 +138,10 @@ func Automatic(tx *mail.Transaction) string {
 			return "field Auto-Submitted"
 		case name == "from" && slices.ContainsFunc(authors(f.Value()), isProgram):
 			return "the author is a program"
+		case name == "sender" && slices.ContainsFunc(authors(f.Value()), isProgram):
+			return "field Sender is a program's"
+		case name == "content-type" && token(f.Value()) == "multipart/report":
+			return "it is a report"
 		}
 	}
 	if isProgram(tx.From) {
@@ -153,8 +159,20 @@ func isBulkPrecedence(s string) bool {
 }
 
 // token returns the leading keyword of a structured value, in lower case.
+// Comments may stand before it.
 func token(v string) string {
-	if i := strings.IndexAny(v, " \t;("); i >= 0 {
+	for {
+		v = strings.TrimLeft(v, " \t\r\n")
+		n := 0
+		if strings.HasPrefix(v, "(") {
+			n = mail.EndOfQuoted(v)
+		}
+		if n == 0 {
+			break
+		}
+		v = v[n+1:]
+	}
+	if i := strings.IndexAny(v, " \t\r\n;("); i >= 0 {
 		v = v[:i]
 	}
 	return strings.ToLower(v)

@@ -66,6 +66,11 @@ func TestGate(t *testing.T) {
 		{"own user", func(*gateCase) {}, ""},
 		{"null sender", func(c *gateCase) { c.tx.From = "" }, "null-sender"},
 		{"not originating", func(c *gateCase) { c.sel.Originating = false }, "not-originating"},
+		{"sender too long", func(c *gateCase) {
+			c.tx.From = mail.Address(strings.Repeat("x", 520) + "@jeanbruenn.info")
+		}, "sender-address"},
+		{"sender that nobody can read", func(c *gateCase) { c.tx.From = "a\u200bb@jeanbruenn.info" }, "sender-address"},
+		{"sender with a control character", func(c *gateCase) { c.tx.From = "\"a\x01b\"@jeanbruenn.info" }, "sender-address"},
 		{"sender elsewhere", func(c *gateCase) { c.sel.SenderLocal = false }, "sender-not-local"},
 
 		{"List-Id", func(c *gateCase) { c.header("List-Id: <l.example.org>") }, "bulk"},
@@ -74,6 +79,12 @@ func TestGate(t *testing.T) {
 		{"Mailing-List", func(c *gateCase) { c.header("Mailing-List: contact x") }, "bulk"},
 		{"Precedence bulk", func(c *gateCase) { c.header("Precedence: Bulk") }, "bulk"},
 		{"Precedence list", func(c *gateCase) { c.header("Precedence: list (digest)") }, "bulk"},
+		{"Precedence behind a comment", func(c *gateCase) { c.header("Precedence: (c) (d (e)) bulk") }, "bulk"},
+		{"Precedence of a kind of its own", func(c *gateCase) { c.header("Precedence: (bulk) special-delivery") }, ""},
+		{"X-BeenThere", func(c *gateCase) { c.header("X-BeenThere: l@example.org") }, "bulk"},
+		{"Sender of a list", func(c *gateCase) { c.header("Sender: \"L\" <owner-l@jeanbruenn.info>") }, "bulk"},
+		{"Sender of a person", func(c *gateCase) { c.header("Sender: secretary@jeanbruenn.info") }, ""},
+		{"report", func(c *gateCase) { c.header("Content-Type: (x) Multipart/Report; report-type=disposition-notification") }, "bulk"},
 		{"Precedence junk", func(c *gateCase) { c.header("Precedence:\r\n junk") }, "bulk"},
 		{"Precedence auto_reply", func(c *gateCase) { c.header("Precedence: auto_reply") }, "bulk"},
 		{"Auto-Submitted generated", func(c *gateCase) { c.header("Auto-Submitted: auto-generated") }, "bulk"},

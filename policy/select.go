@@ -129,6 +129,14 @@ func (s *selector) isLocal(a mail.Address) bool {
 	return s.local.Match(domain)
 }
 
+// routed reports whether the local part names another way on: Postfix resolves
+// a%b@ours and b!a@ours (allow_percent_hack, swap_bangpath), and what has an "@"
+// inside, to addresses elsewhere. Whoever sends under such an address is not
+// one of our own people.
+func routed(a mail.Address) bool {
+	return strings.ContainsAny(a.Local(), "%!@")
+}
+
 // complete appends our domain to an address without one.
 func (s *selector) complete(a mail.Address) mail.Address {
 	if a == "" || strings.Contains(string(a), "@") {
@@ -149,7 +157,10 @@ func (s *selector) complete(a mail.Address) mail.Address {
 // Path says so.
 func (c *Config) Select(ctx context.Context, req Request) (*Selection, error) {
 	s := c.selector
-	sel := &Selection{SenderLocal: s.isLocal(req.From), Automatic: req.Automatic, Unanswerable: req.From == "" || req.Automatic != ""}
+	sel := &Selection{
+		SenderLocal: s.isLocal(req.From) && !routed(req.From),
+		Automatic:   req.Automatic, Unanswerable: req.From == "" || req.Automatic != "",
+	}
 	sel.settle(s.base)
 	if l := c.Listener(req.Listener); l != nil && l.Bank != "" {
 		s.load(sel, c.Bank(l.Bank), "listener "+req.Listener)

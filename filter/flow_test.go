@@ -353,7 +353,7 @@ func (h *flowHop) Send(_ context.Context, o *mail.Outgoing) []mail.Receipt {
 	}
 	if o.AllOrNone && slices.ContainsFunc(out, func(r mail.Receipt) bool { return r.Disposal == mail.Deferred }) {
 		for i := range out {
-			out[i] = mail.Receipt{Disposal: mail.Deferred, Reply: mail.NewReply(451, 4, 2, "from MTA(%s): 451 4.4.2 stopped", h.hop)}
+			out[i] = mail.Receipt{Disposal: mail.Deferred, NextHop: h.hop.String(), Reply: mail.NewReply(451, 4, 2, "from MTA(%s): 451 4.4.2 stopped", h.hop)}
 		}
 		to = nil
 	}

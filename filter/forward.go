@@ -30,10 +30,7 @@ func (j *job) forward(ctx context.Context) {
 			// cannot arrive twice
 			break
 		}
-		if refusal := j.send(ctx, g); refusal != nil {
-			j.refuseRest(*refusal)
-			break
-		}
+		j.send(ctx, g)
 	}
 	j.planRefused()
 	if j.tx.Input.OneReply() && j.any(mail.Deferred) {
@@ -98,9 +95,8 @@ func (j *job) merge(groups []group) []group {
 	return []group{one}
 }
 
-// send hands one copy on and keeps the receipts. It returns the refusal of a
-// recipient that all must share.
-func (j *job) send(ctx context.Context, g group) (refusal *mail.Receipt) {
+// send hands one copy on and keeps the receipts.
+func (j *job) send(ctx context.Context, g group) {
 	o := &mail.Outgoing{
 		Kind: mail.KindMessage, Client: j.tx.Client, From: j.tx.From, FromOpts: j.tx.FromOpts,
 		Message: g.Message, Edits: g.Edits, AllOrNone: j.tx.Input.OneReply(),
@@ -119,39 +115,50 @@ func (j *job) send(ctx context.Context, g group) (refusal *mail.Receipt) {
 	}
 	for k, r := range j.relay(ctx, g.NextHop, o) {
 		s := &j.rcpts[g.rcpts[k]]
-		s.receipt = r
-		switch r.Disposal {
-		case mail.Deferred:
-			s.byMTA = true
-			s.receipt.Reply.Text = mail.NewReply(451, 0, 0, "id=%s - Temporary MTA failure on relaying, %s", j.tx.ID, r.Reply.Text).Text
-		case mail.Refused:
-			s.byMTA = true
-			s.receipt.Reply.Text = mail.NewReply(550, 0, 0, "id=%s - Rejected by next-hop MTA on relaying, %s", j.tx.ID, r.Reply.Text).Text
-			if o.RefuseAll {
-				refusal = &s.receipt
-			}
+		s.receipt, s.byMTA = r, r.Disposal == mail.Deferred || r.Disposal == mail.Refused
+		why := "Rejected by next-hop MTA on relaying, "
+		switch {
+		case r.NextHop == "": // our own word
+			why = ""
+		case r.Disposal == mail.Deferred:
+			why = "Temporary MTA failure on relaying, "
+		}
+		if s.byMTA {
+			s.receipt.Reply.Text = mail.NewReply(451, 0, 0, "id=%s - %s%s", j.tx.ID, why, r.Reply.Text).Text
 		}
 	}
-	if j.any(mail.Relayed) { // an LMTP server refuses at the final dot
-		return nil
-	}
-	return refusal
+	j.holdBack(g.rcpts)
 }
 
-// refuseRest gives those who were to get the message, and have no receipt yet,
-// the refusal that stands for all of them.
-func (j *job) refuseRest(refusal mail.Receipt) {
-	for i := range j.rcpts {
-		if r := &j.rcpts[i]; r.plan.action == pass && r.receipt.Disposal == mail.NotHandled {
-			r.receipt, r.byMTA = refusal, true
+// holdBack makes delays of refusals by the next hop that the feeding queue
+// would report to a stranger. Where one reply must do for all and others have
+// the message, a delay would send it to them again: see planRefused.
+func (j *job) holdBack(rcpts []int) {
+	if j.tx.Input.HidesRefusals() && j.othersDone() {
+		return
+	}
+	var held []string
+	var refusal, reason string
+	for _, i := range rcpts {
+		r := &j.rcpts[i]
+		why := j.gate.HandOn(i)
+		if r.receipt.Disposal != mail.Refused || why.Open() {
+			continue
 		}
+		r.plan.noReport, r.plan.unsaid = why.Word, r.receipt.Reply.String()
+		r.receipt.Disposal, r.receipt.Reply = mail.Deferred, later(r.receipt.Reply)
+		held = append(held, j.tx.Rcpts[i].Address.String())
+		refusal, reason = r.plan.unsaid, why.Word
+	}
+	if len(held) > 0 {
+		j.Log.Error("the next hop refuses mail whose sender must not be told: it waits in the queue until that gives up",
+			"id", j.tx.ID, "queue_id", j.tx.Client.Ident, "from", j.tx.From, "recipients", held, "refusal", refusal, "reason", reason)
 	}
 }
 
-// mustRefuse reports whether only a refusal of the whole message can tell the
-// sender that the next hop does not take recipient i: the one reply for all
-// would hide it, and we may not write to the sender ourselves. Nobody is to be
-// told about mail of lists and programs.
+// mustRefuse reports whether nobody may have the message if the next hop does
+// not take recipient i: the one reply for all would hide it, and we may not
+// write to the sender. Nobody is to be told about mail of lists and programs.
 func (j *job) mustRefuse(i int) bool {
 	return j.tx.Input.HidesRefusals() && !j.ex.Selection.Unanswerable && !j.othersDone() &&
 		j.gate.WouldTell(i) && !j.gate.Failure(i, &j.ex.Verdicts[i]).Open()

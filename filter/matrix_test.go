@@ -117,7 +117,8 @@ func (c *matrixCase) broken(i int, r mail.Reply) string {
 		return "lost, though it was to wait"
 	case r.Class() == 2 && (c.kinds[i] == "reject" || c.kinds[i] == "bounce") && c.mayReport() && !c.reported[i]:
 		return "one of ours is not told"
-	case r.Class() == 5 && !c.passes(i) && c.wouldTell() && !c.mayReport():
+	case r.Class() == 5 && !c.passes(i) && c.wouldTell() && !c.mayReport(),
+		r.Class() == 5 && strings.HasPrefix(c.sender, "strange"):
 		return "a stranger is told by the feeding MTA"
 	case r.Class() == 5 && c.kinds[i] == "discard":
 		return "what is to be discarded is refused"

@@ -121,23 +121,25 @@ func dismissals(tx *mail.Transaction, reply mail.Reply, v *policy.Verdict, gate 
 		case why.Open():
 			out[i] = plan{action: refuse, reply: reply}
 		default:
-			out[i], closed = unsaid(tx, reply, why), why
+			out[i], closed = unsaid(reply, why), why
 		}
 	}
 	if !closed.Open() && tx.Input.OneReply() {
 		for i := range out {
-			out[i] = unsaid(tx, reply, closed)
+			out[i] = unsaid(reply, closed)
 		}
 	}
 	return out
 }
 
 // unsaid puts off what cannot be refused.
-func unsaid(tx *mail.Transaction, refusal mail.Reply, why notify.Reason) plan {
-	return plan{
-		action: delay, noReport: why.Word, unsaid: refusal.String(),
-		reply: mail.NewReply(451, refusal.Enhanced[1], refusal.Enhanced[2], "id=%s - put off: %s", tx.ID, refusal.Text),
-	}
+func unsaid(refusal mail.Reply, why notify.Reason) plan {
+	return plan{action: delay, noReport: why.Word, unsaid: refusal.String(), reply: later(refusal)}
+}
+
+// later is a refusal as one that may pass.
+func later(refusal mail.Reply) mail.Reply {
+	return mail.NewReply(451, refusal.Enhanced[1], refusal.Enhanced[2], "%s", refusal.Text)
 }
 
 // waiting is the plan for those whose message comes again because of another

@@ -31,6 +31,13 @@ func (r *Report) causeOf(i int) cause {
 			advice: "The answer of that server, shown above, says why. Please check the address.",
 		}
 	}
+	if o.Receipt.Reply.Enhanced == [3]int{5, 6, 7} { // RFC 6531 section 3.7.4.1
+		return cause{
+			short:  "the next mail server cannot take its addresses",
+			what:   "it has letters beyond a to z in its addresses or its header, which the next mail server cannot take",
+			advice: "Please use addresses of plain letters.",
+		}
+	}
 	cc := o.category()
 	c := causeOfCategory(cc)
 	if cc.Category != mail.Spam && cc.Category != mail.Unchecked {

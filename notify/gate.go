@@ -38,13 +38,11 @@ func NewGate(tx *mail.Transaction, sel *policy.Selection) *Gate {
 }
 
 func messageReason(tx *mail.Transaction, sel *policy.Selection) Reason {
-	switch {
+	switch why := stranger(sel); {
 	case tx.From == "":
 		return Reason{"null-sender", "the message is itself a report: its sender is null"}
-	case !sel.Originating:
-		return Reason{"not-originating", "the message does not come from our own people, so its sender may be forged"}
-	case !sel.SenderLocal:
-		return Reason{"sender-not-local", "the sender's domain is not one of ours"}
+	case !why.Open():
+		return why
 	case checkAddress(tx.From) != nil:
 		return Reason{"sender-address", "no report can be addressed to such a sender"}
 	}
@@ -84,6 +82,28 @@ func (g *Gate) Refusal(i int, v *policy.Verdict) Reason {
 		return Reason{}
 	}
 	return g.Failure(i, v)
+}
+
+// HandOn says whether the refusal of recipient i by a next hop may be handed on
+// to the feeding MTA, which reports it to the sender: only if he is one of our
+// own people. Mail of their lists and programs counts among it, since whoever
+// runs a list wants to know which addresses are gone.
+func (g *Gate) HandOn(i int) Reason {
+	if !g.tx.Input.AfterQueue() || !g.WouldTell(i) {
+		return Reason{}
+	}
+	return stranger(g.sel)
+}
+
+// stranger is the reason against all reports to a sender who may be forged.
+func stranger(sel *policy.Selection) Reason {
+	switch {
+	case !sel.Originating:
+		return Reason{"not-originating", "the message does not come from our own people, so its sender may be forged"}
+	case !sel.SenderLocal:
+		return Reason{"sender-not-local", "the sender's domain is not one of ours"}
+	}
+	return Reason{}
 }
 
 // WouldTell reports whether a 5xx for recipient i makes the feeding MTA write

@@ -84,7 +84,9 @@ func TestGate(t *testing.T) {
 		{"X-BeenThere", func(c *gateCase) { c.header("X-BeenThere: l@example.org") }, "bulk"},
 		{"Sender of a list", func(c *gateCase) { c.header("Sender: \"L\" <owner-l@jeanbruenn.info>") }, "bulk"},
 		{"Sender of a person", func(c *gateCase) { c.header("Sender: secretary@jeanbruenn.info") }, ""},
-		{"report", func(c *gateCase) { c.header("Content-Type: (x) Multipart/Report; report-type=disposition-notification") }, "bulk"},
+		{"report", func(c *gateCase) {
+			c.header("Content-Type: (x) Multipart/Report; report-type=disposition-notification")
+		}, "bulk"},
 		{"Precedence junk", func(c *gateCase) { c.header("Precedence:\r\n junk") }, "bulk"},
 		{"Precedence auto_reply", func(c *gateCase) { c.header("Precedence: auto_reply") }, "bulk"},
 		{"Auto-Submitted generated", func(c *gateCase) { c.header("Auto-Submitted: auto-generated") }, "bulk"},

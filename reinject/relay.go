@@ -205,7 +205,7 @@ func (t *transaction) run(s *session) error {
 		return err
 	}
 	if !rep.ok() {
-		t.settle(rep, t.todo...)
+		t.settle(t.blame(rep, atMail), t.todo...)
 		return nil
 	}
 	if stop, err := t.rcpt(s); err != nil || stop {
@@ -216,7 +216,7 @@ func (t *transaction) run(s *session) error {
 		return err
 	}
 	if rep.code != 354 {
-		t.settle(rep, t.accepted...)
+		t.settle(t.blame(rep, atData), t.accepted...)
 		return nil
 	}
 	replies, err := s.message(o, t.replies())
@@ -228,6 +228,17 @@ func (t *transaction) run(s *session) error {
 		}
 	}
 	return err
+}
+
+// blame marks a refusal of us, and tells the postmaster.
+func (t *transaction) blame(rep reply, at step) reply {
+	if !rep.aboutUs(at) {
+		return rep
+	}
+	rep.us = true
+	t.relay.log.Error("the next hop refuses us, not the mail, which waits", "reply", rep.text(),
+		"hint", "does the service there take mail from this machine without encryption, and has it smtpd_*_restrictions of its own? See postern postfix check")
+	return rep
 }
 
 // replies is how many answers the final dot gets (RFC 2033 section 4.2).
@@ -250,11 +261,12 @@ func (t *transaction) rcpt(s *session) (stop bool, err error) {
 		if err != nil {
 			return true, err
 		}
+		rep = t.blame(rep, atRcpt)
 		switch {
 		case rep.ok():
 			t.accepted = append(t.accepted, i)
 			t.receipts[i].NoDSN = !s.has("DSN") && wantsSuccess(rcpt.Opts.Notify)
-		case t.o.AllOrNone && rep.class() == 4:
+		case t.o.AllOrNone && (rep.class() == 4 || rep.us):
 			t.giveUp(rep, i)
 			return true, nil
 		case rep.tooMany() && len(t.accepted) > 0:

@@ -21,6 +21,7 @@ type reply struct {
 	code  int
 	lines string // without the codes of the lines, separated by LF
 	own   bool
+	us    bool // it refuses us, not the mail: see aboutUs
 }
 
 func (r reply) class() int { return r.code / 100 }
@@ -77,13 +78,53 @@ func (r reply) tooMany() bool {
 	return r.code == 452 && (r.status() == [3]int{4, 5, 3} || r.status() == [3]int{4, 0, 0})
 }
 
-// receipt is the proof that r gives for one recipient.
+// step is where in a transaction a reply comes.
+type step uint8
+
+const (
+	atMail step = iota
+	atRcpt
+	atData // the reply to DATA, before anything of the message
+	atDot
+)
+
+// aboutUs reports whether a refusal speaks of the session and not of this mail:
+// relaying denied, a client that is not permitted, encryption that is asked
+// for. Then the next hop is set up wrongly, and a refusal that is handed on
+// bounces clean mail. About the mail are those of its sender or recipient
+// (5.1.x, 5.2.x), of its size, and all that come after it was read. Codes without
+// an enhanced one count as RFC 5321 section 4.2.3 has them.
+func (r reply) aboutUs(at step) bool {
+	if r.class() != 5 || r.own || at == atDot || r.code == 552 {
+		return false
+	}
+	switch e := r.status(); {
+	case e == [3]int{5, 3, 4}:
+		return false
+	case e[1] == 1, e[1] == 2:
+		return at == atData
+	case at == atRcpt && (r.code == 551 || r.code == 553):
+		return false
+	case e == [3]int{5, 0, 0} && at == atRcpt:
+		return r.code != 550
+	case e == [3]int{5, 0, 0} && at == atMail:
+		return r.code != 550 && r.code != 553
+	}
+	return true
+}
+
+// receipt is the proof that r gives for one recipient. What is our own word has
+// no next hop.
 func (r reply) receipt(hop string) mail.Receipt {
 	e := r.status()
 	rc := mail.Receipt{NextHop: hop}
+	if r.us {
+		rc.Disposal, rc.Reply = mail.Deferred, mail.NewReply(451, e[1], e[2], "MTA(%s) refuses us: %s", hop, r.text())
+		return rc
+	}
 	if r.own {
 		_, text, _ := strings.Cut(r.lines, " ")
-		rc.Reply = mail.NewReply(r.code, e[1], e[2], "%s", text)
+		rc.NextHop, rc.Reply = "", mail.NewReply(r.code, e[1], e[2], "%s", text)
 	} else {
 		rc.Reply = mail.NewReply(r.code, e[1], e[2], "from MTA(%s): %s", hop, r.text())
 	}

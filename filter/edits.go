@@ -136,8 +136,9 @@ func subjectEdits(f *copyFacts) []mail.Edit {
 func receivedEdits(f *copyFacts) []mail.Edit { return add("Received", f.received) }
 
 // receivedValue describes the hop from the feeding MTA to us (RFC 5321
-// section 4.4): the remote client stands in the MTA's own field below.
-func receivedValue(tx *mail.Transaction, hostname string) string {
+// section 4.4): the remote client stands in the MTA's own field below. By the
+// mark we know the field again, see [Mark].
+func receivedValue(tx *mail.Transaction, hostname, mark string) string {
 	helo := headerText(tx.Helo)
 	if helo == "" {
 		helo = "localhost"
@@ -155,7 +156,7 @@ func receivedValue(tx *mail.Transaction, hostname string) string {
 	if tx.LocalAddr.IsValid() {
 		b.WriteString(", port " + strconv.Itoa(int(tx.LocalAddr.Port())))
 	}
-	b.WriteString(")\r\n with " + tx.Protocol + " id " + tx.MailID)
+	b.WriteString(", mark " + mark + ")\r\n with " + tx.Protocol + " id " + tx.MailID)
 	if len(tx.Rcpts) == 1 {
 		b.WriteString("\r\n for " + headerText(tx.Rcpts[0].Address.String()))
 	}

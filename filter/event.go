@@ -17,7 +17,7 @@ func (j *job) event() *mail.Event {
 	e := &mail.Event{
 		LogID: tx.ID, MailID: tx.MailID, Listener: tx.Listener, Protocol: tx.Protocol,
 		Originating: sel.Originating, Reason: sel.Reason,
-		QueueID: tx.Client.Ident, From: tx.From, Size: max(tx.Size, tx.Message.Size()), Signed: j.signed,
+		QueueID: queueID(tx), From: tx.From, Size: max(tx.Size, tx.Message.Size()), Signed: j.signed,
 		Elapsed: j.now().Sub(tx.Received),
 	}
 	for _, s := range sel.Path {
@@ -143,6 +143,22 @@ func firstID(h mail.Header, name string) string {
 		return ""
 	}
 	return "<" + strings.ReplaceAll(strings.TrimPrefix(v, "<"), ">", "_") + ">"
+}
+
+// queueID returns the id that the message has in the feeding queue. Of mail of
+// sendmail(1) a feed that speaks XFORWARD tells no IDENT; then it stands in the
+// topmost Received field, the only one that a stranger cannot have written.
+func queueID(tx *mail.Transaction) string {
+	if tx.Client.Ident != "" || tx.Client == (mail.Client{}) || !tx.Input.AfterQueue() {
+		return tx.Client.Ident
+	}
+	top, _ := tx.Message.Header().First("Received")
+	_, rest, ok := strings.Cut(strings.Join(strings.Fields(top), " "), " id ")
+	id := rest[:len(rest)-len(strings.TrimLeft(rest, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"))]
+	if !ok || len(id) < 5 || len(id) > 32 {
+		return ""
+	}
+	return id
 }
 
 // clientAndOrigin returns the two addresses of the log line. The first is who

@@ -32,3 +32,26 @@ func TestClientAndOrigin(t *testing.T) {
 		}
 	}
 }
+
+// TestQueueID: where nobody says the queue id, Postfix' own Received has it.
+func TestQueueID(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, header string
+		ident        string
+		input        mail.Input
+		want         string
+	}{
+		{"told", "Received: by a (Postfix) id 3BBBBBB; x\r\n", "4AAAAAA", mail.InputLMTP, "4AAAAAA"},
+		{"sendmail(1)", "Received: by mail.example.org (Postfix, from userid 1000)\r\n\tid 60AE113F8F9; Mon, 9 Aug 2021\r\n", "", mail.InputLMTP, "60AE113F8F9"},
+		{"long id", "Received: from c (c [192.0.2.1])\r\n\tby a (Postfix) with ESMTP id 4Yl2Xk0zz9z1bQ\r\n\tfor <b@c>; x\r\n", "", mail.InputSMTP, "4Yl2Xk0zz9z1bQ"},
+		{"only the topmost", "Received: by a\r\nReceived: by b (Postfix) id 3BBBBBB; x\r\n", "", mail.InputLMTP, ""},
+		{"no queue before us", "Received: by b (Postfix) id 3BBBBBB; x\r\n", "", mail.InputMilter, ""},
+		{"rubbish", "Received: by b id <script>; x\r\n", "", mail.InputLMTP, ""},
+	} {
+		tx := &mail.Transaction{Input: c.input, Client: mail.Client{Ident: c.ident, Source: "LOCAL"}, Message: mail.NewMessage([]byte(c.header + "\r\n"))}
+		if got := queueID(tx); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}

@@ -30,6 +30,7 @@ import (
 type Filter struct {
 	Policy *policy.Config
 	Checks []check.Named
+	Mark   Mark       // by which mail is known that was here before
 	Keys   *auth.Keys // DKIM signing keys, nil for none
 	// Relay returns the transport to a next hop.
 	Relay func(mail.NextHop) mail.Transport

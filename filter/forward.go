@@ -42,7 +42,7 @@ func (j *job) forward(ctx context.Context) {
 func (j *job) groups() []group {
 	var out []group
 	m := j.tx.Message
-	received := receivedValue(j.tx, j.Policy.Hostname)
+	received := receivedValue(j.tx, j.Policy.Hostname, j.Mark.tag(j.tx.MailID, m.Body()))
 	for i := range j.rcpts {
 		if j.rcpts[i].plan.action != pass {
 			continue

@@ -100,6 +100,8 @@ type Config struct {
 	// normalize makes it CRLF, reject answers 550 (Postfix:
 	// smtpd_forbid_bare_newline).
 	BareNewline BareNewline `yaml:"bare_newline"`
+	// What is kept over a restart.
+	State State `yaml:"state"`
 	// Store of blocked mail.
 	Quarantine Quarantine `yaml:"quarantine"`
 	// Where a message is kept while it is in work.
@@ -174,6 +176,14 @@ type DKIMKey struct {
 	Key string `yaml:"key"`
 
 	Origin Origin `yaml:"-"`
+}
+
+// State is what is kept over a restart.
+type State struct {
+	// Folder, for example /var/lib/postern; the daemon makes it, and must be
+	// able to write there. Today it holds the key by which mail in a loop is
+	// known; empty: the key is made anew at each start.
+	Dir string `yaml:"dir"`
 }
 
 // Quarantine is the store of blocked mail.

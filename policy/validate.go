@@ -35,6 +35,7 @@ func (l *loader) validate() {
 	l.archivePasswords()
 	l.engineOptions()
 	c := l.cfg
+	c.State.Dir = l.resolve(c.State.Dir)
 	c.Quarantine.Dir = l.resolve(c.Quarantine.Dir)
 	c.Spool.Dir = l.resolve(c.Spool.Dir)
 	switch c.Log.To {

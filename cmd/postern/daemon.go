@@ -34,6 +34,7 @@ type daemon struct {
 	initial *policy.Config // what listeners and log were made of
 	relays  *reinject.Transports
 	room    *unpack.Room // for the filters of all reloads
+	mark    filter.Mark  // the same
 	filter  atomic.Pointer[filter.Filter]
 	feeds   []*listen.Feed
 	failed  chan error // a listener that ended by itself
@@ -42,12 +43,27 @@ type daemon struct {
 func newDaemon(cfg *policy.Config, log *slog.Logger) (*daemon, error) {
 	d := &daemon{log: log, initial: cfg, room: unpack.NewRoom(int64(cfg.Limits.Unpack.Memory)), failed: make(chan error, 1)}
 	d.relays = reinject.NewTransports(reinject.Options{Helo: cfg.Hostname, Log: log})
+	d.mark = newMark(cfg, log)
 	f, err := d.newFilter(cfg)
 	if err != nil {
 		return nil, err
 	}
 	d.filter.Store(f)
 	return d, nil
+}
+
+// newMark takes the key from the state folder. Without it loops are known all
+// the same, but for mail that was here before the start.
+func newMark(cfg *policy.Config, log *slog.Logger) filter.Mark {
+	if cfg.State.Dir == "" {
+		return filter.NewMark()
+	}
+	mark, err := filter.LoadMark(cfg.State.Dir)
+	if err != nil {
+		log.Warn("no key of marks in the state folder, one is made for this run", "err", err, "hint", "the daemon's user must be able to write to state.dir")
+		return filter.NewMark()
+	}
+	return mark
 }
 
 // newFilter reads what the configuration names: keys and engines.
@@ -60,7 +76,7 @@ func (d *daemon) newFilter(cfg *policy.Config) (*filter.Filter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &filter.Filter{Policy: cfg, Checks: checks, Keys: keys, Relay: d.relays.For, Room: d.room, Observers: []mail.Observer{observe.Log{Logger: d.log}}, Log: d.log}, nil
+	return &filter.Filter{Policy: cfg, Checks: checks, Keys: keys, Relay: d.relays.For, Room: d.room, Mark: d.mark, Observers: []mail.Observer{observe.Log{Logger: d.log}}, Log: d.log}, nil
 }
 
 // newChecks makes a check of each engine, in the order of their names, and the
@@ -179,7 +195,7 @@ func takenAtStart(start, cfg *policy.Config) []string {
 		{"limits.sessions", a.Sessions, b.Sessions}, {"limits.sessions_per_client", a.SessionsPerClient, b.SessionsPerClient},
 		{"limits.idle", a.Idle, b.Idle}, {"limits.data_idle", a.DataIdle, b.DataIdle}, {"limits.deadline", a.Deadline, b.Deadline},
 		{"limits.unpack.memory", a.Unpack.Memory, b.Unpack.Memory},
-		{"spool", start.Spool, cfg.Spool}, {"bare_newline", start.BareNewline, cfg.BareNewline}, {"log", start.Log, cfg.Log},
+		{"state", start.State, cfg.State}, {"spool", start.Spool, cfg.Spool}, {"bare_newline", start.BareNewline, cfg.BareNewline}, {"log", start.Log, cfg.Log},
 	} {
 		if x.before != x.now {
 			out = append(out, x.key)

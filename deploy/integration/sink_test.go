@@ -102,7 +102,8 @@ func (s *sinkSession) Data(r io.Reader) (err error) {
 // envelope is what a client says besides the message.
 type envelope struct {
 	client string // address given by XCLIENT, empty for the real one
-	from   string
+	helo   string // client.test if empty
+	from   string // may be followed by "> SIZE=1" and the like
 	rcpts  []string
 }
 
@@ -140,15 +141,25 @@ func submit(t *testing.T, addr string, e envelope, message string) {
 			return
 		}
 	}
+	if e.helo == "" {
+		e.helo = "client.test"
+	}
+	parameter := ">"
+	if strings.Contains(e.from, "> ") {
+		parameter = ""
+	}
 	say("220", "")
-	say("250", "EHLO client.test")
+	say("250", "EHLO %s", e.helo)
 	if e.client != "" {
 		say("220", "XCLIENT ADDR=%s NAME=[UNAVAILABLE]", e.client)
-		say("250", "EHLO client.test")
+		say("250", "EHLO %s", e.helo)
 	}
-	say("250", "MAIL FROM:<%s> BODY=8BITMIME", e.from)
+	say("250", "MAIL FROM:<%s%s BODY=8BITMIME", e.from, parameter)
 	for _, rcpt := range e.rcpts {
-		say("250", "RCPT TO:<%s>", rcpt)
+		if !strings.Contains(rcpt, "> ") {
+			rcpt += ">"
+		}
+		say("250", "RCPT TO:<%s", rcpt)
 	}
 	say("354", "DATA")
 	stuffed := strings.ReplaceAll("\r\n"+message, "\r\n.", "\r\n..")[2:]

@@ -34,8 +34,10 @@ func (j *job) event() *mail.Event {
 	if origin.IsValid() {
 		e.OriginIP = origin.String()
 	}
-	if j.ex.Score != nil {
-		e.Score = &j.ex.Score.Value
+	for i := range j.ex.Verdicts {
+		if s := j.ex.Verdicts[i].Score; s != nil && (e.Score == nil || s.Value > *e.Score) {
+			e.Score = &s.Value
+		}
 	}
 	for i := range j.rcpts {
 		e.Recipients = append(e.Recipients, j.recipientEvent(i))

@@ -215,10 +215,7 @@ func (f *Filter) Examine(ctx context.Context, tx *mail.Transaction) (*Examinatio
 	}
 	banned := check.Named{Name: "banned", Check: bannedFiles{sel}, Categories: []mail.Category{mail.Banned}}
 	ex.run(checkCtx, in, append(slices.Clone(f.Checks), banned))
-	ex.Verdicts = policy.Decide(sel, ex.Findings)
-	for i := range ex.Verdicts {
-		ex.Verdicts[i].Score = ex.Score
-	}
+	ex.Verdicts = policy.Decide(sel, ex.Findings, ex.Score)
 	return ex, nil
 }
 
@@ -290,10 +287,6 @@ func (ex *Examination) addressed(c check.Named, r check.Result) []mail.Finding {
 		}
 	}
 	return out
-}
-
-func (ex *Examination) infected() bool {
-	return slices.ContainsFunc(ex.Findings, func(f mail.Finding) bool { return f.Category == mail.Infected })
 }
 
 func bypassed(s *policy.Settings, categories []mail.Category) bool {

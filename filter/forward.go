@@ -69,7 +69,7 @@ func (j *job) copyFor(i int, m *mail.Message, received string) mail.Copy {
 	return mail.Copy{
 		NextHop: sel.Settings.ForwardTo, Message: m, Edits: f.edits(),
 		// not what is known to be infected, whoever bypasses the check
-		Sign: j.ex.Selection.Originating && sel.Settings.DKIM.Sign && !j.ex.infected() && !v.Is(mail.Spam, mail.Spammy),
+		Sign: j.ex.Selection.Originating && sel.Settings.DKIM.Sign && !sel.Settings.Infected(j.ex.Findings) && !v.Is(mail.Spam, mail.Spammy),
 	}
 }
 

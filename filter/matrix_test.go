@@ -195,7 +195,7 @@ func (c *matrixCase) run(t *testing.T, cfg *policy.Config) []mail.Reply {
 		t.Fatal(err)
 	}
 	ex := &Examination{Selection: sel, Findings: []mail.Finding{{Category: mail.Infected, Name: "Test", Rcpt: mail.AllRcpts}}}
-	ex.Verdicts = policy.Decide(sel, ex.Findings)
+	ex.Verdicts = policy.Decide(sel, ex.Findings, nil)
 	replies, _ := f.Enact(t.Context(), tx, ex)
 	if want := map[mail.Input]int{mail.InputLMTP: len(c.kinds), mail.InputSMTP: 1}[c.input]; len(replies) != want {
 		t.Fatalf("%+v: %d replies", *c, len(replies))

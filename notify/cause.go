@@ -101,6 +101,9 @@ func causeUnchecked(minor int) cause {
 	case mail.OverLimits:
 		c.what += ": it is too large, or packed too many times"
 		c.advice = "Please send less at once, or packed in a simpler way."
+	case mail.Suspicious:
+		c.what += ": the virus scanner is in doubt about it"
+		c.advice = "Please hand on what it holds in another way."
 	case mail.Ambiguous:
 		c.what += ": mail programs would not agree on what it holds"
 		c.advice = "The fault lies with the program that wrote the message; please tell those who look after it."

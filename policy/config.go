@@ -307,7 +307,7 @@ func Default() *Config {
 			ForwardTo: "smtp://127.0.0.1:10025",
 			NotifyTo:  "smtp://127.0.0.1:10025",
 			OnError:   OnErrorTempfail,
-			Virus:     VirusSettings{CategorySettings: CategorySettings{Destiny: Reject, SubjectTag: "***INFECTED*** "}},
+			Virus:     VirusSettings{CategorySettings: CategorySettings{Destiny: Reject, SubjectTag: "***INFECTED*** "}, Names: builtInNames},
 			Banned:    BannedSettings{CategorySettings: CategorySettings{Destiny: Reject}, Rules: banned.BuiltIn()},
 			Spam:      SpamSettings{CategorySettings: CategorySettings{Destiny: Reject}, TagLevel: 2, Tag2Level: 6.31, KillLevel: 6.31},
 			BadHeader: CategorySettings{Destiny: Pass},

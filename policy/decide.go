@@ -23,20 +23,25 @@ var (
 // category decides. A faulty header that is to bounce passes if nobody waits
 // for an answer: a fault of form is no reason to lose mail.
 //
+// A name that a virus scanner gives is INFECTED, UNCHECKED or points by
+// virus.names of the recipient. score is that of the spam engines, nil if none
+// scored the message; the points of names are added to it. A score decides
+// nothing yet.
+//
 // A finding with [mail.AllRcpts] counts for every recipient, so a check that
 // only some recipients want must name them.
 //
 // The slices of the verdicts are shared and must not be written to.
-func Decide(sel *Selection, findings []mail.Finding) []Verdict {
+func Decide(sel *Selection, findings []mail.Finding, score *mail.Score) []Verdict {
 	out := make([]Verdict, len(sel.Rcpts))
 	for i := range out {
-		out[i] = decideRcpt(sel.Rcpts[i].Settings, i, findings, sel.Unanswerable)
+		out[i] = decideRcpt(sel.Rcpts[i].Settings, i, findings, score, sel.Unanswerable)
 	}
 	return out
 }
 
-func decideRcpt(s *Settings, rcpt int, findings []mail.Finding, unanswerable bool) Verdict {
-	v := Verdict{Categories: onlyClean, Destiny: Pass, Reasons: cleanReasons}
+func decideRcpt(s *Settings, rcpt int, findings []mail.Finding, score *mail.Score, unanswerable bool) Verdict {
+	v := Verdict{Categories: onlyClean, Destiny: Pass, Score: score, Reasons: cleanReasons}
 	var bypassed []ContentCategory
 	for _, f := range findings {
 		if f.Rcpt != mail.AllRcpts && f.Rcpt != rcpt {
@@ -57,6 +62,7 @@ func decideRcpt(s *Settings, rcpt int, findings []mail.Finding, unanswerable boo
 		v.Reasons = append(v.Reasons, c.Category.String()+" not counted: recipient bypasses the check, "+
 			s.source(c.Category, "bypass"))
 	}
+	v.weighNames(s)
 	v.walk(s, unanswerable)
 	first := v.Main().Category
 	if v.Destiny != Pass {

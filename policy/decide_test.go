@@ -50,7 +50,7 @@ func decideTwo(t *testing.T, hc mail.Category, high CategorySettings, lc mail.Ca
 	*s.category(hc), *s.category(lc) = high, low
 	minors := map[mail.Category]int{mail.Unchecked: mail.Encrypted}
 	// the lower one is found first
-	v := Decide(selectionOf(s), []mail.Finding{found(lc, minors[lc]), found(hc, minors[hc])})[0]
+	v := Decide(selectionOf(s), []mail.Finding{found(lc, minors[lc]), found(hc, minors[hc])}, nil)[0]
 
 	var cats []mail.Category
 	destiny, blocking := Pass, mail.CatchAll
@@ -136,7 +136,7 @@ func TestDecide(t *testing.T) {
 		{"bypassed spam takes spammy with it", base(func(s *Settings) { s.Spam.Bypass = true }), []mail.Finding{found(mail.Spam, 0), found(mail.Spammy, 1)}, Pass, ContentCategory{}, "CLEAN,0", "nothing blocks"},
 	}
 	for _, tt := range tests {
-		v := Decide(selectionOf(tt.settings), tt.findings)[0]
+		v := Decide(selectionOf(tt.settings), tt.findings, nil)[0]
 		var cats []string
 		for _, c := range v.Categories {
 			cats = append(cats, fmt.Sprintf("%s,%d", c.Category, c.Minor))
@@ -169,11 +169,11 @@ func TestUnanswerable(t *testing.T) {
 		s.BadHeader.Destiny, s.Spam.Destiny = tt.bad, tt.spam
 		sel := selectionOf(&s)
 		sel.Unanswerable = true
-		if v := Decide(sel, tt.found)[0]; v.Destiny != tt.want || (tt.want == Pass) != (v.Blocking == ContentCategory{}) {
+		if v := Decide(sel, tt.found, nil)[0]; v.Destiny != tt.want || (tt.want == Pass) != (v.Blocking == ContentCategory{}) {
 			t.Errorf("%+v: got %s %v", tt, v.Destiny, v.Blocking)
 		}
 		sel.Unanswerable = false
-		if v := Decide(sel, tt.found[:1])[0]; v.Destiny != tt.bad {
+		if v := Decide(sel, tt.found[:1], nil)[0]; v.Destiny != tt.bad {
 			t.Errorf("%+v, answerable: got %s", tt, v.Destiny)
 		}
 	}
@@ -193,7 +193,7 @@ func TestDecideByRecipient(t *testing.T) {
 	bypass.Virus.Bypass = true
 	banned := found(mail.Banned, 0)
 	banned.Rcpt = 3
-	vs := Decide(selectionOf(&normal, &lover, &bypass, &normal), []mail.Finding{banned, found(mail.Infected, 0)})
+	vs := Decide(selectionOf(&normal, &lover, &bypass, &normal), []mail.Finding{banned, found(mail.Infected, 0)}, nil)
 	var got []string
 	for _, v := range vs {
 		got = append(got, fmt.Sprintf("%s %s %d", v.Main().Category, v.Destiny, len(v.Findings)))
@@ -239,7 +239,7 @@ func BenchmarkDecideClean(b *testing.B) {
 	s := Default().Settings
 	sel := selectionOf(&s)
 	for b.Loop() {
-		Decide(sel, nil)
+		Decide(sel, nil, nil)
 	}
 }
 
@@ -248,6 +248,6 @@ func BenchmarkDecideInfected(b *testing.B) {
 	sel := selectionOf(&s)
 	findings := []mail.Finding{found(mail.Infected, 0)}
 	for b.Loop() {
-		Decide(sel, findings)
+		Decide(sel, findings, nil)
 	}
 }

@@ -22,6 +22,7 @@ import (
 var words = map[reflect.Type][]string{
 	reflect.TypeFor[Destiny]():         {string(Pass), string(Reject), string(Bounce), string(Discard), string(Tempfail)},
 	reflect.TypeFor[Direction]():       {string(Inbound), string(Outbound), string(Internal), string(OpenRelay)},
+	reflect.TypeFor[NameMeaning]():     {string(NameScore), string(NameUnchecked), string(NameInfected)},
 	reflect.TypeFor[OnError]():         {string(OnErrorTempfail), string(OnErrorPass)},
 	reflect.TypeFor[mail.Input]():      {string(mail.InputLMTP), string(mail.InputSMTP), string(mail.InputMilter), string(mail.InputAMPDP)},
 	reflect.TypeFor[BareNewline]():     {string(BareNewlineNormalize), string(BareNewlineReject)},

@@ -53,6 +53,13 @@ func TestDoubts(t *testing.T) {
 		"an address twice": {"recipients:\n  - {match: [Boss@ours.test, x.y, x.y], settings: {spam: {lover: true}, virus: {lover: true}}}\n  - {match: boss@OURS.test, settings: {spam: {lover: false}}}\n  - {match: X.y, settings: {banned: {lover: true}}}\n", []string{
 			"5: recipients[1].match[0]: spam.lover of boss@OURS.test is taken from recipients[0]; of two entries for one address the first decides",
 		}},
+		"names of viruses": {"settings:\n  virus: {names: [{match: Heuristics.Limits.*, as: infected}, {built_in: true}, {match: [PUA.*, Sanesecurity.Rogue.*, \"Win.?ool\"], as: unchecked}, {match: Win.Tool, as: infected}, {match: PUA.Win.*, as: infected}]}\n" +
+			"recipients:\n  - {match: a@ours.test, settings: {virus: {names: [{match: \"*\", as: score, score: 0}, {match: X, as: infected}]}}}\n", []string{
+			"4: virus.names[0]: \"Heuristics.Limits.*\" is never asked for: it says that not all was looked at, which is UNCHECKED; its destiny is unchecked.destiny",
+			"4: virus.names[2]: \"Sanesecurity.Rogue.*\" is never asked, since \"Sanesecurity.Rogue.*\" stands before it; the first entry that fits a name decides: put the special ones first",
+			"4: virus.names[4]: \"PUA.Win.*\" is never asked, since \"PUA.*\" stands before it; the first entry that fits a name decides: put the special ones first",
+			"6: recipients[0]: virus.names[1]: \"X\" is never asked, since \"*\" stands before it; the first entry that fits a name decides: put the special ones first",
+		}},
 		"a small limit": {"limits: {message_size: 50}\n", []string{
 			"3:24: limits.message_size: mail of more than 50 octets is refused; RFC 5321 wants 64KiB taken; units are KiB, MiB and GiB",
 		}},

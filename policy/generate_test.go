@@ -52,7 +52,7 @@ func readComments(t *testing.T) *comments {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range append(files, "config.go", "settings.go", "banned/banned.go") {
+	for _, name := range append(files, "config.go", "settings.go", "names.go", "banned/banned.go") {
 		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)
@@ -200,6 +200,11 @@ func text(v reflect.Value) string {
 		return "{" + strings.Join(pairs, ", ") + "}"
 	}
 	switch v.Kind() {
+	case reflect.Pointer:
+		if v.IsNil() {
+			return ""
+		}
+		return text(v.Elem())
 	case reflect.String:
 		if plainText.MatchString(v.String()) {
 			return v.String()
@@ -324,6 +329,8 @@ func kind(t reflect.Type) string {
 		return "mapping with the keys of settings"
 	}
 	switch t.Kind() {
+	case reflect.Pointer:
+		return kind(t.Elem())
 	case reflect.Bool:
 		return "true or false"
 	case reflect.Int, reflect.Int64:
@@ -421,6 +428,8 @@ func schema(t reflect.Type, children []option) map[string]any {
 		return map[string]any{"enum": list}
 	}
 	switch t.Kind() {
+	case reflect.Pointer:
+		return schema(t.Elem(), nil)
 	case reflect.Bool:
 		return map[string]any{"type": "boolean"}
 	case reflect.Int, reflect.Int64:

@@ -52,7 +52,7 @@ type overlayValue struct {
 
 // Over returns a copy of base with the values of o laid over it: mappings
 // merge key by key, scalars and lists replace. The result shares no memory
-// with base or o but banned rules, which nobody writes to. A nil overlay
+// with base or o but rules, for files and for names, which nobody writes to. A nil overlay
 // changes nothing.
 func (o *Overlay) Over(base *Settings) *Settings {
 	s := base.clone()
@@ -123,6 +123,10 @@ func (s *Settings) Fingerprint() string {
 			for _, r := range x {
 				b = append(b, r.String()...)
 			}
+		case []NameRule:
+			for _, r := range x {
+				b = append(b, r.String()...)
+			}
 		default:
 			b = strconv.AppendQuote(b, fmt.Sprint(x))
 		}
@@ -170,11 +174,11 @@ func (s *Settings) clone() *Settings {
 	return &c
 }
 
-// cloneLeaf copies a list; everything else is a value already. Banned rules,
-// which nobody writes to, are shared: they are long, and equal ones are told
-// fastest when they are the same.
+// cloneLeaf copies a list; everything else is a value already. Banned rules and
+// those for names, which nobody writes to, are shared: they are long, and equal
+// banned rules are told fastest when they are the same.
 func cloneLeaf(v reflect.Value) reflect.Value {
-	if v.Kind() != reflect.Slice || v.IsNil() || v.Type() == reflect.TypeFor[[]banned.Rule]() {
+	if v.Kind() != reflect.Slice || v.IsNil() || v.Type() == reflect.TypeFor[[]banned.Rule]() || v.Type() == reflect.TypeFor[[]NameRule]() {
 		return v
 	}
 	c := reflect.MakeSlice(v.Type(), v.Len(), v.Len())

@@ -92,7 +92,7 @@ type Verdict struct {
 	Blocking   ContentCategory   // the category that decided; zero when the message passes
 	Destiny    Destiny           // Pass when nothing blocks
 	Findings   []mail.Finding    // of this recipient, those of the deciding category first
-	Score      *mail.Score       // nil if no spam engine scored the message
+	Score      *mail.Score       // of spam engines and of names that scanners gave; nil if there is neither
 	Reasons    []string          // one sentence for each step of the decision, for people
 }
 

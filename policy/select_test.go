@@ -448,7 +448,7 @@ func TestSelectConcurrently(t *testing.T) {
 				if err != nil || sel.Originating != own || !sel.Rcpts[0].Settings.Spam.Lover || sel.Rcpts[1].Settings.Spam.Lover || sel.Rcpts[0].Settings.DKIM.Sign != true {
 					t.Errorf("%+v %v", sel, err)
 				}
-				Decide(sel, []mail.Finding{found(mail.Infected, 0)})
+				Decide(sel, []mail.Finding{found(mail.Infected, 0)}, nil)
 			}
 		})
 	}

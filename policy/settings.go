@@ -79,6 +79,21 @@ type VirusSettings struct {
 	// Virus names whose senders are forged, so that no report is sent;
 	// shell patterns, for example "*Phish*".
 	FakesSender []string `yaml:"fakes_sender"`
+	// What the names mean that virus scanners give: some are a guess and not
+	// the name of a virus. The first entry that fits decides, and what no entry
+	// fits is a virus. A list replaces the one below it; built_in: true stands
+	// for the built-in entries, which are those of Amavis
+	// (@virus_name_to_spam_score_maps). A message for which a scanner has such
+	// names only is not INFECTED; the highest points of each scanner count for
+	// its score. What ClamAV says of its own limits and of what it cannot open
+	// (Heuristics.Limits.Exceeded.*, Heuristics.Encrypted.*) is UNCHECKED
+	// whatever the list says.
+	//
+	//	names:
+	//	  - {match: ["PUA.*", "Heuristics.OLE2.ContainsMacros*"], as: score, score: 2}
+	//	  - {match: "Heuristics.Broken.*", as: unchecked}
+	//	  - {built_in: true}
+	Names []NameRule `yaml:"names"`
 }
 
 // BannedSettings are for category BANNED.

@@ -30,7 +30,8 @@ type Test struct {
 	// Banks that the request names (AM.PDP).
 	Banks []string `yaml:"banks"`
 	// What the checks found: a category and a name, "INFECTED Eicar-Test",
-	// "BANNED invoice.exe", "SPAM", "UNCHECKED encrypted".
+	// "BANNED invoice.exe", "SPAM", "UNCHECKED encrypted". A name after
+	// INFECTED means what virus.names says.
 	Findings []TestFinding `yaml:"findings"`
 	// What must come of it.
 	Want TestWant `yaml:"want"`
@@ -70,7 +71,7 @@ type TestFinding struct{ mail.Finding }
 var testCategories = []mail.Category{mail.Infected, mail.Banned, mail.Unchecked, mail.Spam, mail.Spammy, mail.BadHeader}
 
 // UnmarshalText reads "CATEGORY name". After UNCHECKED comes one of failed,
-// encrypted, over-limits and ambiguous.
+// encrypted, over-limits, ambiguous and suspicious.
 func (f *TestFinding) UnmarshalText(text []byte) error {
 	word, name, _ := strings.Cut(string(text), " ")
 	var known []string

@@ -19,9 +19,12 @@ type Change struct {
 // for a message in which nothing was found.
 func Flip(sel *Selection, i int, findings []mail.Finding) []Change {
 	s := sel.Rcpts[i].Settings.clone()
-	v := decideRcpt(s, i, findings, sel.Unanswerable)
+	v := decideRcpt(s, i, findings, nil, sel.Unanswerable)
 	if v.Destiny == Pass {
-		return flipToReject(sel.Rcpts[i].Settings, &v, sel.Unanswerable)
+		if out := flipToReject(sel.Rcpts[i].Settings, &v, sel.Unanswerable); out != nil {
+			return out
+		}
+		return flipName(sel.Rcpts[i].Settings, i, findings)
 	}
 	var out []Change
 	for v.Destiny != Pass {
@@ -40,7 +43,7 @@ func Flip(sel *Selection, i int, findings []mail.Finding) []Change {
 		} else {
 			s.category(c.Category).Destiny = Pass
 		}
-		v = decideRcpt(s, i, findings, sel.Unanswerable)
+		v = decideRcpt(s, i, findings, nil, sel.Unanswerable)
 	}
 	return out
 }
@@ -63,4 +66,27 @@ func flipToReject(s *Settings, v *Verdict, unanswerable bool) []Change {
 		return out
 	}
 	return nil
+}
+
+// flipName says what would block a message for which a scanner had a name that
+// gives points only.
+func flipName(s *Settings, rcpt int, findings []mail.Finding) []Change {
+	if s.Virus.Bypass {
+		return nil
+	}
+	i := slices.IndexFunc(findings, func(f mail.Finding) bool {
+		return f.Category == mail.Infected && (f.Rcpt == mail.AllRcpts || f.Rcpt == rcpt)
+	})
+	if i < 0 {
+		return nil
+	}
+	virus := NameRule{Match: []string{findings[i].Name}, As: NameInfected}
+	out := []Change{{"virus.names", mail.Escape(virus.String()), s.Origin("virus.names")}}
+	if s.Virus.Destiny == Pass {
+		out = append(out, Change{"virus.destiny", string(Reject), s.Origin("virus.destiny")})
+	}
+	if s.Virus.Lover {
+		out = append(out, Change{"virus.lover", "false", s.Origin("virus.lover")})
+	}
+	return out
 }

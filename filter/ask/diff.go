@@ -98,7 +98,7 @@ func changes(a, b *outcome, c content) []string {
 // unseen are the settings that no situation of the survey shows by its outcome.
 var unseen = map[string][]string{
 	"clean mail": {"spam.tag_level", "dkim.verify"},
-	"INFECTED":   {"virus.fakes_sender"},
+	"INFECTED":   {"virus.fakes_sender", "virus.names"},
 	"SPAM":       {"spam.kill_level", "spam.dsn_cutoff_level"},
 	"SPAMMY":     {"spam.tag2_level"},
 }

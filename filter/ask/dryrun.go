@@ -88,7 +88,7 @@ func (d *DryRun) enact(ctx context.Context, tx *mail.Transaction, ex *filter.Exa
 
 // suppose says what would become of a mail in which the checks found this.
 func (d *DryRun) suppose(ctx context.Context, tx *mail.Transaction, sel *policy.Selection, findings []mail.Finding) (*filter.Examination, *dryResult) {
-	ex := &filter.Examination{Selection: sel, Findings: findings, Verdicts: policy.Decide(sel, findings)}
+	ex := &filter.Examination{Selection: sel, Findings: findings, Verdicts: policy.Decide(sel, findings, nil)}
 	return ex, d.enact(ctx, tx, ex)
 }
 

@@ -326,11 +326,12 @@ func parseReply(reply []byte) ([]mail.Finding, error) {
 	return findings, err
 }
 
-// finding sorts the name that clamd gives: some are not of viruses.
+// finding sorts the name that clamd gives: by some it says that it has not looked
+// at everything. What the others mean is for the policy to say.
 func finding(name string) mail.Finding {
 	f := mail.Finding{Category: mail.Infected, Check: "clamav", Name: name, Rcpt: mail.AllRcpts}
 	switch {
-	case strings.HasPrefix(name, "Heuristics.Limits.Exceeded"):
+	case strings.HasPrefix(name, "Heuristics.Limits.Exceeded"), strings.HasPrefix(name, "Heuristics.Email.ExceedsMax"):
 		f.Category, f.Minor = mail.Unchecked, mail.OverLimits
 	case strings.HasPrefix(name, "Heuristics.Encrypted."):
 		f.Category, f.Minor = mail.Unchecked, mail.Encrypted

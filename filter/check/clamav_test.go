@@ -241,6 +241,7 @@ func TestClamdFindings(t *testing.T) {
 		{"name with blanks", "stream: Some Thing: x FOUND\x00", mail.Infected, 0, "Some Thing: x"},
 		{"phishing", "stream: Heuristics.Phishing.Email.SpoofedDomain FOUND\x00", mail.Infected, 0, "Heuristics.Phishing.Email.SpoofedDomain"},
 		{"limits", "stream: Heuristics.Limits.Exceeded.MaxFileSize FOUND\x00", mail.Unchecked, mail.OverLimits, "Heuristics.Limits.Exceeded.MaxFileSize"},
+		{"limits of mail", "stream: Heuristics.Email.ExceedsMaxMIMEPartsPerMessage FOUND\x00", mail.Unchecked, mail.OverLimits, "Heuristics.Email.ExceedsMaxMIMEPartsPerMessage"},
 		{"encrypted", "stream: Heuristics.Encrypted.Zip FOUND\x00", mail.Unchecked, mail.Encrypted, "Heuristics.Encrypted.Zip"},
 		{"stream too long", "INSTREAM size limit exceeded. ERROR\x00", mail.Unchecked, mail.OverLimits, ""},
 		{"time limit", "fd[7]: Time limit reached ERROR\x00", mail.Unchecked, mail.OverLimits, ""},

@@ -28,7 +28,7 @@ type Event struct {
 	MessageID   string           `json:"message_id,omitempty"`
 	ResentID    string           `json:"resent_message_id,omitempty"`
 	Size        int64            `json:"size"`
-	Score       *float64         `json:"score,omitempty"` // of the spam engines, nil if there is none
+	Score       *float64         `json:"score,omitempty"` // the highest of all recipients, nil if there is none
 	Actions     []string         `json:"action"`
 	Checks      []CheckEvent     `json:"checks,omitempty"`
 	Signed      []Signature      `json:"dkim_new_sig,omitempty"`

@@ -27,6 +27,7 @@ const (
 	Encrypted        = 1
 	OverLimits       = 2
 	Ambiguous        = 3
+	Suspicious       = 4 // a scanner has a doubt that is no virus
 	BadHeaderMIME    = 1
 	BadHeader8Bit    = 2
 	BadHeaderControl = 3

@@ -7,10 +7,11 @@ var uncheckedMinors = [...]struct{ word, phrase string }{
 	Encrypted:   {"encrypted", "encrypted"},
 	OverLimits:  {"over-limits", "over limits"},
 	Ambiguous:   {"ambiguous", "ambiguous content"},
+	Suspicious:  {"suspicious", "suspicious content"},
 }
 
 // UncheckedWords returns the words for the minors of UNCHECKED, by minor:
-// "failed", "encrypted", "over-limits", "ambiguous".
+// "failed", "encrypted", "over-limits", "ambiguous", "suspicious".
 func UncheckedWords() []string {
 	out := make([]string, len(uncheckedMinors))
 	for i, m := range uncheckedMinors {

@@ -7,6 +7,7 @@ func TestUncheckedWords(t *testing.T) {
 	for minor, want := range map[int]string{
 		CheckFailed: "failed: a check could not be done", Encrypted: "encrypted: encrypted",
 		OverLimits: "over-limits: over limits", Ambiguous: "ambiguous: ambiguous content",
+		Suspicious: "suspicious: suspicious content",
 	} {
 		if got := UncheckedWord(minor) + ": " + UncheckedPhrase(minor); got != want {
 			t.Errorf("minor %d is %q, want %q", minor, got, want)

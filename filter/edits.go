@@ -7,6 +7,7 @@ package filter
 import (
 	"mime"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -100,17 +101,29 @@ func (f *copyFacts) alerted() mail.Category {
 }
 
 // subjectTag returns what a local recipient is to see in front of the subject:
-// the tag of the highest category that has one.
+// the tag of the highest category that has one. Mail that is UNCHECKED only
+// because its sender encrypted it for the reader has none for that: the tag
+// would break the sender's signature, and tell the reader nothing.
 func (f *copyFacts) subjectTag() string {
 	if !f.rcpt.Local {
 		return ""
 	}
 	for _, c := range f.verdict.Categories {
+		if c.Category == mail.Unchecked && f.onlyEndToEnd() {
+			continue
+		}
 		if tag := f.rcpt.Settings.Category(c.Category).SubjectTag; tag != "" {
 			return tag
 		}
 	}
 	return ""
+}
+
+// onlyEndToEnd reports whether all that is UNCHECKED is encrypted from end to end.
+func (f *copyFacts) onlyEndToEnd() bool {
+	return !slices.ContainsFunc(f.verdict.Findings, func(x mail.Finding) bool {
+		return x.Category == mail.Unchecked && !x.EndToEnd
+	})
 }
 
 // subjectEdits puts the tag in front of the subject, whose own bytes stay.

@@ -41,7 +41,9 @@ type Settings struct {
 	// Mail whose header breaks the rules.
 	BadHeader CategorySettings `yaml:"bad_header"`
 	// Mail that could not be checked: encrypted, too large, ambiguous, or a
-	// check has failed and on_error is pass.
+	// check has failed and on_error is pass. Mail that its sender encrypted for
+	// the reader (PGP, S/MIME) gets no subject_tag, which would break the
+	// signature of the sender; mail with an encrypted archive does.
 	Unchecked CategorySettings `yaml:"unchecked"`
 	// DKIM signatures (RFC 6376).
 	DKIM DKIMSettings `yaml:"dkim"`

@@ -64,6 +64,10 @@ type Finding struct {
 	Part     string // place in the message, for example "1/2 docs.zip/invoice.exe"; foreign text
 	Detail   string // for the log and for administrators, never for peers
 
+	// EndToEnd says of what is encrypted that the sender did it for the reader,
+	// whose mail program opens it: it is no file with a password.
+	EndToEnd bool
+
 	// Rcpt is the index of the only recipient concerned, or AllRcpts.
 	Rcpt int
 }

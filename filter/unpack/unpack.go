@@ -146,7 +146,11 @@ func (w *walker) findings(root *mail.Part) []mail.Finding {
 	var out []mail.Finding
 	count := map[int]int{}
 	report := func(minor int, f mail.Finding) {
-		if count[minor]++; count[minor] <= maxFindings {
+		kind := minor
+		if f.EndToEnd {
+			kind = -1 // many of these must not hide an archive
+		}
+		if count[kind]++; count[kind] <= maxFindings {
 			f.Category, f.Minor, f.Check, f.Rcpt = mail.Unchecked, minor, checkName, mail.AllRcpts
 			out = append(out, f)
 		}
@@ -161,7 +165,7 @@ func (w *walker) findings(root *mail.Part) []mail.Finding {
 		const locked = mail.PartEncrypted | mail.PartUndecipherable
 		encrypted, why := p.Flags&locked == locked, w.notes[p]
 		if encrypted {
-			report(mail.Encrypted, mail.Finding{Name: p.Name(), Part: p.Path(), Detail: why})
+			report(mail.Encrypted, mail.Finding{Name: p.Name(), Part: p.Path(), Detail: why, EndToEnd: endToEnd(p)})
 		}
 		// what cannot be read in full is in doubt as well
 		if why != "" && (p.Flags.Is(mail.PartAmbiguous) || p.Flags.Is(mail.PartUndecipherable) && !encrypted) {

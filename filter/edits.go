@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"postern/filter/mail"
 	"postern/policy"
@@ -27,12 +28,13 @@ type copyFacts struct {
 	scanned  bool   // a virus scanner gave a complete answer
 	domain   string // ours, for X-Virus-Scanned
 	received string // the value of our Received field, equal for all copies
+	forged   *forgedMarks
 }
 
 // families are all families, in the order in which their fields stand, from the
 // top.
 var families = []func(*copyFacts) []mail.Edit{
-	holdEdits, scannedEdits, alertEdits, subjectEdits, receivedEdits,
+	forgedEdits, holdEdits, scannedEdits, alertEdits, subjectEdits, receivedEdits,
 }
 
 // edits returns what every family does to the copy.
@@ -49,20 +51,99 @@ func add(name, value string) []mail.Edit {
 	return []mail.Edit{{Op: mail.Add, Name: name, Value: value}}
 }
 
-// holdEdits says that not everything in the message was looked at. Only we may
-// say so, so what came in goes away.
-func holdEdits(f *copyFacts) []mail.Edit {
-	const name = "X-Amavis-Hold"
-	var out []mail.Edit
-	if f.header.Count(name) > 0 {
-		out = []mail.Edit{{Op: mail.Remove, Name: name}}
-	}
-	for _, c := range f.verdict.Categories {
-		if c.Category == mail.Unchecked && c.Minor == mail.OverLimits {
-			return append(out, add(name, mail.UncheckedPhrase(mail.OverLimits))...)
+// forgedMarks are the removals of what only a filter of ours may say, and which
+// came in all the same: every instance, whatever is checked. Other bytes stay.
+type forgedMarks struct {
+	always []mail.Edit
+	local  []mail.Edit // for recipients of ours, whose programs sort mail by it
+}
+
+// findForged looks for the marks in a header: X-Amavis-*, X-Virus-Scanned that
+// names this filter or Amavis at one of hosts, and X-Spam-*.
+func findForged(h mail.Header, hosts ...string) *forgedMarks {
+	const virusScanned = "X-Virus-Scanned"
+	out := &forgedMarks{}
+	known := map[string]bool{}
+	scanned := 0
+	for _, field := range h {
+		name := strings.ToLower(field.Name)
+		switch {
+		case field.Is(virusScanned):
+			if scanned++; claims(field.Value(), hosts) {
+				out.always = append(out.always, mail.Edit{Op: mail.Remove, Name: virusScanned, Index: scanned})
+			}
+		case known[name]:
+		case strings.HasPrefix(name, "x-amavis-"):
+			known[name] = true
+			out.always = append(out.always, mail.Edit{Op: mail.Remove, Name: field.Name})
+		case strings.HasPrefix(name, "x-spam-"):
+			known[name] = true
+			out.local = append(out.local, mail.Edit{Op: mail.Remove, Name: field.Name})
 		}
 	}
 	return out
+}
+
+// filterWords are the names by which Amavis and we call ourselves.
+var filterWords = []string{"postern", "amavis", "amavisd", "amavisd-new"}
+
+// claims reports whether a reader of value sees "Postern at HOST", or the same of
+// Amavis, for one of hosts.
+func claims(value string, hosts []string) bool {
+	if decoded, err := new(mime.WordDecoder).DecodeHeader(value); err == nil {
+		value = decoded
+	}
+	words := strings.FieldsFunc(strings.ToLower(withoutComments(value)), func(r rune) bool {
+		return r != '.' && r != '-' && r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	})
+	for i := 0; i+2 < len(words); i++ {
+		if words[i+1] == "at" && slices.Contains(filterWords, words[i]) && slices.Contains(hosts, strings.TrimRight(words[i+2], ".")) {
+			return true
+		}
+	}
+	return false
+}
+
+// withoutComments takes comments out (RFC 5322 section 3.2.2), and what cannot be
+// seen.
+func withoutComments(s string) string {
+	var b strings.Builder
+	comments := true // one that does not end is none, nor is what follows
+	for i := 0; i < len(s); i++ {
+		if s[i] == '(' && comments {
+			if n := mail.EndOfQuoted(s[i:]); n > 0 {
+				i += n
+				b.WriteByte(' ')
+				continue
+			}
+			comments = false
+		}
+		b.WriteByte(s[i])
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.Is(unicode.Cf, r) {
+			return -1
+		}
+		return r
+	}, b.String())
+}
+
+// forgedEdits removes marks that are not ours.
+func forgedEdits(f *copyFacts) []mail.Edit {
+	if f.rcpt.Local {
+		return slices.Concat(f.forged.always, f.forged.local)
+	}
+	return f.forged.always
+}
+
+// holdEdits says that not everything in the message was looked at.
+func holdEdits(f *copyFacts) []mail.Edit {
+	for _, c := range f.verdict.Categories {
+		if c.Category == mail.Unchecked && c.Minor == mail.OverLimits {
+			return add("X-Amavis-Hold", mail.UncheckedPhrase(mail.OverLimits))
+		}
+	}
+	return nil
 }
 
 // scannedEdits says that a virus scanner has seen the message.

@@ -405,7 +405,12 @@ func (h *flowHop) describe(o *mail.Outgoing, data []byte) string {
 		auto, _ := hdr.First("Auto-Submitted")
 		return fmt.Sprintf("own mail %q, %s", subject, auto)
 	}
-	var added, changed []string
+	var added, changed, removed []string
+	for _, f := range inHdr {
+		if !slices.ContainsFunc(hdr, func(g mail.Field) bool { return bytes.Equal(f.Raw, g.Raw) }) && !f.Is("Subject") {
+			removed = append(removed, f.Name+": "+f.Value())
+		}
+	}
 	for _, f := range hdr {
 		if !slices.ContainsFunc(inHdr, func(g mail.Field) bool { return bytes.Equal(f.Raw, g.Raw) }) {
 			name := f.Name
@@ -422,6 +427,9 @@ func (h *flowHop) describe(o *mail.Outgoing, data []byte) string {
 	s := "the message, added " + strings.Join(added, ", ")
 	if len(changed) > 0 {
 		s += "; changed " + strings.Join(changed, ", ")
+	}
+	if len(removed) > 0 {
+		s += "; removed " + strings.Join(removed, ", ")
 	}
 	if o.Client.Addr.IsValid() {
 		s += "; client " + o.Client.Addr.String()

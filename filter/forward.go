@@ -43,11 +43,12 @@ func (j *job) groups() []group {
 	var out []group
 	m := j.tx.Message
 	received := receivedValue(j.tx, j.Policy.Hostname, j.Mark.tag(j.tx.MailID, m.Body()))
+	forged := findForged(m.Header(), j.Policy.Domain, j.Policy.Hostname)
 	for i := range j.rcpts {
 		if j.rcpts[i].plan.action != pass {
 			continue
 		}
-		c := j.copyFor(i, m, received)
+		c := j.copyFor(i, m, received, forged)
 		k := slices.IndexFunc(out, func(g group) bool { return g.Equal(&c) })
 		if k < 0 {
 			k = len(out)
@@ -59,11 +60,11 @@ func (j *job) groups() []group {
 }
 
 // copyFor returns the copy of m that recipient i gets.
-func (j *job) copyFor(i int, m *mail.Message, received string) mail.Copy {
+func (j *job) copyFor(i int, m *mail.Message, received string, forged *forgedMarks) mail.Copy {
 	v, sel := &j.ex.Verdicts[i], &j.ex.Selection.Rcpts[i]
 	f := &copyFacts{
 		header: m.Header(), verdict: v, rcpt: sel,
-		scanned: j.ex.Scanned, domain: j.Policy.Domain, received: received,
+		scanned: j.ex.Scanned, domain: j.Policy.Domain, received: received, forged: forged,
 	}
 	j.rcpts[i].tagged = f.alerted() != mail.CatchAll || f.subjectTag() != ""
 	return mail.Copy{

@@ -123,9 +123,9 @@ func (o *outcome) marks() string {
 			continue
 		}
 		for _, e := range s.out.Edits {
-			switch e.Name {
-			case "Received", "DKIM-Signature":
-			case "Subject":
+			switch {
+			case e.Op == mail.Remove, e.Name == "Received", e.Name == "DKIM-Signature":
+			case e.Name == "Subject":
 				out = append(out, fmt.Sprintf("Subject %q", strings.TrimSpace(e.Value)))
 			default:
 				out = append(out, e.Name)

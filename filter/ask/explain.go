@@ -3,6 +3,7 @@ package ask
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"postern/filter/mail"
@@ -186,15 +187,23 @@ func (r *dryResult) describe(i int) []string {
 		kind := s.kind(r.tx)
 		switch {
 		case kind == kindMessage && mine:
-			var edits []string
+			var edits, without []string
 			for _, e := range s.out.Edits {
-				edits = append(edits, e.Name)
+				if e.Op != mail.Remove {
+					edits = append(edits, e.Name)
+				} else if !slices.Contains(without, e.Name) {
+					without = append(without, e.Name)
+				}
+			}
+			with := strings.Join(edits, ", ")
+			if len(without) > 0 {
+				with += ", without " + mail.Escape(strings.Join(without, ", "))
 			}
 			hop := s.hop.String()
 			if s.goesBack(r.tx) {
 				hop = "the feeding MTA"
 			}
-			out = append(out, fmt.Sprintf("%s to %s for %s, with %s", kind, hop, strings.Join(to, " "), strings.Join(edits, ", ")))
+			out = append(out, fmt.Sprintf("%s to %s for %s, with %s", kind, hop, strings.Join(to, " "), with))
 		case kind != kindMessage:
 			out = append(out, kind+" to "+strings.Join(to, " "))
 		}

@@ -65,27 +65,27 @@ func (o *Outgoing) writeHeader(cw *countWriter) {
 		cw.write(o.Message.HeaderBytes())
 		return
 	}
+	type instance struct {
+		name  string // in lower case
+		index int
+	}
+	last := map[instance]int{} // the number of the last edit, by what it is for
+	for i, e := range o.Edits {
+		if e.Op != Add {
+			last[instance{strings.ToLower(e.Name), e.Index}] = i + 1
+		}
+	}
 	seen := map[string]int{}
 	for _, f := range o.Message.Header() {
 		key := strings.ToLower(f.Name)
 		seen[key]++
-		if e := o.editFor(f, seen[key]); e == nil {
+		n := max(last[instance{key, 0}], last[instance{key, seen[key]}])
+		if n == 0 {
 			cw.write(f.Raw)
-		} else if e.Op == Replace {
+		} else if e := &o.Edits[n-1]; e.Op == Replace {
 			cw.write(e.field())
 		}
 	}
-}
-
-// editFor returns the last edit that concerns the n-th instance f, or nil.
-func (o *Outgoing) editFor(f Field, n int) *Edit {
-	for i := len(o.Edits) - 1; i >= 0; i-- {
-		e := &o.Edits[i]
-		if e.Op != Add && f.Is(e.Name) && (e.Index == 0 || e.Index == n) {
-			return e
-		}
-	}
-	return nil
 }
 
 // field returns the bytes of the new field. Whatever Value holds, the result

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"postern/filter/mail"
 	"postern/policy"
@@ -159,14 +160,14 @@ func alertEdits(f *copyFacts) []mail.Edit {
 	var out []mail.Edit
 	const name = "X-Amavis-Alert"
 	if c := f.alerted(); c != mail.CatchAll {
-		text := "INFECTED, message contains virus: "
+		text := "INFECTED, message contains virus:"
 		if c == mail.Banned {
-			text = "BANNED, message contains "
+			text = "BANNED, message contains"
 		}
-		out = add(name, headerText(text+strings.Join(f.verdict.Names(c), ", ")))
+		out = add(name, withText(text, strings.Join(f.verdict.ShortNames(c), ", ")))
 	}
 	if names := f.verdict.Names(mail.BadHeader); len(names) > 0 {
-		out = append(out, add(name, headerText("BAD HEADER SECTION, "+names[0]))...)
+		out = append(out, add(name, withText("BAD HEADER SECTION,", names[0]))...)
 	}
 	return out
 }
@@ -213,17 +214,39 @@ func subjectEdits(f *copyFacts) []mail.Edit {
 	if tag == "" {
 		return nil
 	}
-	tag = mime.QEncoding.Encode("utf-8", tag)
+	bare := strings.TrimSpace(tag)
 	for _, h := range f.header {
-		if h.Is("Subject") {
-			v := strings.TrimLeft(strings.TrimSuffix(string(h.RawValue()), "\r\n"), " \t")
-			if strings.HasPrefix(v, strings.TrimSpace(tag)) {
-				tag = ""
-			}
-			return []mail.Edit{{Op: mail.Replace, Name: "Subject", Index: 1, Value: tag + v}}
+		if !h.Is("Subject") {
+			continue
 		}
+		if seen, err := new(mime.WordDecoder).DecodeHeader(h.Value()); err == nil && strings.HasPrefix(seen, bare) || strings.HasPrefix(h.Value(), bare) {
+			return nil
+		}
+		v := strings.TrimLeft(strings.TrimSuffix(string(h.RawValue()), "\r\n"), " \t")
+		return []mail.Edit{{Op: mail.Replace, Name: "Subject", Index: 1, Value: besideSubject(tag, v, isEncoded(h.Value())) + v}}
 	}
-	return add("Subject", strings.TrimSpace(tag))
+	return add("Subject", mail.EncodeText(bare, maxText))
+}
+
+func isEncoded(s string) bool { return strings.HasPrefix(s, "=?") }
+
+// besideSubject writes a tag so that the subject v may follow. An encoded-word
+// and its neighbour are parted by a blank (RFC 2047 section 5), which is not
+// shown if that is an encoded-word too (section 6.2).
+func besideSubject(tag, v string, encoded bool) string {
+	text := mail.EncodeText(tag, maxText)
+	switch blank := strings.HasPrefix(v, "\r\n"); {
+	case isEncoded(text) && !encoded:
+		text = mail.EncodeText(strings.TrimRight(tag, " "), maxText)
+		fallthrough
+	case isEncoded(text):
+		if !blank {
+			text += " "
+		}
+	case encoded && !blank && !strings.HasSuffix(text, " "):
+		text += " "
+	}
+	return text
 }
 
 // receivedEdits names this hop.
@@ -233,7 +256,7 @@ func receivedEdits(f *copyFacts) []mail.Edit { return add("Received", f.received
 // section 4.4): the remote client stands in the MTA's own field below. By the
 // mark we know the field again, see [Mark].
 func receivedValue(tx *mail.Transaction, hostname, mark string) string {
-	helo := headerText(tx.Helo)
+	helo := headerWord(tx.Helo)
 	if helo == "" {
 		helo = "localhost"
 	}
@@ -251,11 +274,23 @@ func receivedValue(tx *mail.Transaction, hostname, mark string) string {
 		b.WriteString(", port " + strconv.Itoa(int(tx.LocalAddr.Port())))
 	}
 	b.WriteString(", mark " + mark + ")\r\n with " + tx.Protocol + " id " + tx.MailID)
-	if len(tx.Rcpts) == 1 {
-		b.WriteString("\r\n for " + headerText(tx.Rcpts[0].Address.String()))
-	}
+	b.WriteString(forClause(tx))
 	b.WriteString("; " + tx.Received.Format("Mon, 2 Jan 2006 15:04:05 -0700 (MST)"))
 	return b.String()
+}
+
+// forClause names the only recipient, unless the address may not stand there:
+// one beyond US-ASCII needs SMTPUTF8 (RFC 6531 section 3.7.3).
+func forClause(tx *mail.Transaction) string {
+	if len(tx.Rcpts) != 1 || len(tx.Rcpts[0].Address) > maxText {
+		return ""
+	}
+	for _, r := range string(tx.Rcpts[0].Address) {
+		if !unicode.IsPrint(r) || r == utf8.RuneError || r >= utf8.RuneSelf && !tx.FromOpts.UTF8 {
+			return ""
+		}
+	}
+	return "\r\n for " + tx.Rcpts[0].Address.String()
 }
 
 // addressLiteral is the form of RFC 5321 section 4.1.3.
@@ -266,8 +301,22 @@ func addressLiteral(a netip.Addr) string {
 	return "[" + a.String() + "]"
 }
 
-// headerText makes foreign text fit for a header value: one line, printable,
-// bounded. Bytes that are no UTF-8 and control characters become "?".
-func headerText(s string) string {
+// maxText bounds foreign text in a header field, in octets before it is encoded:
+// a line of it stays well below 998.
+const maxText = 450
+
+// withText puts foreign text after our own words. Encoded-words stand on lines of
+// their own, which they keep below 76 octets (RFC 2047 section 2).
+func withText(words, foreign string) string {
+	text := mail.EncodeText(foreign, maxText)
+	if isEncoded(text) {
+		return words + strings.ReplaceAll(" "+text, " ", "\r\n ")
+	}
+	return words + " " + text
+}
+
+// headerWord makes foreign text fit for a structured field, where encoded-words
+// cannot stand: one line of US-ASCII.
+func headerWord(s string) string {
 	return mail.NewReply(451, 0, 0, "%s", s).Text
 }

@@ -2,6 +2,7 @@ package filter
 
 import (
 	"bytes"
+	"mime"
 	"slices"
 	"strings"
 	"testing"
@@ -91,5 +92,118 @@ func TestManyForged(t *testing.T) {
 	}
 	if !slices.ContainsFunc(o.Edits, func(e mail.Edit) bool { return e.Index == 100_000 }) {
 		t.Error("the last instance has no edit")
+	}
+}
+
+// edited returns the value of a field of ours as it is written, and as it reads.
+func edited(t *testing.T, edits []mail.Edit, name string) (raw, read string) {
+	t.Helper()
+	for _, e := range edits {
+		if e.Name != name || e.Op == mail.Remove {
+			continue
+		}
+		var b bytes.Buffer
+		o := &mail.Outgoing{Message: mail.NewMessage([]byte("\r\n")), Edits: []mail.Edit{{Op: mail.Add, Name: name, Value: e.Value}}}
+		if _, err := o.WriteTo(&b); err != nil {
+			t.Fatal(err)
+		}
+		h, _ := mail.ParseHeader(b.Bytes())
+		read, err := new(mime.WordDecoder).DecodeHeader(h[0].Value())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSuffix(string(h[0].Raw), "\r\n"), read
+	}
+	return "", ""
+}
+
+// What we write into a header is US-ASCII on lines of a mail, and reads as it is
+// meant.
+func TestAlertASCII(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{
+		"Rechnung-ü.exe":                      "BANNED, message contains Rechnung-ü.exe",
+		"a.exe":                               "BANNED, message contains a.exe",
+		"ann\u202egpj.exe":                    `BANNED, message contains ann\x{202e}gpj.exe`,
+		"=?utf-8?q?=E2=80=AE?=.exe":           "BANNED, message contains =?utf-8?q?=E2=80=AE?=.exe",
+		strings.Repeat("日本", 300) + ".exe":    "BANNED, message contains " + strings.Repeat("日本", 74) + "日...",
+		strings.Repeat("\u202e", 300):         `BANNED, message contains ` + strings.Repeat(`\x{202e}`, 55) + "...",
+		"x\r\nBcc: a@example.net\r\n\r\nbody": "BANNED, message contains x??Bcc: a@example.net????body",
+	} {
+		f := &copyFacts{verdict: &policy.Verdict{
+			Categories: []policy.ContentCategory{{Category: mail.Banned}, {Category: mail.Clean}},
+			Findings:   []mail.Finding{{Category: mail.Banned, Name: "unused", Short: name}},
+		}}
+		raw, read := edited(t, alertEdits(f), "X-Amavis-Alert")
+		if read != want {
+			t.Errorf("%.40q reads %q, want %q", name, read, want)
+		}
+		for line := range strings.SplitSeq(raw, "\r\n") {
+			if len(line) > 600 || strings.Contains(line, "=?") && len(line) > 76 || strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r > '~' }) {
+				t.Errorf("%.40q: line %q", name, line)
+			}
+		}
+	}
+}
+
+func TestSubjectTag(t *testing.T) {
+	t.Parallel()
+	const word = "=?utf-8?q?f=C3=BCr_dich?="
+	for _, tt := range []struct{ tag, subject, raw, read string }{
+		{"***UNCHECKED*** ", "Subject: x\r\n", "Subject: ***UNCHECKED*** x", "***UNCHECKED*** x"},
+		{"***UNCHECKED*** ", "Subject: " + word + "\r\n", "Subject: ***UNCHECKED*** " + word, "***UNCHECKED*** für dich"},
+		{"[odd]", "Subject: " + word + "\r\n", "Subject: [odd] " + word, "[odd] für dich"},
+		{"[odd]", "Subject:x\r\n", "Subject: [odd]x", "[odd]x"},
+		{"[odd]", "Subject:\r\n " + word + "\r\n", "Subject: [odd]\r\n " + word, "[odd] für dich"},
+		{"[prüfen] ", "Subject: x\r\n", "Subject: =?utf-8?q?[pr=C3=BCfen]?= x", "[prüfen] x"},
+		{"[prüfen] ", "Subject: " + word + "\r\n", "Subject: =?utf-8?q?[pr=C3=BCfen]_?= " + word, "[prüfen] für dich"},
+		{"[prüfen] ", "Subject:\r\n " + word + "\r\n", "Subject: =?utf-8?q?[pr=C3=BCfen]_?=\r\n " + word, "[prüfen] für dich"},
+		{"[prüfen] ", "", "Subject: =?utf-8?q?[pr=C3=BCfen]?=", "[prüfen]"},
+		{"[odd] ", "", "Subject: [odd]", "[odd]"},
+		// tagged before: the bytes stay
+		{"[odd] ", "Subject:[odd]  x\r\n", "", ""},
+		{"[odd] ", "Subject: =?us-ascii?q?[odd]_x?=\r\n", "", ""},
+		{"[prüfen] ", "Subject: =?utf-8?q?[pr=C3=BCfen]_?= x\r\n", "", ""},
+	} {
+		h, _ := mail.ParseHeader([]byte(tt.subject))
+		f := &copyFacts{
+			header: h, rcpt: &policy.RcptSelection{Local: true, Settings: &policy.Settings{BadHeader: policy.CategorySettings{SubjectTag: tt.tag}}},
+			verdict: &policy.Verdict{Categories: []policy.ContentCategory{{Category: mail.BadHeader}}},
+		}
+		if raw, read := edited(t, subjectEdits(f), "Subject"); raw != tt.raw || read != tt.read {
+			t.Errorf("%q before %q: %q, reads %q\nwant %q, %q", tt.tag, tt.subject, raw, read, tt.raw, tt.read)
+		}
+	}
+}
+
+// Received names the only recipient if the address may stand there.
+func TestReceivedFor(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		address mail.Address
+		utf8    bool
+		want    string
+	}{
+		{"b@example.net", false, "\r\n for <b@example.net>"},
+		{`"a b"@example.net`, true, "\r\n for <\"a b\"@example.net>"},
+		{"bjørn@example.net", true, "\r\n for <bjørn@example.net>"},
+		{"bjørn@example.net", false, ""},
+		{"b\u202e@example.net", true, ""},
+		{"b\xff@example.net", true, ""},
+		{"\"a\x01b\"@example.net", false, ""},
+		{mail.Address(strings.Repeat("x", 500) + "@example.net"), false, ""},
+	} {
+		tx := &mail.Transaction{Helo: "mail.exämple.net", Rcpts: []mail.Recipient{{Address: tt.address}}}
+		tx.FromOpts.UTF8 = tt.utf8
+		v := receivedValue(tx, "mail.example.org", "x")
+		if _, got, _ := strings.Cut(v, " id "); strings.TrimSuffix(got, got[strings.Index(got, ";"):]) != tt.want {
+			t.Errorf("%q, SMTPUTF8 %v: %q", tt.address, tt.utf8, v)
+		}
+		if !strings.HasPrefix(v, `from mail.ex\x{e4}mple.net`) {
+			t.Errorf("%q", v)
+		}
+	}
+	if v := receivedValue(&mail.Transaction{Rcpts: make([]mail.Recipient, 2)}, "x", "y"); strings.Contains(v, " for ") {
+		t.Errorf("%q", v)
 	}
 }

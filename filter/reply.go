@@ -144,7 +144,7 @@ func reportReply(tx *mail.Transaction, i int, what string, inner mail.Reply) mai
 // reasonText says in one phrase why a recipient is blocked.
 func reasonText(v *policy.Verdict) string {
 	c := v.Blocking
-	names := strings.Join(v.Names(c.Category), ", ")
+	names := strings.Join(v.ShortNames(c.Category), ", ")
 	switch c.Category {
 	case mail.Infected:
 		return "INFECTED: " + names

@@ -41,7 +41,7 @@ func (r *Report) causeOf(i int) cause {
 	cc := o.category()
 	c := causeOfCategory(cc)
 	if cc.Category != mail.Spam && cc.Category != mail.Unchecked {
-		c.names = boundedNames(o.Verdict.Names(cc.Category), 10)
+		c.names = boundedNames(o.Verdict.ShortNames(cc.Category), 10)
 	}
 	return c
 }
@@ -135,7 +135,7 @@ func (r *Report) headline() string {
 	}
 	cc := top.category()
 	for i := range r.Outcomes {
-		for _, n := range r.Outcomes[i].Verdict.Names(cc.Category) {
+		for _, n := range r.Outcomes[i].Verdict.ShortNames(cc.Category) {
 			if !names[n] {
 				names[n] = true
 				list = append(list, n)

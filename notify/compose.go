@@ -46,7 +46,7 @@ func (f *fields) add(name, value string) {
 
 // text appends an unstructured field, encoded by RFC 2047 if need be.
 func (f *fields) text(name, value string) {
-	f.add(name, mime.QEncoding.Encode("utf-8", printable(value, maxName)))
+	f.add(name, mail.EncodeText(printable(value, maxName), maxName))
 }
 
 // date appends a field in the form of RFC 5322 section 3.3.

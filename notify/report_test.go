@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"mime"
 	"net/netip"
 	"slices"
 	"strings"
@@ -506,6 +507,28 @@ func TestAdmins(t *testing.T) {
 	}
 	if _, err := r.Notice(nil); err == nil {
 		t.Error("a notice to nobody")
+	}
+}
+
+// Encoded-words in a name are foreign text: what they stand for must not become
+// part of our own fields, least of all marks of direction.
+func TestForeignEncodedWords(t *testing.T) {
+	t.Parallel()
+	r := virusReport()
+	r.Outcomes[0].Verdict.Findings[0].Name = "=?utf-8?q?=E2=80=AE?="
+	for name, build := range map[string]func() (*mail.Outgoing, error){
+		"ndr":    func() (*mail.Outgoing, error) { return r.NDR([]int{0}) },
+		"notice": func() (*mail.Outgoing, error) { return r.Notice([]mail.Address{"postmaster@no-uce.de"}) },
+	} {
+		o, err := build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, _ := o.Message.Header().First("Subject")
+		subject, err := new(mime.WordDecoder).DecodeHeader(v)
+		if err != nil || strings.Contains(subject, "\u202e") || !strings.Contains(subject, "(=?utf-8?q?=E2=80=AE?=)") {
+			t.Errorf("%s: subject %q, %v", name, subject, err)
+		}
 	}
 }
 

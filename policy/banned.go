@@ -63,7 +63,7 @@ type bannedGroup struct {
 func (g *bannedGroup) findings(out []mail.Finding, rcpt int) []mail.Finding {
 	for _, f := range g.files {
 		out = append(out, mail.Finding{
-			Category: mail.Banned, Check: "banned", Name: f.Name(), Part: f.Part.Path(),
+			Category: mail.Banned, Check: "banned", Name: f.Name(), Short: f.Short(), Part: f.Part.Path(),
 			Detail: fmt.Sprintf("banned.rules, %s: %s", g.origin.source(), f.Why()),
 			Rcpt:   rcpt,
 		})

@@ -7,6 +7,7 @@
 package policy
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -104,15 +105,25 @@ func (v *Verdict) Is(categories ...mail.Category) bool {
 	return slices.ContainsFunc(v.Categories, func(c ContentCategory) bool { return slices.Contains(categories, c.Category) })
 }
 
-// Names returns the distinct names of the findings of category c: virus
-// names, banned files, header complaints.
+// Names returns the distinct names of the findings of category c, as the log
+// has them: virus names, banned files, header complaints.
 func (v *Verdict) Names(c mail.Category) []string {
+	return v.distinct(c, func(f *mail.Finding) string { return f.Name })
+}
+
+// ShortNames returns Names as replies, header fields and reports have them.
+func (v *Verdict) ShortNames(c mail.Category) []string {
+	return v.distinct(c, func(f *mail.Finding) string { return cmp.Or(f.Short, f.Name) })
+}
+
+func (v *Verdict) distinct(c mail.Category, name func(*mail.Finding) string) []string {
 	var out []string
 	seen := map[string]bool{}
-	for _, f := range v.Findings {
-		if f.Category == c && f.Name != "" && !seen[f.Name] {
-			seen[f.Name] = true
-			out = append(out, f.Name)
+	for i := range v.Findings {
+		f := &v.Findings[i]
+		if n := name(f); f.Category == c && n != "" && !seen[n] {
+			seen[n] = true
+			out = append(out, n)
 		}
 	}
 	return out

@@ -61,6 +61,7 @@ type Finding struct {
 	Minor    int
 	Check    string // name of the check, for example "clamav"
 	Name     string // virus name, banned file, header complaint; foreign text
+	Short    string // Name for replies and reports, where that says the same in several ways; empty: Name
 	Part     string // place in the message, for example "1/2 docs.zip/invoice.exe"; foreign text
 	Detail   string // for the log and for administrators, never for peers
 

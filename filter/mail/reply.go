@@ -2,9 +2,6 @@ package mail
 
 import (
 	"fmt"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/emersion/go-smtp"
 )
@@ -23,31 +20,14 @@ const maxReplyText = 450
 
 // NewReply builds a reply. The class of the enhanced code is taken from code;
 // subject and detail are its second and third numbers. Text is made fit for
-// one reply line: control characters become "?", and it is cut at 450 octets.
+// one reply line: US-ASCII, whatever was agreed, with \x{202e} for other
+// characters and "?" for control characters, and cut at 450 octets.
 func NewReply(code, subject, detail int, format string, args ...any) Reply {
 	return Reply{
 		Code:     code,
 		Enhanced: [3]int{code / 100, subject, detail},
-		Text:     replyText(fmt.Sprintf(format, args...)),
+		Text:     asciiOnly(fmt.Sprintf(format, args...), maxReplyText),
 	}
-}
-
-func replyText(s string) string {
-	s = strings.ToValidUTF8(s, "?")
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
-			return '?'
-		}
-		return r
-	}, s)
-	if len(s) <= maxReplyText {
-		return s
-	}
-	s = s[:maxReplyText-3]
-	for !utf8.ValidString(s) {
-		s = s[:len(s)-1]
-	}
-	return s + "..."
 }
 
 // Class returns the first digit of the code: 2, 4 or 5.

@@ -126,16 +126,44 @@ func (f *FileMatch) equal(o *FileMatch) bool {
 type Hit struct {
 	Part *mail.Part
 	Rule *Rule
+
+	names string // that say of the part why it is blocked
 }
 
-// Name describes the file as the log and replies call it: the comment of the
-// rule, then media types, short types and names as Amavis' macro %F gives
-// them. It is foreign text of up to about 1,000 octets.
+// Name describes the file as the log calls it: the comment of the rule, then
+// media types, short types and names as Amavis' macro %F gives them. It is
+// foreign text of up to about 1,000 octets.
 func (f Hit) Name() string {
-	if f.Rule.Comment != "" {
-		return f.Rule.Comment + ":" + partText(f.Part)
+	const most = 4 // the rest are other spellings
+	var names []string
+	for _, n := range f.Part.Names[:min(len(f.Part.Names), most)] {
+		names = append(names, cut(n, 200))
 	}
-	return partText(f.Part)
+	return f.describe(names)
+}
+
+// Short is Name with the name of the file once, for replies: not in all its
+// spellings.
+func (f Hit) Short() string {
+	if f.names == "" {
+		return f.describe(nil)
+	}
+	return f.describe([]string{f.names})
+}
+
+func (f Hit) describe(names []string) string {
+	const most = 4 // of each
+	p := f.Part
+	var list []string
+	list = append(list, p.Media[:min(len(p.Media), most)]...)
+	for _, t := range p.Types[:min(len(p.Types), most)] {
+		list = append(list, "."+t)
+	}
+	s := strings.Join(append(list, names...), ",")
+	if f.Rule.Comment != "" {
+		return f.Rule.Comment + ":" + s
+	}
+	return s
 }
 
 // Why returns what the rule says, as in a file and bounded for one line.
@@ -150,7 +178,7 @@ func Files(rules []Rule, root *mail.Part) []Hit {
 	w.part(root, decision{rule: len(w.rules)})
 	var out []Hit
 	for _, d := range w.found {
-		out = append(out, Hit{d.part, &w.rules[d.rule]})
+		out = append(out, Hit{d.part, &w.rules[d.rule], d.names})
 	}
 	return out
 }
@@ -184,6 +212,7 @@ type decision struct {
 	rule  int // its number; len(rules) when none fits
 	part  *mail.Part
 	allow bool
+	names string // that say of the part why it is blocked
 }
 
 // part decides about p and what is inside. d is the first rule that fits a
@@ -200,6 +229,9 @@ func (w *walk) part(p *mail.Part, d decision) {
 			continue
 		}
 		d = decision{rule: i, part: p, allow: m.allow}
+		if !m.allow {
+			d.names = told(m, x)
+		}
 		break
 	}
 	if p.Leaf() {
@@ -319,19 +351,26 @@ func appendList[T ~string](pairs []string, key string, list []T) []string {
 	return append(pairs, key+": ["+strings.Join(items, ", ")+"]")
 }
 
-// partText describes a part as Amavis' macro %F does: declared media types,
-// short types and names, separated by commas.
-func partText(p *mail.Part) string {
-	const most = 4 // of each; the rest are other spellings
-	var list []string
-	list = append(list, p.Media[:min(len(p.Media), most)]...)
-	for _, t := range p.Types[:min(len(p.Types), most)] {
-		list = append(list, "."+t)
+// told returns what is to be told of the names of a file that m fits: the most
+// probable one. If m does not fit that but another, readers differ about the
+// name, and the other one says why the file is blocked.
+func told(m *fileMatcher, x *file) string {
+	names := x.part.Names
+	if len(names) == 0 {
+		return ""
 	}
-	for _, n := range p.Names[:min(len(p.Names), most)] {
-		list = append(list, cut(n, 200))
+	for i, name := range names {
+		only := *x.part
+		only.Names = []string{name}
+		if !m.fits(newFile(&only, x.above)) {
+			continue
+		}
+		if i > 0 {
+			return cut(names[0], 200) + "," + cut(name, 200)
+		}
+		break
 	}
-	return strings.Join(list, ",")
+	return cut(names[0], 200)
 }
 
 // cut bounds s to about n octets.

@@ -218,8 +218,35 @@ func TestBounds(t *testing.T) {
 		t.Errorf("%d findings, want %d", len(got), maxHits)
 	}
 	for _, f := range Files(builtIn, root) {
-		if len(f.Name()) > 1000 || len(f.Why()) > 500 {
-			t.Errorf("name of %d octets, rule of %d", len(f.Name()), len(f.Why()))
+		if len(f.Name()) > 1000 || len(f.Short()) > 500 || len(f.Why()) > 500 {
+			t.Errorf("names of %d and %d octets, rule of %d", len(f.Name()), len(f.Short()), len(f.Why()))
+		}
+	}
+}
+
+// What people are told has the name once; a second one only where readers see
+// another file name and that is why the file is blocked.
+func TestShort(t *testing.T) {
+	t.Parallel()
+	part := func(types string, names ...string) *mail.Part {
+		p := &mail.Part{Place: "1", Media: []string{"application/octet-stream"}, Types: strings.Fields(types), Names: names}
+		return p
+	}
+	for _, tt := range []struct {
+		rules string
+		part  *mail.Part
+		want  string
+	}{
+		{"  - {built_in: true}\n", part("asc", "Rechnung-ü.exe", "=?utf-8?Q?Rechnung-=C3=BC.exe?=", "utf-8''Rechnung-%C3%BC.exe"), "application/octet-stream,.asc,Rechnung-ü.exe"},
+		{"  - {built_in: true}\n", part("exe exe-ms", "a.txt", "b.pdf"), "application/octet-stream,.exe,.exe-ms,a.txt"},
+		{"  - {built_in: true}\n", part("asc", "a.txt", "a.pdf", "a.exe", "b.exe"), "application/octet-stream,.asc,a.txt,a.exe"},
+		{"  - {block: {name: \"*.txt\"}, comment: no texts}\n", part("", "a.txt", "A.TXT"), "no texts:application/octet-stream,a.txt"},
+		{"  - {block: {amavis: \"/[.]exe$/\"}}\n", part("", "=?x?=", "a.exe"), "application/octet-stream,=?x?=,a.exe"},
+		{"  - {block: {media: \"application/*\"}}\n", part("asc"), "application/octet-stream,.asc"},
+	} {
+		hits := Files(parseRules(t, tt.rules), tt.part)
+		if len(hits) != 1 || hits[0].Short() != tt.want {
+			t.Errorf("%q: %+v, want %q", tt.part.Names, hits, tt.want)
 		}
 	}
 }

@@ -40,7 +40,7 @@ var families = []func(*copyFacts) []mail.Edit{
 
 // edits returns what every family does to the copy.
 func (f *copyFacts) edits() []mail.Edit {
-	var out []mail.Edit
+	out := make([]mail.Edit, 0, len(families)+2)
 	for _, family := range families {
 		out = append(out, family(f)...)
 	}
@@ -64,9 +64,15 @@ type forgedMarks struct {
 func findForged(h mail.Header, hosts ...string) *forgedMarks {
 	const virusScanned = "X-Virus-Scanned"
 	out := &forgedMarks{}
-	known := map[string]bool{}
+	var known map[string]bool
 	scanned := 0
 	for _, field := range h {
+		if len(field.Name) < 2 || field.Name[0]|0x20 != 'x' || field.Name[1] != '-' {
+			continue
+		}
+		if known == nil {
+			known = map[string]bool{}
+		}
 		name := strings.ToLower(field.Name)
 		switch {
 		case field.Is(virusScanned):

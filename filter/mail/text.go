@@ -36,6 +36,9 @@ func hidden(r rune) bool {
 
 // shown writes s with escapes for what may not stand as it is.
 func shown(s string, max int, stands func(rune) bool) string {
+	if len(s) <= max && plain(s) {
+		return s
+	}
 	const cut = "..."
 	var b strings.Builder
 	whole := 0 // octets that leave room for the sign that more was there
@@ -59,6 +62,16 @@ func shown(s string, max int, stands func(rune) bool) string {
 		}
 	}
 	return b.String()
+}
+
+// plain reports whether s is printable US-ASCII throughout, as nearly all is.
+func plain(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // encodedWords writes s in words of at most 75 octets, none of which holds a part

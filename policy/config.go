@@ -2,6 +2,7 @@ package policy
 
 import (
 	"io/fs"
+	"net/netip"
 	"time"
 
 	"postern/filter/mail"
@@ -128,8 +129,25 @@ type Listener struct {
 	Mode fs.FileMode `yaml:"mode"`
 	// Owner of the socket as user:group; empty: who started the program.
 	Owner string `yaml:"owner"`
+	// Networks from which mail may come in (Amavis: @inet_acl), as in
+	// own_networks; the others get 421. Empty: this machine alone, by its
+	// loopback and all its other addresses. Whoever may come in can send in
+	// the name of any client: name the machines of your Postfix only.
+	Allow []string `yaml:"allow"`
 
 	Origin Origin `yaml:"-"`
+
+	allow *Networks // nil where Allow is empty; made by compile
+}
+
+// Allows reports whether a session may come in from a; fromHere says that a is
+// an address of this machine.
+func (l *Listener) Allows(a netip.Addr, fromHere bool) bool {
+	if l.allow == nil {
+		return fromHere
+	}
+	_, ok := l.allow.Match(a)
+	return ok
 }
 
 // ClientBank gives the banks of clients in some networks.
@@ -210,7 +228,8 @@ type Limits struct {
 	Recipients int `yaml:"recipients"`
 	// Sessions at once; beyond it the answer is 421.
 	Sessions int `yaml:"sessions"`
-	// Sessions at once from one address, that of Postfix in most set-ups.
+	// Sessions at once from one address of another machine; those from this
+	// one count for sessions only.
 	SessionsPerClient int `yaml:"sessions_per_client"`
 	// Wait for the next command.
 	Idle time.Duration `yaml:"idle"`

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -15,11 +16,12 @@ import (
 )
 
 // Doubts returns what is allowed in c but most likely not meant, in the order
-// of the files: banks that nothing loads, entries of lists that can never
+// of the files: doors that stand open, banks that nothing loads, entries of lists that can never
 // decide, everybody or loopback among our own clients, keys of domains that
 // are not ours. c must come from [Load] or [Parse].
 func (c *Config) Doubts() []Mistake {
 	d := &doubts{cfg: c}
+	d.openDoors()
 	d.unusedBanks()
 	d.hiddenNetworks()
 	d.onlyExclusions()
@@ -56,6 +58,39 @@ func (d *doubts) at(key, what, hint string) {
 func (d *doubts) in(o Origin, key, what, hint string) {
 	d.list = append(d.list, Mistake{File: o.File, Line: o.Line, What: key + ": " + what, Hint: hint})
 }
+
+// openDoors finds listeners that other machines reach, and lists that let in
+// everybody or nobody.
+func (d *doubts) openDoors() {
+	for i := range d.cfg.Listeners {
+		l := &d.cfg.Listeners[i]
+		key := fmt.Sprintf("listeners[%d]", i)
+		host, port, err := net.SplitHostPort(l.Address)
+		if err != nil || strings.HasPrefix(l.Address, "unix:") {
+			continue
+		}
+		addr, err := netip.ParseAddr(host)
+		onlyHere := err == nil && addr.IsLoopback()
+		if l.allow == nil {
+			if !onlyHere {
+				d.at(key+".address", l.Address+" can be reached from other machines, and no allow says which of them may come in: all but this one get 421",
+					"write allow: [networks of your Postfix], or address: 127.0.0.1:"+port)
+			}
+			continue
+		}
+		everybody := slices.IndexFunc(l.allow.entries, func(e network) bool { return e.prefix.Bits() < widestAllowed && !e.not })
+		switch {
+		case everybody >= 0 && !onlyHere:
+			d.at(key+".allow", fmt.Sprintf("THE DOOR IS OPEN: %s lets in strangers, who would send past Postfix in the name of any client", l.allow.entries[everybody].entry),
+				"name the machines of your Postfix only")
+		case onlyHere && !l.Allows(addr, true):
+			d.at(key+".allow", fmt.Sprintf("it leaves out %s, which is all that can reach this address: all mail gets 421", addr), "add "+addr.String()+", or leave allow out")
+		}
+	}
+}
+
+// widestAllowed is the length of the widest network that one site may have.
+const widestAllowed = 8
 
 // unusedBanks finds banks that no mail can get.
 func (d *doubts) unusedBanks() {

@@ -43,9 +43,20 @@ func TestDoubts(t *testing.T) {
 		"only exclusions": {"client_banks:\n  - {networks: [\"!192.0.2.0/24\"], bank: ORIGINATING}\n", []string{
 			"4:16: client_banks[0].networks: only exclusions: no client is in this list; name the networks that are meant after them; all are 0.0.0.0/0 and \"::/0\"",
 		}},
-		"banks that look the same": {"own_networks: 192.0.2.0/24\nbanks:\n  mynets: {originating: true}\n  MyUsers: {}\n  A: {}\nlisteners: [{protocol: lmtp, address: \":1\", bank: A}]\n", []string{
+		"banks that look the same": {"own_networks: 192.0.2.0/24\nbanks:\n  mynets: {originating: true}\n  MyUsers: {}\n  A: {}\nlisteners: [{protocol: lmtp, address: \"127.0.0.1:1\", bank: A}]\n", []string{
 			"5:11: banks.mynets: only the case of letters tells this bank from MYNETS; give it another name, or write MYNETS",
 			"6:12: banks.MyUsers: only the case of letters tells this bank from MYUSERS; give it another name, or write MYUSERS",
+		}},
+		"open doors": {"listeners:\n" +
+			"  - {protocol: lmtp, address: \"0.0.0.0:1\"}\n" +
+			"  - {protocol: lmtp, address: \":2\", allow: [192.0.2.0/24, \"::/0\"]}\n" +
+			"  - {protocol: lmtp, address: \"127.0.0.1:3\", allow: [192.0.2.0/24]}\n" +
+			"  - {protocol: lmtp, address: \"192.0.2.1:4\", allow: [127.0.0.0/8, 192.0.2.0/24]}\n" +
+			"  - {protocol: lmtp, address: \"127.0.0.1:5\"}\n" +
+			"  - {protocol: lmtp, address: \"unix:/a:6\"}\n", []string{
+			"4:31: listeners[0].address: 0.0.0.0:1 can be reached from other machines, and no allow says which of them may come in: all but this one get 421; write allow: [networks of your Postfix], or address: 127.0.0.1:1",
+			"5:44: listeners[1].allow: THE DOOR IS OPEN: ::/0 lets in strangers, who would send past Postfix in the name of any client; name the machines of your Postfix only",
+			"6:53: listeners[2].allow: it leaves out 127.0.0.1, which is all that can reach this address: all mail gets 421; add 127.0.0.1, or leave allow out",
 		}},
 		"a user like a domain": {"recipients:\n  - {match: [boss, a@, b@ours.test, x.y, .], settings: {spam: {lover: true}}}\n", []string{
 			"4: recipients[0].match[0]: \"boss\" is taken for a domain; for the user in any domain write boss@",

@@ -43,6 +43,10 @@ func (l *loader) listeners() {
 		if x.Owner != "" && !ownerForm.MatchString(x.Owner) {
 			l.At(key+".owner", "want user:group, not "+strict.Quote(x.Owner), `for example "postfix:postfix"`)
 		}
+		l.networks(key+".allow", x.Allow)
+		if isSocket && len(x.Allow) > 0 {
+			l.At(key+".allow", "a socket has no networks", "mode and owner say who may use it")
+		}
 		if problem, hint := checkListen(x.Address); problem != "" {
 			l.At(key+".address", problem, hint)
 			continue

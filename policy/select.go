@@ -75,6 +75,12 @@ func (c *Config) compile(dir string) error {
 	var err error
 	s.local, err = ParseDomains(dir, c.LocalDomains)
 	note(c.Origin("local_domains"), "local_domains", err)
+	for i := range c.Listeners {
+		if l := &c.Listeners[i]; len(l.Allow) > 0 {
+			l.allow, err = ParseNetworks(dir, l.Allow)
+			note(l.Origin, "allow", err)
+		}
+	}
 	for _, cb := range c.ClientBanks {
 		var r clientRule
 		r.networks, err = ParseNetworks(dir, cb.Networks)

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -158,6 +159,11 @@ func (d *daemon) feedOptions(cfg *policy.Config, l policy.Listener) listen.FeedO
 			Size: int64(cfg.Limits.MessageSize), Recipients: cfg.Limits.Recipients,
 			Sessions: cfg.Limits.Sessions, PeerSessions: cfg.Limits.SessionsPerClient,
 			Idle: cfg.Limits.Idle, Data: cfg.Limits.DataIdle, Process: cfg.Limits.Deadline,
+		},
+		// as the configuration of the moment says
+		Allow: func(peer netip.Addr, fromHere bool) bool {
+			now := d.filter.Load().Policy.Listener(l.Address)
+			return now != nil && now.Allows(peer, fromHere)
 		},
 		RefuseBareLF: cfg.BareNewline == policy.BareNewlineReject,
 		SpoolDir:     cfg.Spool.Dir, SpoolMemory: int(cfg.Spool.Memory), Log: d.log,

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -240,6 +241,27 @@ func TestReloadFiles(t *testing.T) {
 		}
 		if said := strings.Join(r.log.take(), "\n"); strings.Contains(said, late) != (text == other) {
 			t.Errorf("about what takes effect at the next start: %s", said)
+		}
+	}
+
+	// who may come in is asked at each session
+	greeting := func() string {
+		c, err := net.Dial("tcp", r.listen.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		b := make([]byte, 3)
+		if _, err := io.ReadFull(c, b); err != nil {
+			t.Error(err)
+		}
+		return string(b)
+	}
+	closed := strings.Replace(string(good), "bank: BANK-A", "bank: BANK-A, allow: [192.0.2.0/24]", 1)
+	for _, x := range []struct{ text, want string }{{closed, "421"}, {string(good), "220"}} {
+		r.write(t, "postern.yaml", x.text)
+		if line := r.hangUp(); !strings.Contains(line, "reloaded") || greeting() != x.want {
+			t.Errorf("the greeting is not %s after %s", x.want, line)
 		}
 	}
 

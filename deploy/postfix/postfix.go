@@ -27,7 +27,7 @@ type Postern struct {
 	NextHops     []string      // where mail goes back by SMTP, as host:port
 	Deadline     time.Duration // from the end of a message to our answer
 	Sessions     int           // at once, on each listener
-	PeerSessions int           // at once from one IP address, on each listener
+	PeerSessions int           // at once from one IP address of another machine, on each listener
 	MessageSize  int64         // octets
 }
 
@@ -128,9 +128,26 @@ func seconds(d time.Duration) string {
 	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10) + "s"
 }
 
-// peerLimit is how many sessions Postfix, which is one client, can have on a
-// listener.
-func (p *Postern) peerLimit() int { return min(p.Sessions, p.PeerSessions) }
+// peerLimit is how many sessions Postfix, which is one client, can have on
+// each listener.
+func (p *Postern) peerLimit() int {
+	limit := p.Sessions
+	for i := range p.Listeners {
+		n, _ := p.sessionLimit(&p.Listeners[i])
+		limit = min(limit, n)
+	}
+	return limit
+}
+
+// sessionLimit is peerLimit for one listener, with the name of the limit. A
+// Postfix on this machine counts for all sessions only.
+func (p *Postern) sessionLimit(l *Listener) (limit int, name string) {
+	e := parseEndpoint(l.Address, "")
+	if p.PeerSessions < p.Sessions && e.path == "" && !e.loopback() {
+		return p.PeerSessions, "limits.sessions_per_client"
+	}
+	return p.Sessions, "limits.sessions"
+}
 
 // shippedReinjection is the service that takes mail back on host:port.
 func shippedReinjection(hop string) *Service {

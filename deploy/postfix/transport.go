@@ -182,10 +182,7 @@ func (c *checker) concurrency(v *Service) int {
 }
 
 func (c *checker) checkSessions(l *Listener) {
-	limit, name := c.postern.Sessions, "limits.sessions"
-	if c.postern.PeerSessions < limit && !strings.HasPrefix(l.Address, "unix:") {
-		limit, name = c.postern.PeerSessions, "limits.sessions_per_client"
-	}
+	limit, name := c.postern.sessionLimit(l)
 	n, transports := c.sessions(l)
 	told := func(f Finding) bool { return f.Rule == "transport-process-limit" && f.Where == transports[0].place() }
 	if n <= limit || slices.ContainsFunc(c.findings, told) {

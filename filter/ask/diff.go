@@ -246,6 +246,8 @@ func aroundMail(a, b *policy.Config) []Difference {
 			out = append(out, Difference{"listener " + l.Address + " comes, " + string(l.Protocol) + ", bank " + orNone(l.Bank), nil})
 		case old.Protocol != l.Protocol:
 			out = append(out, Difference{fmt.Sprintf("listener %s: %s -> %s", l.Address, old.Protocol, l.Protocol), nil})
+		case !slices.Equal(old.Allow, l.Allow):
+			out = append(out, Difference{fmt.Sprintf("listener %s: allow %s -> %s", l.Address, allowed(old), allowed(&l)), nil})
 		case old.Mode != l.Mode || old.Owner != l.Owner:
 			out = append(out, Difference{fmt.Sprintf("listener %s: %s -> %s", l.Address, access(old), access(&l)), nil})
 		}
@@ -280,6 +282,14 @@ func access(l *policy.Listener) string {
 		return "mode " + mode
 	}
 	return "mode " + mode + ", owner " + l.Owner
+}
+
+// allowed says who may come in.
+func allowed(l *policy.Listener) string {
+	if len(l.Allow) == 0 {
+		return "this machine"
+	}
+	return list(l.Allow)
 }
 
 // signerNames does not show through any mail before signatures are verified.

@@ -47,6 +47,7 @@ type feedConn struct {
 	f           *Feed
 	id          string // log id of the session
 	peer, local netip.AddrPort
+	counted     netip.Addr   // in Feed.peers; not valid for none
 	refs        atomic.Int32 // the session, and its handler while it runs
 
 	mu     sync.Mutex

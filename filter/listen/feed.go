@@ -27,8 +27,9 @@ type Limits struct {
 	Recipients int
 	// Sessions at a time; the next gets 421 4.3.2. Default 100.
 	Sessions int
-	// PeerSessions at a time from one IP address; Unix sockets count only
-	// for Sessions. Default 50.
+	// PeerSessions at a time from one IP address of another machine; those
+	// from this one and over Unix sockets count only for Sessions: the MTA
+	// here is one client for all mail. Default 50.
 	PeerSessions int
 	// Errors is the number of wrong commands after which a session is closed
 	// with 421. A message in between sets the count back. Default 20.
@@ -72,6 +73,12 @@ type FeedOptions struct {
 	Limits      Limits
 	SpoolDir    string // folder of temporary files, see mail.Spool
 	SpoolMemory int    // octets of a message kept in memory, see mail.Spool
+
+	// Allow says whether an address may come in (Amavis: @inet_acl), and is
+	// told whether it is one of this machine; the others get 421. Nil lets in
+	// this machine only. It is asked at the start of each session, and not
+	// about Unix sockets, which have permissions.
+	Allow func(peer netip.Addr, fromHere bool) bool
 
 	// RefuseBareLF refuses a message with an LF that has no CR before it
 	// (550 5.6.11). Otherwise such an LF becomes CRLF, as with Postfix'
@@ -217,37 +224,68 @@ func (g gate) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		c, reason := g.f.admit(nc)
+		c, refused := g.f.admit(nc)
 		if c != nil {
 			return c, nil
 		}
-		g.f.log.Warn("session refused", "listener", g.f.opts.Listener, "peer", nc.RemoteAddr().String(), "reason", reason)
+		args := []any{"listener", g.f.opts.Listener, "peer", nc.RemoteAddr().String(), "reason", refused.reason}
+		if refused.hint != "" {
+			args = append(args, "hint", refused.hint)
+		}
+		g.f.log.Warn("session refused", args...)
 		// the send buffer of a new connection is empty: this does not block
 		nc.SetWriteDeadline(time.Now().Add(time.Second))
-		fmt.Fprintf(nc, "421 4.3.2 %s %s\r\n", g.f.opts.Hostname, reason)
+		fmt.Fprintf(nc, "421 %s %s %s\r\n", refused.code, g.f.opts.Hostname, refused.reason)
 		nc.Close()
 	}
 }
 
-// admit registers a new session, or returns nil and the reason against it.
-func (f *Feed) admit(nc net.Conn) (*feedConn, string) {
+// denial says why a session is not let in.
+type denial struct{ code, reason, hint string }
+
+// admit registers a new session, or returns nil and what is against it.
+func (f *Feed) admit(nc net.Conn) (*feedConn, denial) {
 	c := newFeedConn(nc, f)
 	peer := c.peer.Addr()
+	own := !peer.IsValid() || c.fromHere()
+	allowed := own
+	if f.opts.Allow != nil && peer.IsValid() {
+		allowed = f.opts.Allow(peer, own)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
 	case f.closing.Load():
-		return nil, "Service shutting down"
+		return nil, denial{"4.3.2", "Service shutting down", ""}
+	case !allowed:
+		return nil, denial{"4.7.1", "Access denied", "allow of the listener names who may come in"}
 	case len(f.conns) >= f.limits.Sessions:
-		return nil, "Too many sessions"
-	case peer.IsValid() && f.peers[peer] >= f.limits.PeerSessions:
-		return nil, "Too many sessions from your address"
+		return nil, denial{"4.3.2", "Too many sessions", ""}
+	case !own && f.peers[peer] >= f.limits.PeerSessions:
+		return nil, denial{"4.3.2", "Too many sessions from your address", ""}
 	}
 	f.conns[c] = struct{}{}
-	if peer.IsValid() {
+	if !own {
+		c.counted = peer
 		f.peers[peer]++
 	}
-	return c, ""
+	return c, denial{}
+}
+
+// fromHere reports whether the peer is on this machine.
+func (c *feedConn) fromHere() bool {
+	peer := c.peer.Addr()
+	if peer.IsLoopback() || peer == c.local.Addr() {
+		return true
+	}
+	// what cannot be told is another machine
+	own, _ := net.InterfaceAddrs()
+	for _, a := range own {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Unmap() == peer.WithZone("") {
+			return true
+		}
+	}
+	return false
 }
 
 // forget gives back the slot of a session.
@@ -255,7 +293,7 @@ func (f *Feed) forget(c *feedConn) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.conns, c)
-	if peer := c.peer.Addr(); peer.IsValid() {
+	if peer := c.counted; peer.IsValid() {
 		if f.peers[peer]--; f.peers[peer] == 0 {
 			delete(f.peers, peer)
 		}

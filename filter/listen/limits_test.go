@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"regexp"
 	"strings"
@@ -141,14 +142,93 @@ func TestErrorLimit(t *testing.T) {
 	}
 }
 
+// elsewhere is a listener whose peers seem to come from another address.
+type elsewhere struct {
+	net.Listener
+	from string // IP address
+}
+
+type elsewhereConn struct {
+	net.Conn
+	from net.Addr
+}
+
+func (c elsewhereConn) RemoteAddr() net.Addr { return c.from }
+
+func (l elsewhere) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return elsewhereConn{c, &net.TCPAddr{IP: net.ParseIP(l.from), Port: 4711}}, nil
+}
+
+// feedFrom starts a feed to which all come from that address.
+func feedFrom(t *testing.T, from string, o FeedOptions) (addr string) {
+	t.Helper()
+	l, err := Listen("127.0.0.1:0", "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveFeed(t, elsewhere{l, from}, &recorder{}, o)
+	return l.Addr().String()
+}
+
+// Without a list nobody comes in but this machine, whatever the address of the
+// listener; with one, those whom it names.
+func TestAllow(t *testing.T) {
+	t.Parallel()
+	net10 := func(a netip.Addr, _ bool) bool { return netip.MustParsePrefix("10.0.0.0/8").Contains(a) }
+	own := "127.0.0.1"
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addrs {
+		if p := netip.MustParsePrefix(a.String()).Addr(); !p.IsLoopback() && !p.IsLinkLocalUnicast() {
+			own = p.String()
+		}
+	}
+	const denied = "421 4.7.1 mx.test Access denied"
+	for _, tt := range []struct {
+		from  string
+		allow func(netip.Addr, bool) bool
+		want  string
+	}{
+		{"127.0.0.1", nil, "220 ..."}, {"::ffff:127.0.0.1", nil, "220 ..."}, {"::1", nil, "220 ..."}, {own, nil, "220 ..."},
+		{"192.0.2.1", nil, denied}, {"2001:db8::1", nil, denied},
+		{"10.1.2.3", net10, "220 ..."}, {"::ffff:10.1.2.3", net10, "220 ..."}, {"192.0.2.1", net10, denied}, {"127.0.0.1", net10, denied},
+	} {
+		var log syncBuffer
+		p := dial(t, feedFrom(t, tt.from, FeedOptions{Allow: tt.allow, Log: testLog(&log)}))
+		p.want(tt.want)
+		if tt.want == denied {
+			p.wantEnd()
+			if s := log.String(); !strings.Contains(s, "Access denied") || !strings.Contains(s, tt.from) || !strings.Contains(s, "allow of the listener") {
+				t.Errorf("%s: log %q", tt.from, s)
+			}
+		}
+	}
+}
+
+// One MTA on this machine is one address for all mail.
+func TestSessionsFromHere(t *testing.T) {
+	t.Parallel()
+	_, addr := startFeed(t, &recorder{}, FeedOptions{Limits: Limits{Sessions: 3, PeerSessions: 1}})
+	for _, want := range []string{"220 ...", "220 ...", "220 ...", "421 4.3.2 mx.test Too many sessions"} {
+		dial(t, addr).want(want)
+	}
+}
+
 func TestSessionLimits(t *testing.T) {
 	t.Parallel()
-	_, addr := startFeed(t, &recorder{}, FeedOptions{Limits: Limits{Sessions: 3, PeerSessions: 2}})
+	all := func(netip.Addr, bool) bool { return true }
+	addr := feedFrom(t, "192.0.2.1", FeedOptions{Limits: Limits{Sessions: 3, PeerSessions: 2}, Allow: all})
 	a, b := dial(t, addr), dial(t, addr)
 	a.want("220 ...")
 	b.want("220 ...")
 	c := dial(t, addr)
-	c.want("421 4.3.2 ...")
+	c.want("421 4.3.2 mx.test Too many sessions from your address")
 	c.wantEnd()
 	a.send("QUIT")
 	a.want("221 ...")

@@ -12,10 +12,13 @@ type pool struct {
 	max      int
 	idleTime time.Duration
 	maxUses  int
+	maxAge   time.Duration
+	now      func() time.Time
 
-	mu     sync.Mutex // guards idle, closed and the timers of idle sessions
-	idle   []*session
-	closed bool
+	mu      sync.Mutex // guards what follows and the timers of idle sessions
+	idle    []*session
+	closed  bool
+	renewed time.Time // sessions from before are not used any more
 	ending sync.WaitGroup
 }
 
@@ -33,12 +36,32 @@ func (p *pool) take() *session {
 		p.idle[n-1] = nil
 		p.idle = p.idle[:n-1]
 		s.idle.Stop()
+		if p.old(s) {
+			p.end(s)
+			p.mu.Unlock()
+			continue
+		}
 		p.mu.Unlock()
 		if s.conn.quiet() {
 			return s
 		}
 		s.close()
 	}
+}
+
+// old reports whether s has had its time: under load a session would never be
+// idle, and the process behind it works by the configuration that it began
+// with. The caller holds mu.
+func (p *pool) old(s *session) bool {
+	return p.now().Sub(s.begun) >= p.maxAge || !s.begun.After(p.renewed)
+}
+
+// renew has all sessions end, those in use after their transaction.
+func (p *pool) renew() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.renewed = p.now()
+	p.endIdle()
 }
 
 // put takes s back after a good transaction, or ends it.
@@ -50,7 +73,7 @@ func (p *pool) put(s *session) {
 		s.close()
 		return
 	}
-	if s.uses >= p.maxUses || len(p.idle) >= p.max {
+	if s.uses >= p.maxUses || len(p.idle) >= p.max || p.old(s) {
 		p.end(s)
 		return
 	}
@@ -74,11 +97,16 @@ func (p *pool) end(s *session) { p.ending.Go(s.quit) }
 func (p *pool) close() {
 	p.mu.Lock()
 	p.closed = true
+	p.endIdle()
+	p.mu.Unlock()
+	p.ending.Wait()
+}
+
+// endIdle ends the sessions that are kept. The caller holds mu.
+func (p *pool) endIdle() {
 	for _, s := range p.idle {
 		s.idle.Stop()
 		p.end(s)
 	}
 	p.idle = nil
-	p.mu.Unlock()
-	p.ending.Wait()
 }

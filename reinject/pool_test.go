@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -106,6 +107,50 @@ func TestPoolLimits(t *testing.T) {
 		r.Close()
 		if got := sendTo(t, r, outgoing("a@x.test")); got[0].Disposal != mail.Relayed || len(r.pool.idle) > 0 {
 			t.Error(got[0].Reply, len(r.pool.idle))
+		}
+	})
+}
+
+// A session that is never idle ends all the same, so that a next hop that was
+// set up anew is talked to by its new rules.
+func TestSessionAge(t *testing.T) {
+	t.Parallel()
+	steps := script(join(good("A"), good("B"), good("C"), good("D"))...)
+	for _, tt := range []struct {
+		name  string
+		after func(r *Relay, seconds *atomic.Int64) // each mail
+		conns int
+	}{
+		{"young", func(_ *Relay, seconds *atomic.Int64) { seconds.Add(19) }, 1},
+		{"old when it is taken", func(_ *Relay, seconds *atomic.Int64) { seconds.Add(30) }, 2},
+		{"renewed", func(r *Relay, seconds *atomic.Int64) { r.pool.renew(); seconds.Add(1) }, 4},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			h := newFakeHop(t, steps)
+			r := newRelay(t, h.hop())
+			var seconds atomic.Int64
+			r.pool.now = func() time.Time { return time.Unix(seconds.Load(), 0) }
+			for range 4 {
+				if got := sendTo(t, r, outgoing("a@x.test")); got[0].Disposal != mail.Relayed {
+					t.Fatal(got[0].Reply)
+				}
+				tt.after(r, &seconds)
+			}
+			r.Close() // waits for the QUITs under way
+			conns, cmds, _ := h.seen()
+			if conns != tt.conns {
+				t.Errorf("%d connections, want %d: %q", conns, tt.conns, cmds)
+			}
+		})
+	}
+	t.Run("old when it comes back", func(t *testing.T) {
+		t.Parallel()
+		h := newFakeHop(t, steps)
+		r := newRelay(t, h.hop(), func(o *Options) { o.MaxAge = time.Nanosecond })
+		sendTo(t, r, outgoing("a@x.test"))
+		if n := len(r.pool.idle); n > 0 {
+			t.Errorf("%d sessions kept", n)
 		}
 	})
 }

@@ -33,6 +33,10 @@ type Options struct {
 	IdleTime time.Duration
 	// MaxUses is the number of transactions on one session, 100 if 0.
 	MaxUses int
+	// MaxAge is how long a session is used at all, 60 s if 0: who changes
+	// the next hop expects it to take effect soon, and Postfix' smtpd works
+	// by what it was started with until its client leaves.
+	MaxAge time.Duration
 
 	// Log gets what a reply must not say; nil logs nothing.
 	Log *slog.Logger
@@ -64,6 +68,7 @@ func (o Options) withDefaults() Options {
 	set(&o.Timeouts.Block, 180*time.Second)
 	set(&o.Timeouts.Dot, 600*time.Second)
 	set(&o.IdleTime, 8*time.Second)
+	set(&o.MaxAge, 60*time.Second)
 	if o.Helo == "" {
 		o.Helo = "localhost"
 	}
@@ -96,7 +101,7 @@ func New(hop mail.NextHop, opts Options) *Relay {
 		hop:  hop,
 		opts: opts,
 		log:  opts.Log.With("next_hop", hop.String()),
-		pool: pool{max: opts.MaxIdle, idleTime: opts.IdleTime, maxUses: opts.MaxUses},
+		pool: pool{max: opts.MaxIdle, idleTime: opts.IdleTime, maxUses: opts.MaxUses, maxAge: opts.MaxAge, now: time.Now},
 	}
 }
 
@@ -411,6 +416,16 @@ func (t *Transports) For(hop mail.NextHop) mail.Transport {
 		t.relays[hop] = r
 	}
 	return r
+}
+
+// Renew ends all kept sessions, so that the next hops are greeted anew. What is
+// under way goes on.
+func (t *Transports) Renew() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, r := range t.relays {
+		r.pool.renew()
+	}
 }
 
 // Close closes all relays.

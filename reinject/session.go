@@ -30,7 +30,8 @@ type session struct {
 	dataBegun bool   // 354 came: a second try could deliver twice
 	broken    bool   // not to be kept
 
-	uses int
+	begun time.Time
+	uses  int
 	idle *time.Timer // ends the session while it is in the pool
 }
 
@@ -44,7 +45,7 @@ func (r *Relay) dial(ctx context.Context) (*session, error) {
 		return nil, &stepError{step: stepConnect, err: err}
 	}
 	c := newConn(nc)
-	s := &session{conn: c, relay: r, text: textproto.NewReader(bufio.NewReaderSize(c, maxReplyLine)), step: "performing the handshake"}
+	s := &session{conn: c, relay: r, text: textproto.NewReader(bufio.NewReaderSize(c, maxReplyLine)), step: "performing the handshake", begun: r.pool.now()}
 	if r.hop.LMTP {
 		s.client = smtp.NewClientLMTP(c)
 	} else {

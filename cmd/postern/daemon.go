@@ -184,6 +184,8 @@ func (d *daemon) reload(cfg *policy.Config) error {
 		d.log.Warn("the change of " + strings.Join(late, ", ") + " takes effect at the next start")
 	}
 	d.filter.Store(f)
+	// who reloads may have changed the next hop as well
+	d.relays.Renew()
 	return nil
 }
 

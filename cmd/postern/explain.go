@@ -171,9 +171,15 @@ func printExplainedRcpt(w io.Writer, r *ask.ExplainedRcpt) {
 			fmt.Fprintf(w, " [%s]", c.NoReport)
 		}
 		fmt.Fprintf(w, "\n\t  answer %s\n\t  sent: %s\n", c.Reply, c.Sent)
+		if c.NotSigned != "" {
+			fmt.Fprintf(w, "\t  not signed: %s\n", c.NotSigned)
+		}
 	}
 	for i, s := range r.Reasons {
 		fmt.Fprintf(w, "%s\t%s\n", first("verdict", i), s)
+	}
+	if r.NotSigned != "" {
+		fmt.Fprintf(w, "not signed\t%s\n", r.NotSigned)
 	}
 	for i, c := range r.Changes {
 		fmt.Fprintf(w, "%s\t%s: %s (now from %s)\n", first("otherwise with", i), c.Key, c.Value, c.Origin)

@@ -47,7 +47,7 @@ func runScript(t *testing.T, file string) {
 		f := &archive.Files[i]
 		args := strings.Fields(f.Name)
 		if len(args) == 1 && strings.Contains(f.Name, ".") {
-			text := strings.Replace(string(f.Data), "EICAR", demo.EICAR, 1)
+			text := strings.NewReplacer("EICAR", demo.EICAR, "[CR]", "\r").Replace(string(f.Data))
 			if err := os.WriteFile(filepath.Join(dir, f.Name), []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}

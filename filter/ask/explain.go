@@ -49,6 +49,7 @@ type ExplainedRcpt struct {
 	Overlays   []ExplainedStep     `json:"overlays,omitempty"` // beyond the path of the message
 	Categories []ExplainedCategory `json:"if,omitempty"`
 	Reasons    []string            `json:"reasons,omitempty"`
+	NotSigned  string              `json:"not_signed,omitempty"` // why the message goes on without a signature of ours
 	Changes    []ExplainedChange   `json:"other_verdict_with,omitempty"`
 }
 
@@ -62,6 +63,8 @@ type ExplainedCategory struct {
 	NoReport string `json:"no_report,omitempty"` // why the sender is not told
 	Reply    string `json:"smtp_response"`
 	Sent     string `json:"sent"` // in words
+	// why the message goes on without a signature of ours
+	NotSigned string `json:"not_signed,omitempty"`
 }
 
 // ExplainedChange is a setting with which the verdict would be another.
@@ -97,6 +100,7 @@ func Explain(ctx context.Context, run *DryRun, tx *mail.Transaction) (*Explanati
 			r.Categories = append(r.Categories, ExplainedCategory{
 				Category: c.String(), Destiny: string(v.Destiny), Setting: key, Origin: sel.Rcpts[i].Settings.Origin(key).String(),
 				Action: ev.Action, NoReport: ev.NoReport, Reply: result.reply(i), Sent: strings.Join(result.describe(i), "; "),
+				NotSigned: run.notSigned(ex, result, i),
 			})
 		}
 	}
@@ -127,6 +131,9 @@ func ExplainMessage(ctx context.Context, run *DryRun, tx *mail.Transaction, name
 		}
 	}
 	result := run.enact(ctx, tx, ex)
+	for i := range e.Recipients {
+		e.Recipients[i].NotSigned = run.notSigned(ex, result, i)
+	}
 	e.Message = &ExplainedMessage{Checks: result.event.Checks, Sent: result.describe(-1), Log: observe.Lines(result.event)}
 	for _, r := range result.replies {
 		e.Message.Replies = append(e.Message.Replies, r.String())

@@ -9,11 +9,11 @@ import (
 	"postern/filter/mail"
 )
 
-// responsible returns the domains that may answer for a message, the most
+// Responsible returns the domains that may answer for a message, the most
 // telling first and each once: those of its authors, then per Resent block
 // from the top Resent-From and Resent-Sender, then Sender, then the envelope
 // sender. A valid DKIM signature by one of them is worth most to a receiver.
-func responsible(h mail.Header, from mail.Address) []string {
+func Responsible(h mail.Header, from mail.Address) []string {
 	var out []string
 	seen := map[string]bool{}
 	add := func(domains ...string) {

@@ -69,10 +69,10 @@ From: A <a@author.test>,
  b@second.test
 `, "\n", "\r\n")))
 	want := []string{"author.test", "second.test", "rf2.test", "rs2.test", "rf1.test", "rs1.test", "rf0.test", "sender.test", "envelope.test"}
-	if got := responsible(header, "e@envelope.test"); !slices.Equal(got, want) {
+	if got := Responsible(header, "e@envelope.test"); !slices.Equal(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)
 	}
-	if got := responsible(header[:0], ""); len(got) != 0 {
+	if got := Responsible(header[:0], ""); len(got) != 0 {
 		t.Errorf("a message without addresses: got %q", got)
 	}
 }

@@ -57,7 +57,7 @@ func (k *Keys) Sign(o *mail.Outgoing) ([]mail.Signature, error) {
 		return nil, err
 	}
 	header, _ := mail.ParseHeader(block)
-	keys := k.find(responsible(header, o.From))
+	keys := k.find(Responsible(header, o.From))
 	if len(keys) == 0 {
 		return nil, nil
 	}

@@ -274,7 +274,9 @@ type Log struct {
 	// stderr, syslog or the path of a file. The file is opened again at SIGHUP,
 	// for logrotate.
 	To string `yaml:"to"`
-	// Form of the lines.
+	// Form of the lines. In syslog a long text is cut into lines as Amavis
+	// cuts it; a record of json is one message, however long, for which its
+	// reader must have room (rsyslog: maxMessageSize).
 	Format LogFormat `yaml:"format"`
 	// Least weight of what is logged.
 	Level LogLevel `yaml:"level"`

@@ -227,7 +227,7 @@ func TestReloadFiles(t *testing.T) {
 	if line := r.hangUp(); !strings.Contains(line, "mistakes: 2") || current() != old {
 		t.Error(line)
 	}
-	if said := strings.Join(r.log.take(), "\n"); !strings.Contains(said, `unknown key \"domian\"`) || !strings.Contains(said, `unknown key \"setings\"`) {
+	if said := strings.Join(r.log.take(), "\n"); !strings.Contains(said, `unknown key "domian"`) || !strings.Contains(said, `unknown key "setings"`) {
 		t.Errorf("mistakes are not in the log: %s", said)
 	}
 

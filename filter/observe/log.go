@@ -8,6 +8,8 @@ package observe
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,7 +18,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"postern/policy"
 )
@@ -35,7 +39,7 @@ func Open(c policy.Log) (*slog.Logger, Sink, error) {
 	case "", "stderr":
 		s = &fileSink{f: os.Stderr, ident: c.Ident, journal: os.Getenv("JOURNAL_STREAM") != ""}
 	case "syslog":
-		s = &syslogSink{path: "/dev/log", ident: c.Ident}
+		s = &syslogSink{path: "/dev/log", ident: c.Ident, whole: c.Format == policy.LogJSON, spare: os.Stderr}
 	default:
 		f, err := openLog(c.To)
 		if err != nil {
@@ -137,13 +141,14 @@ func textLine(r slog.Record, attrs []slog.Attr) string {
 	return id.String() + mark + oneLine(r.Message) + rest.String()
 }
 
-// oneLine quotes text that holds more than printable characters.
+// oneLine quotes text that holds more than printable characters. Quotes alone
+// are no reason: much of it is a message that has quoted what is foreign.
 func oneLine(s string) string {
 	if len(s) > 2048 {
 		s = s[:2048] + "..."
 	}
-	if q := strconv.Quote(s); q != `"`+s+`"` {
-		return q
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return strconv.Quote(s)
 	}
 	return s
 }
@@ -215,6 +220,11 @@ const facilityMail = 2
 // maxSyslog is where Amavis cuts its lines: some system logs drop longer ones.
 const maxSyslog = 980
 
+// maxSyslogDatagram is asked for as the size of the largest datagram; what the
+// system grants is most often 208 or 416 KiB, enough for a record of some
+// hundred recipients.
+const maxSyslogDatagram = 1 << 20
+
 // syslogWait is how long a line waits for a system log that does not read: no
 // message may hang on it, for the feeding MTA would send it again.
 const syslogWait = time.Second
@@ -222,10 +232,13 @@ const syslogWait = time.Second
 // syslogSink writes to the local system log in the form that glibc's syslog(3)
 // uses, which every daemon behind /dev/log reads.
 type syslogSink struct {
-	mu    sync.Mutex
 	path  string
 	ident string
-	conn  net.Conn
+	whole bool      // a line is one record that must not be cut: JSON
+	spare io.Writer // for what the system log does not take
+
+	mu   sync.Mutex // guards conn
+	conn *net.UnixConn
 }
 
 // Write implements Sink.
@@ -236,31 +249,62 @@ func (s *syslogSink) Write(l slog.Level, at time.Time, line string) error {
 	head := fmt.Sprintf("<%d>%s %s[%d]: ", facilityMail<<3|severity(l), at.Format(time.Stamp), s.ident, os.Getpid())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, piece := range splitLine(line, maxSyslog) {
-		if err := s.send(head + piece); err != nil {
-			if i == 0 {
-				fmt.Fprintln(os.Stderr, line) // the line is worth more than its place
-			}
+	pieces := []string{line}
+	if !s.whole {
+		pieces = splitLine(line, maxSyslog)
+	}
+	for i, piece := range pieces {
+		err := s.send(head + piece)
+		if err != nil && i == 0 {
+			fmt.Fprintln(s.spare, line) // the line is worth more than its place
+		}
+		if errors.Is(err, syscall.EMSGSIZE) {
+			err = s.send(head + tooLong(line))
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// tooLong is the record that stands for one that no datagram holds: it can be
+// read by the same programs, and tells where the whole of it is.
+func tooLong(record string) string {
+	var r struct {
+		Time   json.RawMessage `json:"time"`
+		Level  json.RawMessage `json:"level"`
+		Msg    string          `json:"msg"`
+		Octets int             `json:"octets"`
+		Whole  string          `json:"whole_record"`
+	}
+	_ = json.Unmarshal([]byte(record), &r) // what is not there stays null
+	r.Octets, r.Whole = len(record), "stderr"
+	if len(r.Msg) > maxSyslog {
+		r.Msg = splitLine(r.Msg, maxSyslog)[0]
+	}
+	short, _ := json.Marshal(r) // all of it came from JSON
+	return string(short)
+}
+
 // send writes one datagram, on a new connection if syslogd was restarted.
 func (s *syslogSink) send(msg string) error {
 	for try := 0; ; try++ {
 		if s.conn == nil {
-			c, err := net.Dial("unixgram", s.path)
+			c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: s.path, Net: "unixgram"})
 			if err != nil {
 				return fmt.Errorf("connecting to the system log: %w", err)
 			}
+			_ = c.SetWriteBuffer(maxSyslogDatagram) // less will do for most
 			s.conn = c
 		}
 		_ = s.conn.SetWriteDeadline(time.Now().Add(syslogWait))
 		_, err := io.WriteString(s.conn, msg)
 		if err == nil {
 			return nil
+		}
+		if errors.Is(err, syscall.EMSGSIZE) {
+			return fmt.Errorf("writing to the system log: %w", err)
 		}
 		s.conn.Close()
 		s.conn = nil

@@ -1,8 +1,10 @@
 package observe
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -30,7 +32,9 @@ func TestTextLog(t *testing.T) {
 	l.Info("(1-1) Passed CLEAN", "event", struct{}{})
 	l.Warn("mail\r\nloop", "id", "1-1", "reply", "a\nb")
 	l.Debug("not shown")
-	want := []string{"(1-1) Passed CLEAN", `(1-1) (!)"mail\r\nloop", reply: "a\nb"`}
+	// what is quoted already is not quoted again
+	l.Error(`unknown key "x"`, "err", fmt.Errorf("reading %q", "a\nb"))
+	want := []string{"(1-1) Passed CLEAN", `(1-1) (!)"mail\r\nloop", reply: "a\nb"`, `(!!)unknown key "x", err: reading "a\nb"`}
 	if strings.Join(m.lines, "|") != strings.Join(want, "|") {
 		t.Errorf("%q, want %q", m.lines, want)
 	}
@@ -138,6 +142,49 @@ func TestSyslog(t *testing.T) {
 	}
 	if got := read(srv); !strings.HasPrefix(got, "<19>") || !strings.HasSuffix(got, "again") {
 		t.Errorf("%q", got)
+	}
+}
+
+// A JSON record stays one record: whole in one datagram, or if no datagram
+// holds it a shorter one that says where it is.
+func TestSyslogWhole(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "log")
+	srv, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer srv.Close()
+	var spare bytes.Buffer
+	c := policy.Log{To: "syslog", Format: policy.LogJSON, Ident: "amavis"}
+	s := &syslogSink{path: path, ident: c.Ident, whole: true, spare: &spare}
+	defer s.Close()
+	l := slog.New(NewHandler(s, c))
+	for _, recipients := range []int{1, 100, 4000, 100000} {
+		spare.Reset()
+		long := strings.Repeat("somebody@example.org ", recipients)
+		l.Info("(1-1) Passed CLEAN, <"+long+">", "event", map[string]string{"to": long})
+		b := make([]byte, 1<<20)
+		n, err := srv.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got struct {
+			Time, Level, Msg string
+			Event            struct{ To string }
+			Octets           int
+			Whole            string `json:"whole_record"`
+		}
+		_, record, ok := strings.Cut(string(b[:n]), "]: ")
+		if err := json.Unmarshal([]byte(record), &got); err != nil || !ok || got.Time == "" || got.Level != "INFO" || !strings.HasPrefix(got.Msg, "(1-1) Passed CLEAN") {
+			t.Fatalf("%d recipients: %v, %.300s", recipients, err, b[:n])
+		}
+		if got.Octets == 0 && got.Event.To != long {
+			t.Errorf("%d recipients: the record has %d octets of %d", recipients, len(got.Event.To), len(long))
+		}
+		if (got.Octets > 0) != (recipients == 100000) || got.Octets > 0 && (got.Whole != "stderr" || spare.Len() != got.Octets+1 || len(got.Msg) > 980) {
+			t.Errorf("%d recipients: %d octets, %d in %s, %d there", recipients, len(got.Event.To), got.Octets, got.Whole, spare.Len())
+		}
 	}
 }
 

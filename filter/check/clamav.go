@@ -119,6 +119,10 @@ func (c *clamAV) Check(ctx context.Context, in *Input) (Answer, error) {
 	return Answer{}, errors.New(strings.Join(failed, "; "))
 }
 
+// restAfterRefusal is how long a server that did not take a descriptor (AppArmor,
+// another root, or a moment of trouble) gets the bytes of all messages.
+const restAfterRefusal = 10 * time.Minute
+
 // restAfterFailure is how long a server that failed is asked after the others.
 const restAfterFailure = 30 * time.Second
 
@@ -138,7 +142,7 @@ func (c *clamAV) order() []*clamd {
 type clamd struct {
 	network, address string
 	failed           atomic.Int64 // when it failed last, Unix nanoseconds
-	noFD             atomic.Bool  // it does not take our descriptors (AppArmor, another root)
+	refusedFD        atomic.Int64 // when it did not take our descriptor last, but the bytes
 }
 
 // scan scans parts and then the message: clamd remembers what it has found
@@ -161,7 +165,7 @@ func (s *clamd) scanMessage(ctx context.Context, m *mail.Message) ([]mail.Findin
 	}
 	var reply []byte
 	var err error
-	if s.network == "unix" && !s.noFD.Load() {
+	if s.network == "unix" && time.Since(time.Unix(0, s.refusedFD.Load())) >= restAfterRefusal {
 		var findings []mail.Finding
 		if reply, err = s.dialogue(ctx, m, sendFile); err == nil {
 			if findings, err = parseReply(reply); err == nil || len(findings) > 0 {
@@ -178,7 +182,7 @@ func (s *clamd) scanMessage(ctx context.Context, m *mail.Message) ([]mail.Findin
 	}
 	findings, err := parseReply(reply)
 	if err == nil {
-		s.noFD.Store(true)
+		s.refusedFD.Store(time.Now().UnixNano())
 	}
 	return findings, s.wrap(err)
 }

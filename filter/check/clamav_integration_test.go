@@ -120,9 +120,13 @@ func TestRealClamd(t *testing.T) {
 	infected := head + encode64(eicar, 76, "\r\n") + "--b--\r\n"
 	tooLarge := head + encode64(strings.Repeat("x", 3<<20), 76, "\r\n") + "--b--\r\n"
 	for name, c := range map[string]*clamAV{
-		"descriptor":             clamav(t, time.Minute, unix),
-		"stream":                 clamav(t, time.Minute, tcp),
-		"unix stream":            func() *clamAV { c := clamav(t, time.Minute, unix); c.servers[0].noFD.Store(true); return c }(),
+		"descriptor": clamav(t, time.Minute, unix),
+		"stream":     clamav(t, time.Minute, tcp),
+		"unix stream": func() *clamAV {
+			c := clamav(t, time.Minute, unix)
+			c.servers[0].refusedFD.Store(time.Now().UnixNano())
+			return c
+		}(),
 		"after one that is down": clamav(t, time.Minute, "unix:/nonexistent/clamd.ctl", unix),
 	} {
 		for _, spooled := range []bool{false, true} {
@@ -161,7 +165,7 @@ func TestRealClamd(t *testing.T) {
 		}
 		if name == "descriptor" {
 			t.Cleanup(func() {
-				if c.servers[0].noFD.Load() {
+				if c.servers[0].refusedFD.Load() != 0 {
 					t.Error("clamd did not take the descriptor")
 				}
 			})

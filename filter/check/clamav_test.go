@@ -311,7 +311,7 @@ func TestClamdGetsTheMessage(t *testing.T) {
 }
 
 // TestClamdRefusesDescriptors: then it gets the bytes, and at once the next
-// time.
+// time, until it is tried again: it may have been a moment of trouble.
 func TestClamdRefusesDescriptors(t *testing.T) {
 	t.Parallel()
 	for name, refusal := range map[string]string{"error": "fd[7]: Permission denied ERROR\x00", "closes": ""} {
@@ -329,6 +329,11 @@ func TestClamdRefusesDescriptors(t *testing.T) {
 		}
 		if a, s := f.asked.Load(), f.streams.Load(); a != 3 || s != 2 {
 			t.Errorf("%s: asked %d times, %d streams", name, a, s)
+		}
+		server := c.servers[0]
+		server.refusedFD.Store(time.Now().Add(-restAfterRefusal).UnixNano())
+		if _, err := c.Check(t.Context(), input("x")); err != nil || f.asked.Load() != 5 {
+			t.Errorf("%s: asked %d times after the rest, %v", name, f.asked.Load(), err)
 		}
 	}
 }

@@ -25,12 +25,18 @@ type unpacking struct {
 }
 
 func newUnpacking(cfg *policy.Config) *unpacking {
+	return &unpacking{limits: UnpackLimits(cfg), passwords: cfg.ArchivePasswords, done: make(chan *mail.Part, 1)}
+}
+
+// UnpackLimits are the bounds for taking a message apart that a configuration
+// sets.
+func UnpackLimits(cfg *policy.Config) unpack.Limits {
 	l, limits := cfg.Limits.Unpack, unpack.DefaultLimits
 	limits.Bytes, limits.Ratio = int64(l.Size), int64(l.Ratio)
 	limits.Parts, limits.Depth = l.Parts, l.Depth
 	limits.Entries, limits.Nesting = l.Entries, l.Nesting
 	limits.Time = l.Time
-	return &unpacking{limits: limits, passwords: cfg.ArchivePasswords, done: make(chan *mail.Part, 1)}
+	return limits
 }
 
 // enter waits for the memory of a message of size octets.

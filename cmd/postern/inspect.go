@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"postern/filter"
 	"postern/filter/check"
 	"postern/filter/mail"
 	"postern/filter/unpack"
@@ -27,8 +28,10 @@ func newInspectCommand() *cobra.Command {
 		Long: `Show the parts of a message as every reader of mail could see them: their
 place, size, coding, types and names, what is inside of archives, and which
 parts readers would not agree on, and why. Faults of the header are listed too.
-With --rules also the files that the banned rules of the base settings block;
-the archive_passwords of the configuration are tried then too.
+
+With --config its limits for taking a message apart hold, and its
+archive_passwords are tried; without it those that are built in. With --rules
+also the files that the banned rules of its base settings block are listed.
 
 FILE is one message; "-" reads it from standard input. Scanners are not asked,
 and nothing is sent or written.
@@ -39,15 +42,13 @@ a file cannot be read.`,
   postcat -qbh 4AbCdEf | postern inspect --json -`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var banned *policy.Settings
-			var passwords []string
-			if rules {
-				var err error
-				if banned, passwords, err = baseSettings(cmd.Context(), config); err != nil {
+			w := insight{limits: unpack.DefaultLimits}
+			if rules || cmd.Flags().Changed("config") {
+				if err := w.configure(cmd.Context(), config, rules); err != nil {
 					return exit(exitConfig, err)
 				}
 			}
-			return inspect(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), args, banned, passwords, asJSON)
+			return inspect(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), args, &w, asJSON)
 		},
 	}
 	addConfigFlag(cmd, &config)
@@ -56,18 +57,29 @@ a file cannot be read.`,
 	return cmd
 }
 
-// baseSettings are those of a message that no bank applies to, and the
-// passwords for archives.
-func baseSettings(ctx context.Context, config string) (base *policy.Settings, passwords []string, err error) {
+// insight is how a message is looked into.
+type insight struct {
+	limits    unpack.Limits
+	passwords []string
+	banned    *policy.Settings // whose rules are tried; nil for none
+}
+
+// configure takes it from a configuration, the rules from the settings of a
+// message that no bank applies to.
+func (w *insight) configure(ctx context.Context, config string, rules bool) error {
 	cfg, err := policy.Load(config, engines())
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	sel, err := cfg.Select(ctx, policy.Request{})
-	if err != nil {
-		return nil, nil, err
+	w.limits, w.passwords = filter.UnpackLimits(cfg), cfg.ArchivePasswords
+	if rules {
+		sel, err := cfg.Select(ctx, policy.Request{})
+		if err != nil {
+			return err
+		}
+		w.banned = sel.Settings
 	}
-	return sel.Settings, cfg.ArchivePasswords, nil
+	return nil
 }
 
 // inspection is what is known of one message, in the form of its JSON.
@@ -99,14 +111,14 @@ type inspectedFinding struct {
 	Why      string `json:"why,omitempty"`
 }
 
-func inspect(ctx context.Context, stdin io.Reader, out io.Writer, files []string, banned *policy.Settings, passwords []string, asJSON bool) error {
+func inspect(ctx context.Context, stdin io.Reader, out io.Writer, files []string, w *insight, asJSON bool) error {
 	found := false
 	for i, file := range files {
 		data, err := readMessage(stdin, file)
 		if err != nil {
 			return exit(exitUsage, err)
 		}
-		r := inspectMessage(ctx, file, data, banned, passwords)
+		r := inspectMessage(ctx, file, data, w)
 		found = found || len(r.Findings) > 0
 		if asJSON {
 			err = printJSON(out, r)
@@ -146,15 +158,15 @@ func toCRLF(data []byte) []byte {
 	return bytes.ReplaceAll(data, []byte("\n"), []byte("\r\n"))
 }
 
-func inspectMessage(ctx context.Context, file string, data []byte, banned *policy.Settings, passwords []string) *inspection {
+func inspectMessage(ctx context.Context, file string, data []byte, w *insight) *inspection {
 	msg := mail.NewMessage(data)
-	parts := unpack.Parts(ctx, msg, unpack.DefaultLimits, passwords...)
+	parts := unpack.Parts(ctx, msg, w.limits, w.passwords...)
 	findings := parts.Findings
 	for _, r := range check.Run(ctx, []check.Named{check.Header()}, &check.Input{Tx: &mail.Transaction{Message: msg}}) {
 		findings = append(findings, r.Findings...)
 	}
-	if banned != nil {
-		sel := &policy.Selection{Settings: banned, Rcpts: []policy.RcptSelection{{Settings: banned}}}
+	if w.banned != nil {
+		sel := &policy.Selection{Settings: w.banned, Rcpts: []policy.RcptSelection{{Settings: w.banned}}}
 		findings = append(findings, policy.BannedFindings(sel, parts.Root)...)
 	}
 	r := &inspection{File: file, Size: msg.Size(), Findings: []inspectedFinding{}}

@@ -64,7 +64,7 @@ Postfix is asked by postconf. For a Postfix on another machine, save what
 
 func newPostfixShowCommand() *cobra.Command {
 	var config string
-	var commands bool
+	var commands, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "show",
 		Short: "Print the pieces that Postfix needs for this configuration",
@@ -76,12 +76,17 @@ main.cf and master.cf, or with --commands as postconf commands.`,
 			if err != nil {
 				return err
 			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), facts.Show())
+			}
 			_, err = io.WriteString(cmd.OutOrStdout(), postfix.Show(facts, commands))
 			return err
 		},
 	}
 	addConfigFlag(cmd, &config)
 	cmd.Flags().BoolVar(&commands, "commands", false, "print commands for a shell")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.MarkFlagsMutuallyExclusive("commands", "json")
 	return cmd
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"flag"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/tools/txtar"
+
+	"postern/deploy/postfix"
 )
 
 var updatePostfix = flag.Bool("update-postfix", false, "write what testdata/postfix says into its cases")
@@ -197,6 +200,22 @@ func TestPostfixCheckJSON(t *testing.T) {
 	got, err = judgePostfix(t, shippedPostfix(t), plainConfig, true)
 	if err != nil || !strings.Contains(got, `"findings": []`) {
 		t.Errorf("nothing found: %v, %s", err, got)
+	}
+}
+
+func TestPostfixShowJSON(t *testing.T) {
+	t.Parallel()
+	out, code, err := postern(t, "postfix", "show", "--json", "-c", writeFiles(t, "postern.yaml", plainConfig)+"/postern.yaml")
+	var got postfix.Pieces
+	if jsonErr := json.Unmarshal([]byte(out), &got); jsonErr != nil || err != nil || code != 0 {
+		t.Fatal(jsonErr, err, code, out)
+	}
+	if got.Main["smtp_line_length_limit"] != "0" || len(got.Services) < 2 || got.Services[0].Service != "amavisfeed/unix" ||
+		got.Services[0].Settings["lmtp_send_xforward_command"] != "yes" || !strings.HasPrefix(got.Services[0].Entry, "amavisfeed unix ") {
+		t.Error(out)
+	}
+	if len(got.Add) != 2 || got.Add[0].Service != "submission/inet" || got.Add[0].Settings["local_header_rewrite_clients"] != "static:all" {
+		t.Error(out)
 	}
 }
 

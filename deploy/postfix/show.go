@@ -20,18 +20,65 @@ type addition struct {
 	settings []setting
 }
 
+// pieces is all that Postfix needs for one configuration.
+type pieces struct {
+	main      []setting
+	services  []*Service // the transport to Postern first
+	additions []addition
+}
+
+func (p *Postern) pieces() pieces {
+	transport := shippedTransport(p)
+	out := pieces{main: mainSettings(transport), services: []*Service{transport}, additions: p.additions()}
+	for _, hop := range p.NextHops {
+		out.services = append(out.services, shippedReinjection(hop))
+	}
+	return out
+}
+
+// Pieces is what [Show] prints, in the form of its JSON.
+type Pieces struct {
+	Main     map[string]string `json:"main.cf"`
+	Services []Piece           `json:"master.cf"`
+	Add      []Piece           `json:"add"` // to services that are there
+}
+
+// Piece is a service of master.cf, or what one is to get.
+type Piece struct {
+	Service  string            `json:"service"`         // name/type
+	Entry    string            `json:"entry,omitempty"` // the whole of it, on one line
+	Comment  string            `json:"comment,omitempty"`
+	Settings map[string]string `json:"settings"` // the -o options
+}
+
+// Show returns what Postfix needs for p.
+func (p *Postern) Show() *Pieces {
+	need := p.pieces()
+	asMap := func(list []setting) map[string]string {
+		out := map[string]string{}
+		for _, s := range list {
+			out[s.name] = s.value
+		}
+		return out
+	}
+	out := &Pieces{Main: asMap(need.main), Add: []Piece{}}
+	for _, v := range need.services {
+		out.Services = append(out.Services, Piece{Service: v.key(), Entry: v.line(), Settings: v.options()})
+	}
+	for _, a := range need.additions {
+		out.Add = append(out.Add, Piece{Service: a.service, Comment: a.comment, Settings: asMap(a.settings)})
+	}
+	return out
+}
+
 // Show returns what Postfix needs for p: as text for main.cf and master.cf, or
 // as commands for a shell.
 func Show(p *Postern, commands bool) string {
 	var b strings.Builder
-	transport := shippedTransport(p)
-	services := []*Service{transport}
-	for _, hop := range p.NextHops {
-		services = append(services, shippedReinjection(hop))
-	}
-	additions := p.additions()
+	need := p.pieces()
+	services, additions := need.services, need.additions
 	if commands {
-		for _, s := range mainSettings(transport) {
+		for _, s := range need.main {
 			fmt.Fprintln(&b, setMain(s.name, s.value))
 		}
 		for _, v := range services {
@@ -47,10 +94,10 @@ func Show(p *Postern, commands bool) string {
 		return b.String()
 	}
 	b.WriteString("# main.cf\n")
-	for _, s := range mainSettings(transport) {
+	for _, s := range need.main {
 		fmt.Fprintf(&b, "%s = %s\n", s.name, s.value)
 	}
-	b.WriteString("\n# master.cf, to Postern\n" + transport.lines())
+	b.WriteString("\n# master.cf, to Postern\n" + services[0].lines())
 	for _, v := range services[1:] {
 		b.WriteString("\n# master.cf, from Postern\n" + v.lines())
 	}

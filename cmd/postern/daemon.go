@@ -118,6 +118,9 @@ func (d *daemon) start(open func(policy.Listener) (net.Listener, error)) error {
 			for _, o := range opened {
 				o.Close()
 			}
+			if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "listen" {
+				err = op.Err // the address stands in front of it
+			}
 			return fmt.Errorf("%s: listener %s: %w", l.Origin, l.Address, err)
 		}
 		opened, served = append(opened, nl), append(served, l)

@@ -29,7 +29,10 @@ func newServeCommand() *cobra.Command {
 SIGHUP opens the log file again and reads the configuration again; a mistake
 in it leaves the old one in force. SIGTERM and SIGINT refuse new mail and give
 messages in work up to 60 seconds; a second SIGINT ends at once. Mail that was
-not answered stays in the queue of Postfix.`,
+not answered stays in the queue of Postfix.
+
+The exit code is 78 for a configuration that will not do, and 69 if an address
+is in use or not there yet: then a later start may succeed.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return serve(config) },
 	}
@@ -59,7 +62,12 @@ func serve(config string) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 	if err := d.start(openListener); err != nil {
-		return exit(exitConfig, err)
+		code := exitConfig
+		// the configuration may be right, and another start may succeed
+		if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EADDRNOTAVAIL) {
+			code = exitUnavailable
+		}
+		return exit(code, err)
 	}
 	for _, l := range cfg.Listeners {
 		if !isServed(l) {

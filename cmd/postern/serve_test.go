@@ -95,14 +95,24 @@ func TestServeRefusesBadConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	for _, c := range []struct{ name, config, want string }{
-		{"unknown key", "hostnam: mail.example.org\n", `postern.yaml:1:1: unknown key "hostnam"`},
-		{"no such key file", "hostname: a.example.org\ndkim_keys: [{domain: example.org, selector: s, key: missing.pem}]\n", "missing.pem"},
-		{"address in use", fmt.Sprintf("hostname: a.example.org\nlisteners:\n  - {protocol: lmtp, address: %q}\n", taken.Addr()), "postern.yaml:3"},
-		{"nothing to serve", "hostname: a.example.org\nlisteners:\n  - {protocol: milter, address: \"unix:/nonexistent/sock\"}\n", "no listener that can be served"},
+	socket := filepath.Join(t.TempDir(), "s")
+	living, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer living.Close()
+	for _, c := range []struct {
+		name, config, want string
+		code               int
+	}{
+		{"unknown key", "hostnam: mail.example.org\n", `postern.yaml:1:1: unknown key "hostnam"`, exitConfig},
+		{"no such key file", "hostname: a.example.org\ndkim_keys: [{domain: example.org, selector: s, key: missing.pem}]\n", "missing.pem", exitConfig},
+		{"address in use", fmt.Sprintf("hostname: a.example.org\nlisteners:\n  - {protocol: lmtp, address: %q}\n", taken.Addr()), "postern.yaml:3: listener " + taken.Addr().String() + ": bind: address already in use", exitUnavailable},
+		{"socket in use", fmt.Sprintf("hostname: a.example.org\nlisteners:\n  - {protocol: lmtp, address: %q}\n", "unix:"+socket), "address already in use", exitUnavailable},
+		{"nothing to serve", "hostname: a.example.org\nlisteners:\n  - {protocol: milter, address: \"unix:/nonexistent/sock\"}\n", "no listener that can be served", exitConfig},
 	} {
 		p := startProgram(t, "serve", "--config", writeConfig(t, c.config))
-		if code := p.wait(); code != exitConfig || !strings.Contains(p.output(), c.want) {
+		if code := p.wait(); code != c.code || !strings.Contains(p.output(), c.want) {
 			t.Errorf("%s: exit %d, %s", c.name, code, p.output())
 		}
 	}

@@ -136,7 +136,7 @@ func removeStale(path string) error {
 	c, err := net.DialTimeout("unix", path, time.Second)
 	if err == nil {
 		c.Close()
-		return fmt.Errorf("listening on %s: another process listens there", path)
+		return fmt.Errorf("listening on %s: another process listens there (%w)", path, syscall.EADDRINUSE)
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		return fmt.Errorf("listening on %s: cannot tell whether another process listens there: %w", path, err)

@@ -107,7 +107,7 @@ type judgement struct {
 	Probes   []probed     `json:"probes,omitempty"`
 }
 
-// probeTime bounds all probes together.
+// probeTime bounds each probe.
 const probeTime = 30 * time.Second
 
 func checkConfig(ctx context.Context, out io.Writer, o checkOptions) error {
@@ -124,9 +124,7 @@ func checkConfig(ctx context.Context, out io.Writer, o checkOptions) error {
 		}
 		j.Warnings = append(j.Warnings, warnings...)
 		if o.probe {
-			ctx, cancel := context.WithTimeout(ctx, probeTime)
-			defer cancel()
-			j.Probes = probe(ctx, f)
+			j.Probes = probe(ctx, f, probeTime)
 		}
 	}
 	if o.json {

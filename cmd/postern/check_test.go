@@ -2,15 +2,19 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/tools/txtar"
 
 	"postern/cmd/postern/demo"
+	"postern/policy"
 )
 
 func TestCheck(t *testing.T) {
@@ -183,6 +187,59 @@ func TestProbe(t *testing.T) {
 	out, code, _ = postern(t, "check", "--probe", "--json", "-c", config(closed.Addr().String()))
 	if code != exitUnavailable || !strings.Contains(out, "connection refused") {
 		t.Errorf("code %d\n%s", code, out)
+	}
+}
+
+// A probe that hangs does not take the time of the others, and what a next hop
+// lacks is told with what comes of it.
+func TestProbesAreApart(t *testing.T) {
+	t.Parallel()
+	hang, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hang.Close()
+	old, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	go func() {
+		for {
+			c, err := old.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprint(c, "220 old\r\n250-old\r\n250-XFORWARD\r\n250 DSN\r\n")
+			_, _ = io.Copy(io.Discard, c)
+			c.Close()
+		}
+	}()
+	config := writeFiles(t, "postern.yaml", fmt.Sprintf("hostname: mail.example.org\nsettings: {forward_to: %q, notify_to: %q}\nengines: {builtin: {}, clamav: {address: %q, timeout: 1h}}\n",
+		"smtp://"+old.Addr().String(), "smtp://"+hang.Addr().String(), "tcp:"+hang.Addr().String()))
+	cfg, err := policy.Load(filepath.Join(config, "postern.yaml"), engines())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, problems := makeAll(cfg)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	var lines []string
+	for _, p := range probe(t.Context(), f, 300*time.Millisecond) {
+		lines = append(lines, p.String())
+	}
+	all := strings.Join(lines, "\n")
+	if len(lines) != 4 {
+		t.Fatal(all)
+	}
+	for _, want := range []string{
+		"engine builtin: found Eicar-Signature", "engine clamav: FAILED: ", "next hop smtp://" + hang.Addr().String() + ": FAILED: ",
+		"next hop smtp://" + old.Addr().String() + ": answers, without 8BITMIME: 8-bit mail may be recoded behind it, which breaks its signatures",
+	} {
+		if !strings.Contains(all, want) {
+			t.Errorf("no %q in\n%s", want, all)
+		}
 	}
 }
 

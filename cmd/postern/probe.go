@@ -12,6 +12,7 @@ import (
 	"net/textproto"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"postern/cmd/postern/demo"
@@ -44,38 +45,52 @@ func (p probed) String() string {
 	return s
 }
 
-// probe asks every engine and every next hop.
-func probe(ctx context.Context, f *filter.Filter) []probed {
+// probe asks every engine and every next hop, all at once and each with a
+// deadline of its own: one that hangs says nothing about the others.
+func probe(ctx context.Context, f *filter.Filter, each time.Duration) []probed {
 	if f.Checks == nil {
 		return nil // they could not be made, which is told as a mistake
 	}
 	cfg := f.Policy
-	var out []probed
 	checks := slices.DeleteFunc(slices.Clone(f.Checks), func(c check.Named) bool { return cfg.Engines[c.Name] == nil })
+	hops := nextHops(cfg)
+	out := make([]probed, len(checks)+len(hops))
+	var all sync.WaitGroup
+	start := func(i int, ask func(context.Context) probed) {
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, each)
+			defer cancel()
+			out[i] = ask(ctx)
+		})
+	}
+	for i, c := range checks {
+		start(i, func(ctx context.Context) probed { return probeEngine(ctx, c, cfg) })
+	}
+	for i, hop := range hops {
+		start(len(checks)+i, func(ctx context.Context) probed { return probeNextHop(ctx, hop, cfg.Hostname) })
+	}
+	all.Wait()
+	return out
+}
+
+// probeEngine has an engine look at the EICAR test string.
+func probeEngine(ctx context.Context, c check.Named, cfg *policy.Config) probed {
 	m := mail.NewMessage([]byte("From: check@" + cfg.Hostname + "\r\nSubject: test of the scanners\r\n\r\n" + demo.EICAR + "\r\n"))
 	tx := &mail.Transaction{ID: "check", Received: time.Now(), Input: mail.InputLMTP, Message: m, Rcpts: []mail.Recipient{{Address: "check@localhost"}}}
-	for _, r := range check.Run(ctx, checks, &check.Input{Tx: tx}) {
-		p := probed{What: "engine " + r.Check, Millis: float64(r.Took.Microseconds()) / 1000}
-		infected := slices.IndexFunc(r.Findings, func(f mail.Finding) bool { return f.Category == mail.Infected })
-		looksForVirus := slices.ContainsFunc(checks, func(c check.Named) bool {
-			return c.Name == r.Check && slices.Contains(c.Categories, mail.Infected)
-		})
-		switch {
-		case r.Err != nil:
-			p.Error, p.Hint = r.Err.Error(), ask.WithoutEngine(cfg)
-		case infected >= 0:
-			p.Said = "found " + r.Findings[infected].Name
-		case looksForVirus:
-			p.Error, p.Hint = "did not find the EICAR test string", "has it loaded its signatures?"
-		default:
-			p.Said = "answers"
-		}
-		out = append(out, p)
+	r := check.Run(ctx, []check.Named{c}, &check.Input{Tx: tx})[0]
+	p := probed{What: "engine " + c.Name, Millis: float64(r.Took.Microseconds()) / 1000}
+	infected := slices.IndexFunc(r.Findings, func(f mail.Finding) bool { return f.Category == mail.Infected })
+	switch {
+	case r.Err != nil:
+		p.Error, p.Hint = r.Err.Error(), ask.WithoutEngine(cfg)
+	case infected >= 0:
+		p.Said = "found " + r.Findings[infected].Name
+	case slices.Contains(c.Categories, mail.Infected):
+		p.Error, p.Hint = "did not find the EICAR test string", "has it loaded its signatures?"
+	default:
+		p.Said = "answers"
 	}
-	for _, hop := range nextHops(cfg) {
-		out = append(out, probeNextHop(ctx, hop, cfg.Hostname))
-	}
-	return out
+	return p
 }
 
 // nextHops returns all that some mail may be handed to.
@@ -113,6 +128,9 @@ func probeNextHop(ctx context.Context, hop, hostname string) probed {
 	}
 	if len(missing) > 0 {
 		p.Said += ", without " + strings.Join(missing, ", ")
+	}
+	if slices.Contains(missing, "8BITMIME") {
+		p.Said += ": 8-bit mail may be recoded behind it, which breaks its signatures"
 	}
 	return p
 }

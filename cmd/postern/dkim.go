@@ -197,8 +197,8 @@ func newDKIMTestCommand() *cobra.Command {
 		Use:   "test",
 		Short: "Check that the DNS has the public half of every configured key",
 		Long: `Ask the DNS for the public half of every configured key, and sign and verify a
-message with it. The exit code is 0 if all fit, 75 if the DNS gave no answer,
-78 otherwise.`,
+message with it. The exit code is 0 if all fit, 78 if receivers cannot use a
+key, and 75 if the DNS gave no answer, so that nothing is known.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			keys, err := configuredKeys(config)
@@ -229,16 +229,17 @@ func testKeys(ctx context.Context, w io.Writer, keys *auth.Keys, lookup lookupTX
 		ctx = context.Background()
 	}
 	rows := []keyRow{}
-	wrong, code := 0, exitConfig
+	wrong, unknown := 0, 0
 	for _, k := range keys.All() {
 		row := newKeyRow(k)
 		warning, err := testKey(ctx, k, lookup)
 		row.Warning = warning
 		if err != nil {
 			row.Error = err.Error()
-			wrong++
 			if unanswered(err) {
-				code = exitTempFail
+				unknown++
+			} else {
+				wrong++
 			}
 		}
 		rows = append(rows, row)
@@ -257,8 +258,11 @@ func testKeys(ctx context.Context, w io.Writer, keys *auth.Keys, lookup lookupTX
 			return err
 		}
 	}
-	if wrong > 0 {
-		return exit(code, fmt.Errorf("%d of %d keys cannot be used by receivers", wrong, len(rows)))
+	switch {
+	case wrong > 0:
+		return exit(exitConfig, fmt.Errorf("%d of %d keys cannot be used by receivers", wrong, len(rows)))
+	case unknown > 0:
+		return exit(exitTempFail, fmt.Errorf("the DNS gave no answer about %d of %d keys: whether receivers can use them is not known", unknown, len(rows)))
 	}
 	return nil
 }

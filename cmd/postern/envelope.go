@@ -20,11 +20,41 @@ func addressOf(s string) (mail.Address, error) {
 			return "", fmt.Errorf("%q is no address", s)
 		}
 	}
-	local, domain := mail.Address(a).Split()
-	if strings.ContainsFunc(a, unicode.IsControl) || strings.ContainsAny(domain, " <>\"") || strings.ContainsAny(local, " <>") && local[0] != '"' || a != "" && local == "" {
-		return "", fmt.Errorf("%q is no address", s)
+	if a != "" && !isAddress(mail.Address(a)) {
+		return "", fmt.Errorf("%q is no address: want user@example.org", s)
 	}
 	return mail.Address(a), nil
+}
+
+// isAddress reports whether an envelope of Postfix can hold a: it takes more
+// than RFC 5321 allows, such as dots side by side, but always a domain.
+func isAddress(a mail.Address) bool {
+	local, domain := a.Split()
+	if local == "" || strings.ContainsFunc(string(a), unicode.IsControl) {
+		return false
+	}
+	if local[0] == '"' {
+		if len(local) < 2 || local[len(local)-1] != '"' {
+			return false
+		}
+	} else if strings.ContainsAny(local, " <>()[]\\,;:@\"") {
+		return false
+	}
+	if inner, literal := strings.CutPrefix(domain, "["); literal {
+		inner, literal = strings.CutSuffix(inner, "]")
+		inner = strings.TrimPrefix(inner, "IPv6:")
+		_, err := netip.ParseAddr(inner)
+		return literal && err == nil
+	}
+	for label := range strings.SplitSeq(domain, ".") {
+		inside := func(r rune) bool {
+			return r == '-' || r == '_' || r > unicode.MaxASCII || unicode.IsLetter(r) || unicode.IsDigit(r)
+		}
+		if label == "" || len(label) > 255 || strings.ContainsFunc(label, func(r rune) bool { return !inside(r) }) {
+			return false
+		}
+	}
+	return true
 }
 
 // envelopeTo reads the recipients, of which none is the null address.

@@ -108,6 +108,13 @@ func TestExplainErrors(t *testing.T) {
 		want string
 	}{
 		{"--to <a@b.c", exitUsage, `"<a@b.c" is no address`},
+		{"--to nonsense", exitUsage, `"nonsense" is no address: want user@example.org`},
+		{"--to a@b@c.test", exitUsage, `"a@b@c.test" is no address`},
+		{"--to a@b..c", exitUsage, `"a@b..c" is no address`},
+		{"--to a@", exitUsage, `"a@" is no address`},
+		{"--to a;b@c.test", exitUsage, `"a;b@c.test" is no address`},
+		{"--to a@[192.0.2.300]", exitUsage, `"a@[192.0.2.300]" is no address`},
+		{"--from b.c --to a@b.c", exitUsage, `--from: "b.c" is no address`},
 		{"--to <>", exitUsage, `"<>" is no recipient`},
 		{"--to a@b.c --from <<a@b.c>>", exitUsage, `"<<a@b.c>>" is no address`},
 		{"--to a@b.c " + dir + "/mbox", exitUsage, "a mailbox, not a message"},
@@ -138,6 +145,9 @@ func TestExplainBrackets(t *testing.T) {
 	}
 	if plain, brackets := ask("a@example.org", `"a b"@example.org`, "192.0.2.7"), ask("<a@example.org>", `<"a b"@example.org>`, "[192.0.2.7]"); plain != brackets {
 		t.Errorf("without brackets:\n%s\nwith them:\n%s", plain, brackets)
+	}
+	for _, odd := range []string{"a..b@example.org", `"a@b"@example.org`, "a@[192.0.2.7]", "a@[IPv6:2001:db8::1]", "jürgen@münchen.example", "a=b+c@x_y.example"} {
+		ask(odd, odd, "")
 	}
 	if plain, brackets := ask("", "b@example.org", ""), ask("<>", "b@example.org", ""); plain != brackets {
 		t.Errorf("null sender:\n%s\nwith brackets:\n%s", plain, brackets)

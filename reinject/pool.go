@@ -19,7 +19,7 @@ type pool struct {
 	idle    []*session
 	closed  bool
 	renewed time.Time // sessions from before are not used any more
-	ending sync.WaitGroup
+	ending  sync.WaitGroup
 }
 
 // take returns a session on which MAIL can be sent, or nil. Those that the

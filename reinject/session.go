@@ -32,7 +32,7 @@ type session struct {
 
 	begun time.Time
 	uses  int
-	idle *time.Timer // ends the session while it is in the pool
+	idle  *time.Timer // ends the session while it is in the pool
 }
 
 // dial connects and says EHLO or LHLO.

@@ -16,9 +16,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
+
+	"postern/policy/strict"
 )
 
 // Exit codes: those of sysexits.h, and 1 where a command did what it was asked
@@ -80,10 +82,66 @@ func newRoot() *cobra.Command {
 		Short:         "A content-filter proxy behind Postfix",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Version:       thisBuild().String(),
 	}
+	root.SetVersionTemplate("postern {{.Version}}\n")
 	root.AddCommand(newServeCommand(), newCheckCommand(), newExplainCommand(), newInspectCommand(), newTestCommand(), newDemoCommand(), newDKIMCommand(), newPostfixCommand(), newVersionCommand())
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	onlyCommands(root)
 	return root
+}
+
+// onlyCommands makes an unknown word an error wherever only names of commands
+// can stand. Left to itself cobra prints the help and calls that success, so
+// that a script goes on after a slip.
+func onlyCommands(cmd *cobra.Command) {
+	for _, sub := range cmd.Commands() {
+		onlyCommands(sub)
+	}
+	if cmd.Name() == "help" {
+		cmd.Run = nil
+		cmd.RunE = func(cmd *cobra.Command, words []string) error {
+			about := cmd.Root()
+			for _, w := range words {
+				sub, _, err := about.Find([]string{w})
+				if err != nil || sub == about {
+					return unknownCommand(about, w)
+				}
+				about = sub
+			}
+			return about.Help()
+		}
+		return
+	}
+	if cmd.HasSubCommands() {
+		cmd.Args = func(cmd *cobra.Command, words []string) error {
+			if len(words) > 0 {
+				return unknownCommand(cmd, words[0])
+			}
+			return nil
+		}
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
+}
+
+func unknownCommand(cmd *cobra.Command, word string) error {
+	var known []string
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() || sub.Name() == "help" {
+			known = append(known, sub.Name())
+		}
+	}
+	hint := "there are " + strings.Join(known, ", ")
+	if near := strict.Nearest(word, known); near != "" {
+		hint = fmt.Sprintf("nearest is %q", near)
+	}
+	if _, group, ok := strings.Cut(cmd.CommandPath(), " "); ok {
+		hint = fmt.Sprintf(" of %s; %s", group, hint)
+	} else {
+		hint = "; " + hint
+	}
+	return exit(exitUsage, fmt.Errorf("unknown command %q%s", word, hint))
 }
 
 // printJSON writes a fact for programs.
@@ -92,29 +150,4 @@ func printJSON(out io.Writer, v any) error {
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
-}
-
-func newVersionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "postern "+version())
-			return err
-		},
-	}
-}
-
-// version is what the build recorded: a tag, or the commit it was built from.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	v := info.Main.Version
-	if v == "" {
-		v = "(devel)"
-	}
-	return v + " " + info.GoVersion
 }

@@ -168,6 +168,31 @@ func (e *network) hiddenBy(n *Networks) *network {
 	return n.cover(e.prefix, e.index)
 }
 
+// OwnClients reports whether mail from all clients of a network is that of our
+// own people, whatever the listener. Exceptions within the network do not
+// count: they are meant.
+func (c *Config) OwnClients(p netip.Prefix) bool {
+	if p.Addr().Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	for _, r := range c.selector.clients {
+		if e := r.networks.cover(p, len(r.networks.entries)); e != nil && !e.not {
+			return c.originating(r)
+		}
+	}
+	return false
+}
+
+// originating reports whether the banks of a rule make mail that of our own
+// people.
+func (c *Config) originating(r clientRule) bool {
+	s := c.selector.base.settings
+	for _, o := range r.banks {
+		s = o.Over(s)
+	}
+	return s.Originating
+}
+
 // takenBy returns the entry of another list n that takes every address of e.
 func (e *network) takenBy(n *Networks) *network {
 	by := n.cover(e.prefix, len(n.entries))
@@ -232,13 +257,6 @@ func (d *doubts) onlyExclusions() {
 // own.
 func (d *doubts) ownClients() {
 	c := d.cfg
-	originating := func(r clientRule) bool {
-		s := c.selector.base.settings
-		for _, o := range r.banks {
-			s = o.Over(s)
-		}
-		return s.Originating
-	}
 	key := func(i int) string {
 		if len(c.ClientBanks) > 0 {
 			return fmt.Sprintf("client_banks[%d].networks", i)
@@ -247,7 +265,7 @@ func (d *doubts) ownClients() {
 	}
 	for i, r := range c.selector.clients {
 		everybody := slices.IndexFunc(r.networks.entries, func(e network) bool { return e.prefix.Bits() == 0 && !e.not })
-		if everybody >= 0 && originating(r) {
+		if everybody >= 0 && c.originating(r) {
 			d.at(key(i), r.networks.entries[everybody].entry.String()+" is everybody: mail of all strangers would be signed and count as that of our own people", "name your networks only")
 			return
 		}
@@ -258,7 +276,7 @@ func (d *doubts) ownClients() {
 			if !ok {
 				continue
 			}
-			if originating(r) {
+			if c.originating(r) {
 				d.at(key(i), fmt.Sprintf("%s holds loopback: what a proxy, a container or another filter on this host hands to Postfix would count as mail of our own people", entry),
 					"leave loopback out unless only local programs submit mail there")
 			}

@@ -175,7 +175,7 @@ func loadFacts(config string) (*postfix.Postern, error) {
 	}
 	facts := &postfix.Postern{
 		Deadline: cfg.Limits.Deadline, Sessions: cfg.Limits.Sessions, PeerSessions: cfg.Limits.SessionsPerClient,
-		MessageSize: int64(cfg.Limits.MessageSize),
+		MessageSize: int64(cfg.Limits.MessageSize), Recipients: cfg.Limits.Recipients, Own: cfg.OwnClients,
 	}
 	for _, l := range cfg.Listeners {
 		settings := cfg.Bank(l.Bank).Over(&cfg.Settings)

@@ -33,7 +33,7 @@ smtp unix - - y - - smtp
 lmtp unix - - y - - lmtp
 `
 
-const plainConfig = "local_domains: [.example.org]\n"
+const plainConfig = "local_domains: [.example.org]\nown_networks: [192.0.2.0/24]\n"
 
 func shippedPostfix(t testing.TB) aPostfix {
 	t.Helper()
@@ -186,7 +186,7 @@ func TestPostfixCheckJSON(t *testing.T) {
       "rule": "message-size",
       "where": "main.cf",
       "what": "message_size_limit is 0, limits.message_size of Postern is 104857600",
-      "why": "Postfix takes mail that Postern then refuses with 552, and the sender gets a report instead of an answer.",
+      "why": "Postfix takes mail that is too large for Postern. Let limits.message_size be at least as much, or lower the limit here.",
       "mend": [
         "postconf -e message_size_limit=104857600"
       ]

@@ -167,6 +167,60 @@ func TestSameBytes(t *testing.T) {
 	}
 }
 
+// What Postfix has taken in arrives, although Postern makes it longer: nothing
+// on the way back asks for its size again.
+func TestMailBelowTheLimit(t *testing.T) {
+	s := newSite(t, "virus: {destiny: reject}")
+	taken, refused := 0, 0
+	for below := 0; below <= 2400; below += 300 {
+		msg := message(own.from, fmt.Sprintf("%d below", below), "")
+		line := strings.Repeat("x", 76) + "\r\n"
+		for len(msg)+len(line) <= messageSizeLimit-below {
+			msg += line
+		}
+		if rest := messageSizeLimit - below - len(msg); rest >= 2 {
+			msg += strings.Repeat("x", rest-2) + "\r\n"
+		}
+		switch reply := offer(t, s.submission, own, msg); {
+		case strings.HasPrefix(reply, "250"):
+			taken++
+		case strings.HasPrefix(reply, "552"):
+			refused++
+		default:
+			t.Fatalf("%d below the limit: %q", below, reply)
+		}
+	}
+	s.settle()
+	if taken < 4 {
+		t.Fatalf("%d taken, %d refused", taken, refused)
+	}
+	t.Logf("%d taken, %d refused", taken, refused)
+	if got := len(s.world.deliveries()); got != taken {
+		t.Errorf("%d of %d delivered, told: %v", got, taken, s.mailboxes.deliveries())
+	}
+}
+
+// A message to many is handed to Postern once, not once for each fifty.
+func TestManyRecipients(t *testing.T) {
+	s := newSite(t, "virus: {destiny: reject}")
+	many := envelope{client: own.client, from: own.from}
+	for i := range 120 {
+		many.rcpts = append(many.rcpts, fmt.Sprintf("r%d@example.net", i))
+	}
+	submit(t, s.submission, many, message(own.from, "to many", "Hello"))
+	s.settle()
+	if lines := s.logged(`postfix/10025/smtpd\[\d+\]: \w+: client=`); len(lines) != 1 {
+		t.Errorf("%d messages came back: %q", len(lines), lines)
+	}
+	rcpts := 0
+	for _, d := range s.world.deliveries() {
+		rcpts += len(d.rcpts)
+	}
+	if rcpts != len(many.rcpts) {
+		t.Errorf("%d recipients of %d", rcpts, len(many.rcpts))
+	}
+}
+
 func TestVirusRejected(t *testing.T) {
 	s := newSite(t, "virus: {destiny: reject}")
 	submit(t, s.submission, own, virus(own.from))

@@ -300,7 +300,11 @@ smtp_dns_support_level = disabled
 smtpd_peername_lookup = no
 smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
 smtpd_authorized_xclient_hosts = 127.0.0.0/8
+message_size_limit = %[4]d
 `
+
+// messageSizeLimit is message_size_limit of main.cf.
+const messageSizeLimit = 200000
 
 // startPostfix sets up a Postfix as deploy/postfix/README.md tells a
 // postmaster to, and starts it.
@@ -310,7 +314,7 @@ func (s *site) startPostfix() {
 	ports := strings.NewReplacer("127.0.0.1]:10023", "127.0.0.1]:"+port(s.feedOwn), "127.0.0.1]:10024", "127.0.0.1]:"+port(s.feedOther),
 		"127.0.0.1:10025", s.reinject, "'submission/inet", "'"+s.submission+"/inet", "'smtp/inet", "'"+s.mx+"/inet")
 	s.write("postfix/master.cf", fmt.Sprintf(masterCF, s.submission, s.mx)+ports.Replace(deployed(s.t, "master.cf")), 0o644)
-	s.write("postfix/main.cf", fmt.Sprintf(mainCF, s.dir, s.boxesAt, port(s.worldAt))+deployed(s.t, "main.cf"), 0o644)
+	s.write("postfix/main.cf", fmt.Sprintf(mainCF, s.dir, s.boxesAt, port(s.worldAt), messageSizeLimit)+deployed(s.t, "main.cf"), 0o644)
 	s.must(os.MkdirAll(filepath.Join(s.dir, "spool"), 0o755))
 	data := filepath.Join(s.dir, "data")
 	s.must(os.MkdirAll(data, 0o755))

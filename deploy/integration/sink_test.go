@@ -110,6 +110,14 @@ type envelope struct {
 // submit sends a message by SMTP and fails the test unless it is accepted.
 func submit(t *testing.T, addr string, e envelope, message string) {
 	t.Helper()
+	if reply := offer(t, addr, e, message); !strings.HasPrefix(reply, "250") {
+		t.Fatalf("after the message: %q", reply)
+	}
+}
+
+// offer sends a message by SMTP and returns the reply to its end.
+func offer(t *testing.T, addr string, e envelope, message string) string {
+	t.Helper()
 	conn, err := net.DialTimeout("tcp", addr, 10*time.Second)
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +127,7 @@ func submit(t *testing.T, addr string, e envelope, message string) {
 		t.Fatal(err)
 	}
 	r := bufio.NewReader(conn)
-	say := func(want, format string, args ...any) {
+	say := func(want, format string, args ...any) string {
 		t.Helper()
 		line := fmt.Sprintf(format, args...)
 		if line != "" {
@@ -130,15 +138,15 @@ func submit(t *testing.T, addr string, e envelope, message string) {
 		for {
 			reply, err := r.ReadString('\n')
 			if err != nil {
-				t.Fatalf("after %q: %v", line, err)
+				t.Fatalf("after %.100q: %v", line, err)
 			}
 			if len(reply) > 3 && reply[3] == '-' {
 				continue
 			}
 			if !strings.HasPrefix(reply, want) {
-				t.Fatalf("after %q: %q", line, reply)
+				t.Fatalf("after %.100q: %q", line, reply)
 			}
-			return
+			return reply
 		}
 	}
 	if e.helo == "" {
@@ -163,6 +171,7 @@ func submit(t *testing.T, addr string, e envelope, message string) {
 	}
 	say("354", "DATA")
 	stuffed := strings.ReplaceAll("\r\n"+message, "\r\n.", "\r\n..")[2:]
-	say("250", "%s.", stuffed)
+	reply := say("", "%s.", stuffed)
 	say("221", "QUIT")
+	return reply
 }

@@ -15,6 +15,7 @@ type checker struct {
 	system   *System
 	all      []feed
 	takers   []*Service  // the services that take mail back from us
+	inner    []*Service  // the cleanup services that only they use
 	offered  []*Listener // those to which some finding leads mail
 	findings []Finding
 }
@@ -33,6 +34,7 @@ func Check(p *Postern, s *System) []Finding {
 	c.checkTransports()
 	c.checkTargets()
 	c.checkServices()
+	c.checkRelayClients()
 	c.checkListeners()
 	c.checkMilters()
 	c.checkMain()
@@ -80,7 +82,9 @@ func (c *checker) set(v *Service, parameter, value string) Edit {
 
 // taker reports whether v takes mail back from us: what it does is judged
 // there, and not with the services for the world.
-func (c *checker) taker(v *Service) bool { return slices.Contains(c.takers, v) }
+func (c *checker) taker(v *Service) bool {
+	return slices.Contains(c.takers, v) || slices.Contains(c.inner, v)
+}
 
 // feeding lists the feeds that lead to a listener and do not come from a
 // service that takes mail back.

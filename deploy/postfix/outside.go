@@ -6,8 +6,8 @@ package postfix
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -53,19 +53,80 @@ func (c *checker) checkSubmission(v *Service, own *Listener) {
 	feeds := c.feedsOf(v)
 	for _, f := range feeds {
 		if f.listener.Originating {
+			c.checkCompleted(v)
 			return
 		}
 	}
 	f := Finding{
 		Rule: "submission-unfiltered", Where: v.place(), What: "no way leads to Postern",
 		Why:  "Mail of our own people goes out unchecked and unsigned.",
-		Mend: c.feedEdits(own, v),
+		Mend: append(c.feedEdits(own, v), c.completeEdits(v)...),
 	}
 	if len(feeds) > 0 {
 		f.Rule, f.What = "submission-not-originating", fmt.Sprintf("%s leads to %s, not to %s", feeds[0].parameter, feeds[0].listener.Address, own.Address)
 		f.Why = "Mail of our own people counts as mail from outside: it is not signed, and its senders get no reports."
 	}
 	c.add(f)
+}
+
+// checkCompleted: what mail programs leave out of the header is to be added
+// before Postern signs it. Who logs in is no address of this machine, so the
+// default adds nothing.
+func (c *checker) checkCompleted(v *Service) {
+	if mend := c.completeEdits(v); mend != nil {
+		c.add(Finding{
+			Rule: "submission-rewrite", Where: place(v, rewriteClients), What: rewriteClients + " is " + c.system.value(v, rewriteClients) + " for " + v.key(),
+			Why:  "A Date or Message-ID that a mail program left out is added by another server on the way, and the signature of Postern breaks, which says that there is none.",
+			Mend: mend,
+		})
+	}
+}
+
+const rewriteClients = "local_header_rewrite_clients"
+
+// completeEdits has v complete the header of those who log in; nil if it does.
+func (c *checker) completeEdits(v *Service) []Edit {
+	for _, word := range list(c.system.value(v, rewriteClients)) {
+		if word == "static:all" || strings.HasPrefix(word, "permit_sasl_authenticated") || strings.HasPrefix(word, "permit_tls_") {
+			return nil
+		}
+	}
+	return []Edit{v.set(rewriteClients, "static:all")}
+}
+
+// checkRelayClients looks for networks whose mail Postfix sends to the world,
+// and that are strangers for Postern.
+func (c *checker) checkRelayClients() {
+	if c.postern.Own == nil {
+		return
+	}
+	for _, v := range c.services((*Service).world) {
+		feeds := c.feedsOf(v)
+		if len(feeds) == 0 || slices.ContainsFunc(feeds, func(f *feed) bool { return f.listener.Originating }) {
+			continue
+		}
+		var strangers []string
+		for _, word := range list(c.system.value(v, "mynetworks")) {
+			prefix, err := netip.ParsePrefix(strings.NewReplacer("[", "", "]", "").Replace(word))
+			if err != nil {
+				addr, err := netip.ParseAddr(strings.Trim(word, "[]"))
+				if err != nil {
+					continue // a table, a file, an exclusion
+				}
+				prefix = netip.PrefixFrom(addr, addr.BitLen())
+			}
+			// what runs here is its own matter
+			if !prefix.Addr().Unmap().IsLoopback() && !c.postern.Own(prefix.Masked()) {
+				strangers = append(strangers, word)
+			}
+		}
+		if len(strangers) > 0 {
+			c.add(Finding{
+				Rule: "mynetworks-strangers", Where: place(v, "mynetworks"), What: fmt.Sprintf("mynetworks has %s, which no originating bank of Postern covers", strings.Join(strangers, ", ")),
+				Why: "Postfix relays for these clients, but to Postern they are strangers: their mail is not signed, and who sends a virus from there is not told. Name them in own_networks or client_banks of Postern, or take them out here.",
+			})
+		}
+	}
 }
 
 // checkListeners looks for listeners to which nothing leads.
@@ -228,14 +289,7 @@ func tooShort(value string, deadline time.Duration) bool {
 
 // checkMain judges what holds for all services.
 func (c *checker) checkMain() {
-	const size = "message_size_limit"
-	if n, err := strconv.ParseInt(c.system.value(nil, size), 10, 64); err == nil && (n == 0 || n > c.postern.MessageSize) {
-		c.add(Finding{
-			Rule: "message-size", Where: "main.cf", What: fmt.Sprintf("%s is %d, limits.message_size of Postern is %d", size, n, c.postern.MessageSize),
-			Why:  "Postfix takes mail that Postern then refuses with 552, and the sender gets a report instead of an answer.",
-			Mend: []Edit{setMain(size, strconv.FormatInt(c.postern.MessageSize, 10))},
-		})
-	}
+	c.checkSize()
 	if is := c.system.value(nil, "smtp_line_length_limit"); is != "0" && c.pick(true) != nil {
 		c.add(Finding{
 			Rule: "outgoing-line-length", Where: "main.cf", What: "smtp_line_length_limit is " + is,

@@ -9,6 +9,7 @@ package postfix
 
 import (
 	_ "embed" // for the files below
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,6 +30,10 @@ type Postern struct {
 	Sessions     int           // at once, on each listener
 	PeerSessions int           // at once from one IP address of another machine, on each listener
 	MessageSize  int64         // octets
+	Recipients   int           // of one message
+	// Own reports whether all clients of a network are our own people, by the
+	// bank of their address; nil: not known
+	Own func(netip.Prefix) bool
 }
 
 // Listener is one address on which Postern takes mail.

@@ -199,7 +199,7 @@ var example = &Postern{
 		{Protocol: "lmtp", Address: "127.0.0.1:10024"},
 	},
 	NextHops: []string{"127.0.0.1:10025"},
-	Deadline: 240 * time.Second, Sessions: 100, PeerSessions: 50, MessageSize: 100 << 20,
+	Deadline: 240 * time.Second, Sessions: 100, PeerSessions: 50, MessageSize: 100 << 20, Recipients: 1000,
 }
 
 // For the built-in configuration, show prints the files as they are shipped.
@@ -266,10 +266,10 @@ func TestShowFits(t *testing.T) {
 			{Protocol: "am.pdp", Address: "unix:/run/postern/am.pdp.sock"},
 			{Protocol: "milter", Address: "unix:/run/postern/unserved.sock", Unserved: true},
 		},
-		NextHops: []string{"[::1]:1025"}, Deadline: 20 * time.Minute, Sessions: 4, PeerSessions: 50, MessageSize: 1 << 20,
+		NextHops: []string{"[::1]:1025"}, Deadline: 20 * time.Minute, Sessions: 4, PeerSessions: 50, MessageSize: 1 << 20, Recipients: 500,
 	}, true)
 	for _, want := range []string{
-		"amavisfeed_destination_concurrency_limit=4\n", "amavisfeed unix - - n - 4 lmtp -o lmtp_data_done_timeout=2400s ",
+		"amavisfeed_destination_concurrency_limit=4\n", "amavisfeed_destination_recipient_limit=500\n", "amavisfeed unix - - n - 4 lmtp -o lmtp_data_done_timeout=2400s ",
 		"postconf -M '[::1]:1025/inet=[::1]:1025 inet ", " -o mynetworks=[::1]/128 ", " -o smtpd_authorized_xforward_hosts=[::1]/128 ", " -o syslog_name=postfix/1025 ",
 		"submission/inet/content_filter=amavisfeed:unix:/run/postern/lmtp.sock\n", "'smtp/inet/content_filter=amavisfeed:[::1]:1024'\n",
 		"smtp/inet/smtpd_milters=unix:/var/spool/postfix/postern/milter.sock\n", "milter_content_timeout=1260s",

@@ -40,6 +40,11 @@ func (c *checker) reinjections() []reinjection {
 			out = append(out, r)
 		}
 	}
+	for _, v := range c.takers {
+		if s := c.cleanupOf(v); s != nil && c.onlyTakers(s) {
+			c.inner = append(c.inner, s)
+		}
+	}
 	return out
 }
 
@@ -57,7 +62,7 @@ func (c *checker) checkReinjection(r reinjection) {
 		f := Finding{
 			Rule: "reinject-missing", Where: "master.cf", What: "no service takes mail back on " + r.hop,
 			Why:  "Postern cannot hand on what passes: all mail waits in the queue.",
-			Mend: []Edit{shippedReinjection(r.hop).whole()},
+			Mend: []Edit{shippedReinjection(r.hop).whole(), shippedCleanup().whole()},
 		}
 		if v != nil {
 			f.Where, f.What = v.place(), fmt.Sprintf("the program on %s is %s, not smtpd", r.hop, v.Command)
@@ -237,11 +242,34 @@ func (c *checker) checkTaking(r reinjection) {
 			Mend: []Edit{v.set("local_header_rewrite_clients", "")},
 		})
 	}
-	outside := c.system.value(nil, "message_size_limit")
-	if here := c.system.value(v, "message_size_limit"); atoi(here) != 0 && (atoi(outside) == 0 || atoi(here) < atoi(outside)) {
+	c.checkTakenSize(v)
+	c.checkAnnounced(v)
+}
+
+// What Postern needs of the service's EHLO reply, and what comes of its lack.
+var announced = []struct{ keyword, why string }{
+	{"8bitmime", "8-bit mail may be recoded, which breaks its signatures"},
+	{"dsn", "senders do not get the reports of delivery that they ask for"},
+	{"smtputf8", "mail to addresses in other scripts cannot be handed on"},
+	{"xforward", "the log of this service does not know the client"},
+}
+
+func (c *checker) checkAnnounced(v *Service) {
+	const name = "smtpd_discard_ehlo_keywords"
+	var hidden, why, rest []string
+	for _, word := range list(c.system.value(v, name)) {
+		i := slices.IndexFunc(announced, func(a struct{ keyword, why string }) bool { return strings.EqualFold(a.keyword, word) })
+		if i < 0 {
+			rest = append(rest, word)
+			continue
+		}
+		hidden, why = append(hidden, word), append(why, announced[i].why)
+	}
+	if len(hidden) > 0 {
 		c.add(Finding{
-			Rule: "reinject-size", Where: v.place(), What: fmt.Sprintf("message_size_limit is %s, but %s where mail comes in", here, outside),
-			Why: "Mail that Postfix has taken in is refused on its way back.", Mend: []Edit{v.set("message_size_limit", outside)},
+			Rule: "reinject-ehlo", Where: v.place(), What: name + " hides " + strings.Join(hidden, ", "),
+			Why:  "Postern does not learn that the service has this: " + strings.Join(why, "; ") + ".",
+			Mend: []Edit{v.set(name, strings.Join(rest, ","))},
 		})
 	}
 }

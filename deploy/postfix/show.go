@@ -29,9 +29,12 @@ type pieces struct {
 
 func (p *Postern) pieces() pieces {
 	transport := shippedTransport(p)
-	out := pieces{main: mainSettings(transport), services: []*Service{transport}, additions: p.additions()}
+	out := pieces{main: p.mainSettings(transport), services: []*Service{transport}, additions: p.additions()}
 	for _, hop := range p.NextHops {
 		out.services = append(out.services, shippedReinjection(hop))
+	}
+	if len(p.NextHops) > 0 {
+		out.services = append(out.services, shippedCleanup())
 	}
 	return out
 }
@@ -111,8 +114,9 @@ func Show(p *Postern, commands bool) string {
 }
 
 // mainSettings are those of the shipped main.cf, with as many deliveries at
-// once as the transport has processes.
-func mainSettings(transport *Service) []setting {
+// once as the transport has processes, and as many recipients of one message as
+// Postern takes.
+func (p *Postern) mainSettings(transport *Service) []setting {
 	shipped, err := ParseMain(shippedMain)
 	if err != nil {
 		panic("postfix: main.cf of this folder: " + err.Error())
@@ -122,6 +126,9 @@ func mainSettings(transport *Service) []setting {
 		value := shipped[name]
 		if name == feedTransport+"_destination_concurrency_limit" && atoi(value) > atoi(transport.Limit) {
 			value = strconv.Itoa(atoi(transport.Limit))
+		}
+		if name == feedTransport+recipientLimit {
+			value = strconv.Itoa(p.recipients())
 		}
 		out = append(out, setting{name, value})
 	}

@@ -237,8 +237,10 @@ func (v *Service) lines() string {
 // builtIn are the defaults of the parameters that are judged here. The
 // transports smtp and lmtp have the same ones by other names.
 var builtIn = map[string]string{
+	"cleanup_service_name":                  "cleanup",
 	"compatibility_level":                   "0",
 	"default_destination_concurrency_limit": "20",
+	"default_destination_recipient_limit":   "50",
 	"default_process_limit":                 "100",
 	"disable_mime_output_conversion":        "no",
 	"inet_interfaces":                       "all",

@@ -57,14 +57,19 @@ func hasEdit(edits []Edit, e Edit) bool {
 	return slices.ContainsFunc(edits, func(x Edit) bool { return slices.Equal(x, e) })
 }
 
-// transportEdits makes the transport if there is none of that name.
+// transportEdits makes the transport if there is none of that name, with all
+// recipients of a message in one transaction.
 func (c *checker) transportEdits(name string) []Edit {
 	if c.transport(name) != nil {
 		return nil
 	}
 	v := shippedTransport(c.postern)
 	v.Name = name
-	return []Edit{v.whole()}
+	out := []Edit{v.whole()}
+	if f := c.recipientsFinding(name); f != nil {
+		out = append(out, f.Mend...)
+	}
+	return out
 }
 
 func (c *checker) checkTransport(v *Service, l *Listener) {
@@ -80,6 +85,7 @@ func (c *checker) checkTransport(v *Service, l *Listener) {
 			Why:  "SMTP has one answer for all recipients: where they differ Postern cannot refuse the message for some of them.",
 			Mend: []Edit{shipped.whole()},
 		})
+		c.checkRecipients(v)
 		return
 	}
 	kind := v.Command // the parameters of the two differ only in this prefix
@@ -95,6 +101,7 @@ func (c *checker) checkTransport(v *Service, l *Listener) {
 	expect("transport-mime", "disable_mime_output_conversion", "yes",
 		"Postfix may recode 8-bit mail on the way to Postern, and a signature of the sender breaks.")
 	c.checkDoneTimeout(v, kind+"_data_done_timeout")
+	c.checkRecipients(v)
 	if n := atoi(c.system.value(v, "max_use")); n < 10 {
 		c.add(Finding{
 			Rule: "transport-max-use", Where: v.place(), What: fmt.Sprintf("max_use is %d", n),

@@ -18,7 +18,7 @@ import (
 // Doubts returns what is allowed in c but most likely not meant, in the order
 // of the files: doors that stand open, banks that nothing loads, entries of lists that can never
 // decide, everybody or loopback among our own clients, keys of domains that
-// are not ours. c must come from [Load] or [Parse].
+// are not ours, and domains of ours without a key. c must come from [Load] or [Parse].
 func (c *Config) Doubts() []Mistake {
 	d := &doubts{cfg: c}
 	d.openDoors()
@@ -31,6 +31,7 @@ func (c *Config) Doubts() []Mistake {
 	d.rules("senders", c.Senders)
 	d.foreignKeys()
 	d.virusNames()
+	d.unsignedDomains()
 	// RFC 5321 section 4.5.3.1.7
 	if least := strict.Size(64 << 10); c.Limits.MessageSize < least {
 		d.at("limits.message_size", "mail of more than "+c.Limits.MessageSize.String()+" octets is refused", "RFC 5321 wants "+least.String()+" taken; units are KiB, MiB and GiB")
@@ -372,4 +373,44 @@ func (d *doubts) foreignKeys() {
 		d.at(fmt.Sprintf("dkim_keys[%d].domain", i), name+" is not in local_domains: its mail is signed, but its senders are strangers and never get a report",
 			"add it to local_domains if it is yours")
 	}
+}
+
+// unsignedDomains finds domains of ours for which there is no key, where mail
+// of our own people is to be signed.
+func (d *doubts) unsignedDomains() {
+	c := d.cfg
+	signs := func(s *Settings) bool { return s.Originating && s.DKIM.Sign }
+	wanted := signs(&c.Settings)
+	for _, o := range c.Banks {
+		wanted = wanted || signs(o.Over(&c.Settings))
+	}
+	if !wanted {
+		return
+	}
+	var without []string
+	for _, m := range []map[string]int{c.selector.local.exact, c.selector.local.below} {
+		for name, rank := range m {
+			// an exclusion further up may take the name away
+			if rank&1 == 0 && name != "" && c.selector.local.Match(name) && !slices.Contains(without, name) && !c.hasKey(name) {
+				without = append(without, name)
+			}
+		}
+	}
+	if len(without) == 0 {
+		return
+	}
+	slices.Sort(without)
+	const most = 5
+	names := strings.Join(without[:min(len(without), most)], ", ")
+	if n := len(without) - most; n > 0 {
+		names += fmt.Sprintf(" and %d more", n)
+	}
+	d.at("local_domains", "no DKIM key for "+names+": mail of these domains goes out unsigned", "postern dkim keygen makes one; where another program signs, set dkim: {sign: false}")
+}
+
+// hasKey reports whether a key signs for the domain.
+func (c *Config) hasKey(domain string) bool {
+	return slices.ContainsFunc(c.DKIMKeys, func(k DKIMKey) bool {
+		return k.Domain == domain || strings.HasPrefix(k.Domain, ".") && strings.HasSuffix("."+domain, k.Domain)
+	})
 }

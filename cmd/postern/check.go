@@ -104,6 +104,7 @@ type judgement struct {
 	Config   string       `json:"config"`
 	Mistakes []ask.Remark `json:"mistakes"`
 	Warnings []ask.Remark `json:"warnings"`
+	Notes    []ask.Remark `json:"notes,omitempty"` // what this version cannot do yet
 	Probes   []probed     `json:"probes,omitempty"`
 }
 
@@ -123,6 +124,9 @@ func checkConfig(ctx context.Context, out io.Writer, o checkOptions) error {
 			return exit(exitSoftware, err)
 		}
 		j.Warnings = append(j.Warnings, warnings...)
+		for _, w := range ask.Unserved(cfg, isServed) {
+			j.Notes = append(j.Notes, ask.Remarks(errors.New(w))...)
+		}
 		if o.probe {
 			j.Probes = probe(ctx, f, probeTime)
 		}
@@ -147,6 +151,9 @@ func (j *judgement) print(out io.Writer, cfg *policy.Config) error {
 	}
 	for _, w := range j.Warnings {
 		line("warning: %s", w)
+	}
+	for _, n := range j.Notes {
+		line("note: %s", n)
 	}
 	for _, p := range j.Probes {
 		line("%s", p)

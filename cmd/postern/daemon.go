@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 
 	"postern/filter"
+	"postern/filter/ask"
 	"postern/filter/auth"
 	"postern/filter/check"
 	"postern/filter/listen"
@@ -176,52 +177,20 @@ func (d *daemon) feedOptions(cfg *policy.Config, l policy.Listener) listen.FeedO
 // reload takes a new configuration for the messages to come. Any mistake
 // leaves the old one in force.
 func (d *daemon) reload(cfg *policy.Config) error {
-	if !slices.Equal(places(d.initial), places(cfg)) {
+	if ask.OtherListeners(d.initial, cfg) {
 		return fmt.Errorf("%s: listeners cannot change while the program runs: restart it", cfg.Origin("listeners"))
 	}
 	f, err := d.newFilter(cfg)
 	if err != nil {
 		return err
 	}
-	if late := takenAtStart(d.initial, cfg); len(late) > 0 {
+	if late := ask.TakenAtStart(d.initial, cfg); len(late) > 0 {
 		d.log.Warn("the change of " + strings.Join(late, ", ") + " takes effect at the next start")
 	}
 	d.filter.Store(f)
 	// who reloads may have changed the next hop as well
 	d.relays.Renew()
 	return nil
-}
-
-// takenAtStart names what differs and is read only at the start, by the feeds,
-// the log and the room for taking messages apart.
-func takenAtStart(start, cfg *policy.Config) []string {
-	a, b := start.Limits, cfg.Limits
-	var out []string
-	for _, x := range []struct {
-		key         string
-		before, now any
-	}{
-		{"hostname", start.Hostname, cfg.Hostname},
-		{"limits.message_size", a.MessageSize, b.MessageSize}, {"limits.recipients", a.Recipients, b.Recipients},
-		{"limits.sessions", a.Sessions, b.Sessions}, {"limits.sessions_per_client", a.SessionsPerClient, b.SessionsPerClient},
-		{"limits.idle", a.Idle, b.Idle}, {"limits.data_idle", a.DataIdle, b.DataIdle}, {"limits.deadline", a.Deadline, b.Deadline},
-		{"limits.unpack.memory", a.Unpack.Memory, b.Unpack.Memory},
-		{"state", start.State, cfg.State}, {"spool", start.Spool, cfg.Spool}, {"bare_newline", start.BareNewline, cfg.BareNewline}, {"log", start.Log, cfg.Log},
-	} {
-		if x.before != x.now {
-			out = append(out, x.key)
-		}
-	}
-	return out
-}
-
-// places names the listeners with all that is read only at start.
-func places(cfg *policy.Config) []string {
-	var out []string
-	for _, l := range cfg.Listeners {
-		out = append(out, fmt.Sprintf("%s %s %o %s", l.Protocol, l.Address, l.Mode, l.Owner))
-	}
-	return out
 }
 
 // stop refuses new mail at once and waits for messages in work until ctx ends.

@@ -34,6 +34,7 @@ func Diff(ctx context.Context, older, newer *DryRun) ([]Difference, error) {
 		return nil, err
 	}
 	all := append([]Difference{}, aroundMail(older.filter.Policy, newer.filter.Policy)...)
+	all = append(all, restarts(older.filter.Policy, newer.filter.Policy)...)
 	all = append(all, mails...)
 	if s.untried {
 		all = append(all, Difference{tooMany, nil})

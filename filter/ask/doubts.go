@@ -98,13 +98,16 @@ func folderMissing(dir string) (what, hint string) {
 
 // Doubts says what would work but is most likely not meant. Of f the policy is
 // needed, the keys and the checks are looked at as far as they could be made;
-// served tells which listeners this version serves. An error comes with the
-// remarks so far.
+// served tells which listeners this version serves, and those that it does not
+// are left to [Unserved]. An error comes with the remarks so far.
 func Doubts(ctx context.Context, f *filter.Filter, served func(policy.Listener) bool) ([]Remark, error) {
 	cfg := f.Policy
 	var out []Remark
+	unserved := Unserved(cfg, served)
 	for _, w := range Warnings(cfg, served) {
-		out = append(out, Remarks(errors.New(w))...)
+		if !slices.Contains(unserved, w) {
+			out = append(out, Remarks(errors.New(w))...)
+		}
 	}
 	for _, m := range cfg.Doubts() {
 		out = append(out, Remark{m.Place(), m.What, m.Hint})
@@ -270,16 +273,23 @@ func (l *lostMail) remark(listener, why string) Remark {
 		listener, strings.Join(l.contents, ", "), strings.Join(l.directions, ", "), strings.Join(l.destinies, ", "), word), hint}
 }
 
-// Warnings says what is configured and not done, loudly enough for the log of a
-// start; served tells which listeners this version serves. Each is one line, and
-// a remark by [Remarks].
-func Warnings(cfg *policy.Config, served func(policy.Listener) bool) []string {
+// Unserved names the listeners that this version does not serve, in the form of
+// Warnings. It is no fault of the configuration, which may be for a later one.
+func Unserved(cfg *policy.Config, served func(policy.Listener) bool) []string {
 	var out []string
 	for _, l := range cfg.Listeners {
 		if !served(l) {
 			out = append(out, fmt.Sprintf("%s: listener %s IS NOT SERVED: this version does not speak %s; mail that is sent there waits", l.Origin, l.Address, l.Protocol))
 		}
 	}
+	return out
+}
+
+// Warnings says what is configured and not done, loudly enough for the log of a
+// start; served tells which listeners this version serves. Each is one line, and
+// a remark by [Remarks].
+func Warnings(cfg *policy.Config, served func(policy.Listener) bool) []string {
+	out := Unserved(cfg, served)
 	if len(cfg.Engines) == 0 {
 		out = append(out, "NO ENGINE IS CONFIGURED: nothing looks for viruses. Set engines: {clamav: {address: ...}}")
 	}

@@ -112,6 +112,7 @@ type Config struct {
 	// The log.
 	Log Log `yaml:"log"`
 
+	dir      string                  // of the main file: where relative paths begin
 	places   map[string]strict.Place // by dotted key, of the last file that sets it
 	selector *selector               // what Select asks, made by compile when all is valid
 }

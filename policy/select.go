@@ -62,6 +62,7 @@ const lookupTimeout = 5 * time.Second
 // compile prepares a valid c for Select. It reads the lists that c names;
 // their paths are relative to dir. All mistakes are reported together.
 func (c *Config) compile(dir string) error {
+	c.dir = dir
 	s := &selector{
 		base: &layer{settings: &c.Settings}, domain: c.Domain, timeout: lookupTimeout,
 		senders: &overlayTable{}, recipients: &overlayTable{},

@@ -21,7 +21,7 @@ import (
 type checkOptions struct {
 	config                            string
 	strict, json, probe, show, diff   bool
-	listener, client, from            string
+	listener, client, from, user      string
 	to                                []string
 	listenerSet, clientSet, senderSet bool
 }
@@ -43,12 +43,16 @@ mail that would be dropped without a word to anybody. Nothing is started.
 --probe asks the engines and the next hops, and sends the EICAR test string to
 each scanner, which must find it.
 
+--user NAME finds keys, files, sockets and folders that the user of the daemon
+cannot use, although root can.
+
 --show prints the settings in force, each with its place: of a bank, or of an
 envelope. --diff says what changes for the mail between two configurations.
 
 The exit code is 78 for mistakes, 69 if something does not answer, and with
 --strict 1 for warnings.`,
 		Example: `  postern check --show INT-MTA
+  postern check --user postern
   postern check --show --listener 127.0.0.1:10024 --client 192.0.2.7 --to b@example.org
   postern check --diff /etc/postern/postern.yaml new/postern.yaml`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -68,7 +72,8 @@ The exit code is 78 for mistakes, 69 if something does not answer, and with
 	f.StringVar(&o.from, "from", "", "for --show: envelope sender")
 	f.StringArrayVar(&o.to, "to", nil, "for --show: envelope recipient; may be repeated")
 	f.BoolVar(&o.json, "json", false, "print JSON")
-	cmd.MarkFlagsMutuallyExclusive("show", "diff")
+	f.StringVar(&o.user, "user", "", "say what the daemon's user `NAME` cannot read, write or connect to")
+	cmd.MarkFlagsMutuallyExclusive("show", "diff", "user")
 	cmd.MarkFlagsMutuallyExclusive("probe", "show")
 	cmd.MarkFlagsMutuallyExclusive("probe", "diff")
 	return cmd
@@ -119,6 +124,13 @@ func checkConfig(ctx context.Context, out io.Writer, o checkOptions) error {
 	} else {
 		f, problems := makeAll(cfg)
 		j.Mistakes = append(j.Mistakes, problems...)
+		if o.user != "" {
+			closed, err := ask.NotAccessible(cfg, o.user, isServed)
+			if err != nil {
+				return exit(exitOSErr, fmt.Errorf("--user %s: %w", o.user, err))
+			}
+			j.Mistakes = append(j.Mistakes, closed...)
+		}
 		warnings, err := ask.Doubts(ctx, f, isServed)
 		if err != nil {
 			return exit(exitSoftware, err)

@@ -127,11 +127,15 @@ func Doubts(ctx context.Context, f *filter.Filter, served func(policy.Listener) 
 	return append(out, lost...), err
 }
 
-// missingSockets finds engines behind a socket that does not exist. Every
-// engine that speaks to a server calls the option address.
-func missingSockets(cfg *policy.Config) []Remark {
-	var out []Remark
-	for name, options := range cfg.Engines {
+// engineSocket is a Unix socket behind which an engine is.
+type engineSocket struct{ engine, path string }
+
+// engineSockets lists them, in order. Every engine that speaks to a server calls
+// the option address.
+func engineSockets(cfg *policy.Config) []engineSocket {
+	var out []engineSocket
+	for _, name := range slices.Sorted(maps.Keys(cfg.Engines)) {
+		options := cfg.Engines[name]
 		v := reflect.Indirect(reflect.ValueOf(options))
 		if v.Kind() != reflect.Struct {
 			continue
@@ -144,16 +148,22 @@ func missingSockets(cfg *policy.Config) []Remark {
 			addresses = a.Interface().([]string)
 		}
 		for _, a := range addresses {
-			path := strings.TrimPrefix(a, "unix:")
-			if !strings.HasPrefix(path, "/") {
-				continue
-			}
-			if info, err := os.Stat(path); err != nil || info.Mode()&os.ModeSocket == 0 {
-				out = append(out, Remark{cfg.Origin("engines." + name).String(), "engine " + name + ": there is no socket " + path, "is its service running? " + WithoutEngine(cfg)})
+			if path := strings.TrimPrefix(a, "unix:"); strings.HasPrefix(path, "/") {
+				out = append(out, engineSocket{name, path})
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b Remark) int { return strings.Compare(a.String(), b.String()) })
+	return out
+}
+
+// missingSockets finds engines behind a socket that does not exist.
+func missingSockets(cfg *policy.Config) []Remark {
+	var out []Remark
+	for _, s := range engineSockets(cfg) {
+		if info, err := os.Stat(s.path); err != nil || info.Mode()&os.ModeSocket == 0 {
+			out = append(out, Remark{cfg.Origin("engines." + s.engine).String(), "engine " + s.engine + ": there is no socket " + s.path, "is its service running? " + WithoutEngine(cfg)})
+		}
+	}
 	return out
 }
 

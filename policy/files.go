@@ -1,0 +1,46 @@
+package policy
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Files returns the files that c was read from, the lists that it names
+// included, each once and in order.
+func (c *Config) Files() []string {
+	var out []string
+	for _, p := range c.places {
+		if p.File != "" {
+			out = append(out, p.File)
+		}
+	}
+	lists := [][]string{c.LocalDomains, c.OwnNetworks}
+	for _, l := range c.Listeners {
+		lists = append(lists, l.Allow)
+	}
+	for _, x := range c.ClientBanks {
+		lists = append(lists, x.Networks)
+	}
+	for _, x := range c.SignerBanks {
+		lists = append(lists, x.Domains)
+	}
+	for _, r := range slices.Concat(c.Recipients, c.Senders) {
+		lists = append(lists, r.Match)
+		if r.Origin.File != "" {
+			out = append(out, r.Origin.File)
+		}
+	}
+	for _, entry := range slices.Concat(lists...) {
+		path, ok := strings.CutPrefix(strings.TrimSpace(entry), "file:")
+		if !ok {
+			continue
+		}
+		if path = strings.TrimSpace(path); !filepath.IsAbs(path) {
+			path = filepath.Join(c.dir, path)
+		}
+		out = append(out, path)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}

@@ -82,18 +82,39 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 }
 
-// The lines for Postfix that the README shows are those of the files.
+// The commands for Postfix that the README names hold every line of the files.
 func TestDocumentedPostfixLines(t *testing.T) {
 	t.Parallel()
-	files := readDoc(t, "deploy/postfix/master.cf") + readDoc(t, "deploy/postfix/README.md")
-	readme := readDoc(t, "README.md")
-	options := regexp.MustCompile(`(?m)^\s+-o (\S+=\S*)$`).FindAllStringSubmatch(readme, -1)
-	if len(options) < 5 {
-		t.Fatalf("only %d options in README.md", len(options))
+	if !strings.Contains(readDoc(t, "README.md"), "\n       postern postfix show --commands\n") {
+		t.Error("README.md does not say how to set Postfix up")
 	}
-	for _, o := range options {
-		if !strings.Contains(files, o[1]) {
-			t.Errorf("README.md has -o %s, deploy/postfix has not", o[1])
+	commands, _, err := postern(t, "postfix", "show", "--commands", "-c", writeFiles(t, "postern.yaml", plainConfig)+"/postern.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands = strings.NewReplacer("'", "", " = ", "=").Replace(commands)
+	n := 0
+	for _, file := range []string{"master.cf", "main.cf"} {
+		for line := range strings.Lines(readDoc(t, "deploy/postfix/"+file)) {
+			if line[0] == '#' || strings.TrimSpace(line) == "" {
+				continue
+			}
+			n++
+			if want := strings.ReplaceAll(strings.Join(strings.Fields(line), " "), " = ", "="); !strings.Contains(commands, want) {
+				t.Errorf("%s has %q, the commands have not:\n%s", file, want, commands)
+			}
 		}
+	}
+	if n < 30 {
+		t.Errorf("only %d lines in the files", n)
+	}
+}
+
+// The README names the Go that the module asks for.
+func TestDocumentedGo(t *testing.T) {
+	t.Parallel()
+	m := regexp.MustCompile(`(?m)^go (\S+)$`).FindStringSubmatch(readDoc(t, "go.mod"))
+	if m == nil || !strings.Contains(readDoc(t, "README.md"), "It needs Go "+m[1]+" or\n") {
+		t.Errorf("README.md does not say that a build needs Go %q", m)
 	}
 }

@@ -136,7 +136,7 @@ engines: {builtin: {}}
 			t.Fatalf("%s: %v", name, c.Err)
 		}
 		got := sink.last()
-		prefix, ok := bytes.CutSuffix(got, msg)
+		prefix, ok := bytes.CutSuffix(got, withoutMarks(msg))
 		if !ok {
 			changed++
 			t.Errorf("%s: what arrived does not end in what was sent", name)
@@ -153,6 +153,20 @@ engines: {builtin: {}}
 		}
 	}
 	t.Logf("%d messages, %d changed", len(messages), changed)
+}
+
+// withoutMarks takes out what only a filter of ours may say: b@example.org is
+// one of ours. All other octets stay.
+func withoutMarks(msg []byte) []byte {
+	h, n := mail.ParseHeader(msg)
+	var out []byte
+	for _, f := range h {
+		name := strings.ToLower(f.Name)
+		if !strings.HasPrefix(name, "x-spam-") && !strings.HasPrefix(name, "x-amavis-") {
+			out = append(out, f.Raw...)
+		}
+	}
+	return append(out, msg[n:]...)
 }
 
 func dotStuff(msg []byte) string {

@@ -5,6 +5,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"postern/filter/unpack/codec"
 )
@@ -28,6 +29,16 @@ type Param struct {
 const (
 	maxValue    = 16 << 10
 	maxReadings = 24
+)
+
+// A value after which the semicolon was forgotten goes up to the next one, and
+// so does each that follows: maxLong of them may be as long as others, further
+// ones have maxShort octets. maxOpen bounds the comments without an end that
+// are looked for. Then all values together take linear time.
+const (
+	maxLong  = 64
+	maxShort = 256
+	maxOpen  = 16
 )
 
 // wsp is what stands around words in an unfolded field. Other white space
@@ -83,6 +94,25 @@ type paramScan struct {
 	// an opening quote or comment without its end was met: further ones are
 	// not searched for, so that the time stays linear
 	openQuote, openComment bool
+
+	open      int // comments without an end that stood before or after a value
+	forgotten int // semicolons
+	semicolon int // offset of the next one, see next
+	equals    int // the same
+	trimmed   int // offset of the blanks before the next semicolon
+}
+
+// next returns the offset of the next c from at on, len(p.s) if there is none.
+// It is kept in known, so that no stretch is searched twice.
+func (p *paramScan) next(c byte, at int, known *int) int {
+	if *known < at || *known == 0 {
+		if i := strings.IndexByte(p.s[at:], c); i >= 0 {
+			*known = at + i
+		} else {
+			*known = len(p.s)
+		}
+	}
+	return *known
 }
 
 // until returns the text up to one of the stops outside quotes and comments,
@@ -126,12 +156,13 @@ func (p *paramScan) param() {
 	for p.i < len(p.s) && strings.IndexByte(wsp, p.s[p.i]) >= 0 {
 		p.i++
 	}
-	if end := p.i; end < len(p.s) && p.s[end] == '(' {
+	if p.i < len(p.s) && p.s[p.i] == '(' && p.open < maxOpen {
 		// "name=(comment)value"; without the comment taken off it is below
-		if end = commentEnd(p.s, p.i); end > 0 {
-			rest, _, _ := strings.Cut(p.s[p.i:], ";")
-			out.spelled = append(out.spelled, strings.TrimSpace(rest))
+		if end := commentEnd(p.s, p.i); end > 0 {
+			out.spelled = append(out.spelled, strings.TrimSpace(p.s[p.i:p.next(';', p.i, &p.semicolon)]))
 			p.i = end
+		} else {
+			p.open++
 		}
 	}
 	if p.i < len(p.s) && p.s[p.i] == '"' {
@@ -201,30 +232,89 @@ func (p *paramScan) quoted(out *Param) {
 		}
 	}
 	p.i = end + 1
-	mark := p.i
+	if p.skipComments(); p.i >= len(p.s) || p.s[p.i] == ';' {
+		return
+	}
+	p.i = end + 1
+	if p.forgets() {
+		return
+	}
 	tail := p.until(";")
-	if strings.Trim(stripComments(tail), wsp) == "" {
-		return
-	}
-	if strings.IndexByte(tail, '=') > 0 {
-		p.i = mark // a forgotten semicolon
-		return
-	}
 	out.values = append(out.values, value+unescape(strings.ReplaceAll(strings.TrimSpace(tail), `"`, "")))
+}
+
+// skipComments goes over blanks and comments.
+func (p *paramScan) skipComments() {
+	for p.i < len(p.s) {
+		switch c := p.s[p.i]; {
+		case strings.IndexByte(wsp, c) >= 0:
+			p.i++
+		case c == '(' && p.open < maxOpen:
+			end := commentEnd(p.s, p.i)
+			if end < 0 {
+				p.open++
+				return
+			}
+			p.i = end
+		default:
+			return
+		}
+	}
+}
+
+// forgets reports whether an equals sign comes before the next semicolon: the
+// one between two parameters was forgotten. It stays where it is and looks no
+// further than to that sign.
+func (p *paramScan) forgets() bool {
+	start := p.i
+	equals := p.next('=', start, &p.equals)
+	if equals == start || equals == len(p.s) {
+		return false
+	}
+	defer func() { p.i = start }()
+	for p.i <= equals {
+		switch c := p.s[p.i]; {
+		case c == ';':
+			return false
+		case c == '"' && !p.openQuote:
+			if end := closingQuote(p.s, p.i); end > 0 {
+				p.i = end
+			} else {
+				p.openQuote = true
+			}
+		case c == '(' && !p.openComment:
+			if end := commentEnd(p.s, p.i); end > 0 {
+				p.i = end - 1
+			} else {
+				p.openComment = true
+			}
+		}
+		p.i++
+	}
+	return true
 }
 
 // token reads an unquoted value, which may hold what it should not.
 func (p *paramScan) token(out *Param) {
-	start := p.i
-	end := len(p.s)
-	if i := strings.IndexByte(p.s[start:], ';'); i >= 0 {
-		end = start + i
+	end := p.next(';', p.i, &p.semicolon)
+	if p.trimmed < p.i || p.trimmed > end { // not yet known of this semicolon
+		p.trimmed = p.i + len(strings.TrimRightFunc(p.s[p.i:end], unicode.IsSpace))
 	}
-	raw := strings.TrimSpace(p.s[start:end])
+	raw := strings.TrimLeftFunc(p.s[p.i:p.trimmed], unicode.IsSpace)
+	start := p.trimmed - len(raw)
 	p.i = end
-	if n := len(raw) - maxValue; n > 0 {
+	// "boundary=a boundary=b": a forgotten semicolon
+	if i := strings.IndexAny(raw, wsp); i >= 0 && p.next('=', start+i, &p.equals) < end && !strings.HasPrefix(raw, "=?") {
+		p.forgotten++
+		p.i = start + i
+	}
+	most := maxValue
+	if p.forgotten > maxLong {
+		most = maxShort
+	}
+	if n := len(raw) - most; n > 0 {
 		out.spelled = append(out.spelled, raw[n:])
-		raw = raw[:maxValue]
+		raw = raw[:most]
 	}
 	if !strings.ContainsAny(raw, " \t\n(\"") {
 		out.values = append(out.values, raw)
@@ -240,10 +330,6 @@ func (p *paramScan) token(out *Param) {
 	out.sure = 2
 	if strings.IndexByte(raw, '"') >= 0 {
 		out.values = append(out.values, strings.ReplaceAll(stripped, `"`, ""))
-	}
-	// "boundary=a boundary=b": a forgotten semicolon
-	if i := strings.IndexAny(raw, wsp); i >= 0 && strings.IndexByte(raw[i:], '=') > 0 {
-		p.i = start + strings.Index(p.s[start:], raw) + i
 	}
 }
 
@@ -354,11 +440,23 @@ func unescape(s string) string {
 	return string(b)
 }
 
+// dedupe drops what stands in list before, which it overwrites.
 func dedupe(list []string) []string {
+	const few = 32 // of so many the search takes no longer than a map
 	out := list[:0]
+	var seen map[string]bool
 	for _, s := range list {
-		if !slices.Contains(out, s) {
-			out = append(out, s)
+		if len(out) == few && seen == nil {
+			seen = make(map[string]bool, len(list))
+			for _, o := range out {
+				seen[o] = true
+			}
+		}
+		if seen[s] || seen == nil && slices.Contains(out, s) {
+			continue
+		}
+		if out = append(out, s); seen != nil {
+			seen[s] = true
 		}
 	}
 	return out
@@ -374,8 +472,13 @@ func Lookup(params []Param, name string) (readings, spelled []string) {
 // lookupSure tells the readings that some reader surely takes from those that
 // only a sloppy one might.
 func lookupSure(params []Param, name string) (sure, other, spelled []string) {
-	var pieces []Param
-	params = slices.DeleteFunc(slices.Clone(params), func(p Param) bool { return p.name != name || len(p.values) == 0 })
+	var named, pieces []Param
+	for _, p := range params {
+		if p.name == name && len(p.values) > 0 {
+			named = append(named, p)
+		}
+	}
+	params = named
 	for i, p := range params {
 		if p.section < 0 && i >= maxReadings/2 && i < len(params)-maxReadings/2 {
 			continue

@@ -22,6 +22,10 @@ func readXML(x *budget.Opener, data []byte) error {
 			return nil
 		}
 		data = data[i:]
+		if !bytes.HasPrefix(data, []byte("binaryData")) && !bytes.HasPrefix(data, []byte("binData")) && !bytes.HasPrefix(data, []byte("binary-data")) {
+			data = data[3:]
+			continue
+		}
 		name, rest, ok := bytes.Cut(data[:min(len(data), 256)], []byte(">"))
 		if j := bytes.IndexAny(name, " \t\r\n"); j >= 0 {
 			name = name[:j]

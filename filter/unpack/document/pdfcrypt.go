@@ -23,8 +23,9 @@ const (
 	pdfRounds = 1 << 12
 	// maxPDFIDs and maxPDFID bound the identifiers that are tried, and one.
 	maxPDFIDs, maxPDFID = 8, 256
-	// maxPDFDict bounds an encryption dictionary.
-	maxPDFDict = 64 << 10
+	// maxPDFDict bounds an encryption dictionary, maxPDFDicts how many times
+	// it may stand there, and maxPDFRefs how many trailers are looked at.
+	maxPDFDict, maxPDFDicts, maxPDFRefs = 64 << 10, 64, 4096
 )
 
 // pdfKey decrypts the streams and strings of a PDF.
@@ -50,8 +51,12 @@ func (x *pdfReader) pdfUnlock(data []byte) *pdfKey {
 	if dict["/Filter"] != "/Standard" || k.stream == "" || k.file == "" || k.words == "" {
 		return k
 	}
-	ids := [][]byte{nil}
+	ids, seen := [][]byte{nil}, 0
 	for value := range pdfNamed(data, "/ID") {
+		if seen++; seen > maxPDFRefs {
+			break
+		}
+		value = value[:min(len(value), 4*maxPDFID)]
 		value = bytes.TrimPrefix(pdfSpace(value), []byte("["))
 		id, _ := pdfString(pdfSpace(value[:min(len(value), maxPDFID)]))
 		if id != nil && len(ids) < maxPDFIDs && !slices.ContainsFunc(ids, func(o []byte) bool { return bytes.Equal(o, id) }) {
@@ -76,9 +81,13 @@ func (x *pdfReader) pdfUnlock(data []byte) *pdfKey {
 func pdfEncryption(data []byte) (dict map[string]any, encrypted bool) {
 	var found []byte
 	one, of := true, pdfRef{number: -1}
+	dicts, refs := 0, 0
 	see := func(b []byte) {
-		b = pdfSpace(b)
-		b = b[:min(len(b), maxPDFDict)]
+		if dicts++; dicts > maxPDFDicts {
+			one = false
+			return
+		}
+		b = pdfSpace(b[:min(len(b), maxPDFDict)])
 		value, rest := pdfValue(b, 0)
 		dict, _ = value.(map[string]any)
 		text := b[:len(b)-len(rest)]
@@ -87,6 +96,9 @@ func pdfEncryption(data []byte) (dict map[string]any, encrypted bool) {
 	}
 	for value := range pdfNamed(data, "/Encrypt") {
 		encrypted = true
+		refs++
+		one = one && refs <= maxPDFRefs
+		value = value[:min(len(value), maxPDFDict)] // of which a comment takes all
 		if value = pdfSpace(value); bytes.HasPrefix(value, []byte("<<")) {
 			see(value)
 		} else {

@@ -223,6 +223,9 @@ func mapiValues(b []byte, id, kind uint16, f func(id, kind uint16, v []byte)) ([
 		count = binary.LittleEndian.Uint32(b)
 		b = b[4:]
 	}
+	if !variable && fixedMAPI(base) == 0 { // however many there are
+		return b, count <= uint32(len(b))
+	}
 	for ; count > 0; count-- {
 		n := fixedMAPI(base)
 		if variable {

@@ -17,9 +17,14 @@ type Embedded struct {
 // maxEmbedded bounds how many archives in one file are followed.
 const maxEmbedded = 16
 
+// maxUnnamed bounds the headers of zip files that are read in full and turn out
+// to have no name.
+const maxUnnamed = 1000
+
 // FindEmbedded returns the archives in data whose headers hold good, in order
 // of appearance. One zip stands for all: its reader looks at the whole of data.
 func FindEmbedded(data []byte) (found []Embedded) {
+	unnamed := 0
 	for _, mark := range []string{ZipLocal, "Rar!\x1a\x07", "7z\xbc\xaf\x27\x1c", "MSCF"} {
 		for at := 0; len(found) < maxEmbedded; at += len(mark) {
 			i := bytes.Index(data[at:], []byte(mark))
@@ -28,6 +33,12 @@ func FindEmbedded(data []byte) (found []Embedded) {
 			}
 			at += i
 			kind := archiveAt(data[at:])
+			if kind == "" && mark == ZipLocal && couldBeZip(data[at:]) {
+				// only a name is missing; what has so many is for the reader
+				if unnamed++; unnamed > maxUnnamed {
+					kind = "zip"
+				}
+			}
 			if kind == "" {
 				continue
 			}
@@ -41,6 +52,12 @@ func FindEmbedded(data []byte) (found []Embedded) {
 	return found
 }
 
+// couldBeZip tells from a few octets whether a local header can hold good.
+func couldBeZip(b []byte) bool {
+	le := binary.LittleEndian
+	return len(b) >= ZipLocalLen && b[4] <= 63 && le.Uint16(b[8:]) < 100 && ZipLocalLen+int(le.Uint16(b[26:]))+int(le.Uint16(b[28:])) <= len(b)
+}
+
 // archiveAt names the archive that begins with b.
 func archiveAt(b []byte) string {
 	if len(b) < 32 {
@@ -49,7 +66,10 @@ func archiveAt(b []byte) string {
 	le := binary.LittleEndian
 	switch string(b[:4]) {
 	case ZipLocal:
-		if h, err := ParseZipLocal(b, 0); err == nil && b[4] <= 63 && h.Method < 100 && len(h.Names) > 0 {
+		if !couldBeZip(b) {
+			return ""
+		}
+		if h, err := ParseZipLocal(b, 0); err == nil && len(h.Names) > 0 {
 			return "zip"
 		}
 	case "Rar!":

@@ -164,6 +164,7 @@ var textMagics = []struct{ magic, word, media string }{
 
 // markup tells HTML, XML and what Windows runs of them.
 func markup(s []byte) (word, media string) {
+	script := -1 // offset of the last one, once it is asked for
 	for rest := s; ; {
 		i := bytes.IndexByte(rest, '<')
 		if i < 0 || i+1 == len(rest) {
@@ -176,7 +177,10 @@ func markup(s []byte) (word, media string) {
 		case "svg":
 			word, media = "svg", "image/svg+xml"
 		case "wsf":
-			if word == "" && bytes.Contains(bytes.ToLower(rest), []byte("<script")) {
+			if script < 0 && word == "" {
+				script = max(bytes.LastIndex(bytes.ToLower(s), []byte("<script")), 0)
+			}
+			if word == "" && script >= len(s)-len(rest) {
 				return "wsf", "text/x-wsf"
 			}
 		case "html":

@@ -46,7 +46,8 @@ func readAr(x *budget.Opener, data []byte) error {
 		case len(name) > 1 && name[0] == '/' && number([]byte(name[1:]), 10) >= 0:
 			if n := number([]byte(name[1:]), 10); n < int64(len(table)) {
 				long, _, _ := bytes.Cut(table[n:], []byte("\n"))
-				name = string(bytes.TrimSuffix(long, []byte("/")))
+				long = bytes.TrimSuffix(long, []byte("/"))
+				name = string(long[max(0, len(long)-filetype.MaxName):]) // as TextName does, before it is copied
 			}
 		case len(name) > 1:
 			name = strings.TrimSuffix(name, "/")

@@ -1,7 +1,6 @@
 package archive
 
 import (
-	"bufio"
 	"bytes"
 	"compress/bzip2"
 	"compress/gzip"
@@ -26,7 +25,7 @@ func readGzip(x *budget.Opener, data []byte) error {
 	if err := x.Budget.Entry(); err != nil {
 		return err
 	}
-	in := bytes.NewReader(data)
+	in := x.Input(data)
 	var names []string
 	var ends []int
 	var all []byte
@@ -78,7 +77,7 @@ func giveStreams(x *budget.Opener, names []string, all []byte, ends []int, fail 
 
 // readBzip2 gives the content of a bzip2 file, all streams of it.
 func readBzip2(x *budget.Opener, data []byte) error {
-	in := &byteCounter{r: bufio.NewReader(bytes.NewReader(data))}
+	in := x.Input(data)
 	if err := x.Budget.Entry(); err != nil {
 		return err
 	}
@@ -89,7 +88,7 @@ func readBzip2(x *budget.Opener, data []byte) error {
 		if err := x.Hand(m); err != nil {
 			return err
 		}
-		return x.GiveTail(data[max(in.n-2, 0):])
+		return x.GiveTail(data[max(len(data)-in.Len()-2, 0):])
 	}
 	if err != nil {
 		m.Note = err.Error()
@@ -100,29 +99,9 @@ func readBzip2(x *budget.Opener, data []byte) error {
 	return err
 }
 
-// byteCounter counts the octets that a decoder took.
-type byteCounter struct {
-	r *bufio.Reader
-	n int
-}
-
-func (c *byteCounter) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += n
-	return n, err
-}
-
-func (c *byteCounter) ReadByte() (byte, error) {
-	b, err := c.r.ReadByte()
-	if err == nil {
-		c.n++
-	}
-	return b, err
-}
-
 // readXZ gives the content of an xz file, all streams of it.
 func readXZ(x *budget.Opener, data []byte) error {
-	r, err := codec.NewXZ(data, x.Needs)
+	r, err := codec.NewXZ(data, x)
 	if err != nil {
 		return err
 	}
@@ -140,7 +119,7 @@ func readLZMA(x *budget.Opener, data []byte) error {
 	if len(data) < lzma.HeaderLen {
 		return io.ErrUnexpectedEOF
 	}
-	r, err := codec.NewLZMA(data[:5], int64(binary.LittleEndian.Uint64(data[5:])), data[lzma.HeaderLen:], x.Needs)
+	r, err := codec.NewLZMA(data[:5], int64(binary.LittleEndian.Uint64(data[5:])), data[lzma.HeaderLen:], x)
 	if err != nil {
 		return err
 	}
@@ -149,7 +128,7 @@ func readLZMA(x *budget.Opener, data []byte) error {
 
 // readZstd gives the content of a zstd file, all frames of it.
 func readZstd(x *budget.Opener, data []byte) error {
-	d, err := codec.NewZstd(data, x.Needs)
+	d, err := codec.NewZstd(data, x)
 	if err != nil {
 		return err
 	}

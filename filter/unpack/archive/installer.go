@@ -141,9 +141,9 @@ func nsisDecoder(x *budget.Opener, b []byte) (io.Reader, error) {
 		b = b[1:]
 	}
 	if !isNSISLZMA(b) {
-		return flate.NewReader(bytes.NewReader(b)), nil
+		return flate.NewReader(x.Input(b)), nil
 	}
-	return codec.NewLZMA(b[:5], -1, b[5:], x.Needs)
+	return codec.NewLZMA(b[:5], -1, b[5:], x)
 }
 
 // setupFiles gives the files that InstallShield's setup program has behind it:

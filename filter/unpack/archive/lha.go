@@ -126,8 +126,9 @@ func parseLHA(b []byte) (h lhaHeader, err error) {
 // extended reads names from the extended headers.
 func (h *lhaHeader) extended(b []byte, pos, width, next int) (end int, err error) {
 	var dir []byte
-	for next > 0 {
-		if next < 1+width || pos+next > len(b) {
+	for start := pos; next > 0; {
+		const most = 1 << 20 // more than names and comments take
+		if next < 1+width || pos+next > len(b) || pos-start > most {
 			return 0, codec.ErrDamaged
 		}
 		field := b[pos+1 : pos+next-width]

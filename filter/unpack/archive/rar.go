@@ -31,7 +31,7 @@ func readRar(x *budget.Opener, data []byte) error {
 	window := max(x.Budget.MemoryLeft()/2, minRarWindow)
 	x.Budget.Collect(window)
 	options, opened := []rardecode.Option{rardecode.MaxDictionarySize(window)}, false
-	if x.Budget.HasPasswords() && rarLocked(data, options) {
+	if x.Budget.HasPasswords() && rarLocked(x, data, options) {
 		for word := range x.Budget.Tries(rarRounds(data)) {
 			if try := append(options, rardecode.Password(word)); opensRar(x, data, try) {
 				x.Budget.Opened(word)
@@ -40,7 +40,7 @@ func readRar(x *budget.Opener, data []byte) error {
 			}
 		}
 	}
-	r, err := rardecode.NewReader(bytes.NewReader(data), options...)
+	r, err := rardecode.NewReader(x.Input(data), options...)
 	if err != nil {
 		return rarError(x, err)
 	}
@@ -69,9 +69,9 @@ func readRar(x *budget.Opener, data []byte) error {
 }
 
 // rarLocked reports whether names or a member need a password.
-func rarLocked(data []byte, options []rardecode.Option) bool {
-	r, err := rardecode.NewReader(bytes.NewReader(data), options...)
-	for err == nil {
+func rarLocked(x *budget.Opener, data []byte, options []rardecode.Option) bool {
+	r, err := rardecode.NewReader(x.Input(data), options...)
+	for err == nil && x.Budget.Check() == nil {
 		var h *rardecode.FileHeader
 		if h, err = r.Next(); err == nil && h.Encrypted {
 			return true
@@ -82,13 +82,13 @@ func rarLocked(data []byte, options []rardecode.Option) bool {
 
 // opensRar reports whether the first encrypted member comes out whole.
 func opensRar(x *budget.Opener, data []byte, options []rardecode.Option) bool {
-	r, err := rardecode.NewReader(bytes.NewReader(data), options...)
+	r, err := rardecode.NewReader(x.Input(data), options...)
 	if err != nil {
 		return false
 	}
 	for members := 0; ; members++ {
-		h, err := r.Next()
-		if err != nil {
+		h, err := r.Next() // which may make a key for each
+		if err != nil || x.Budget.Check() != nil {
 			return errors.Is(err, io.EOF) && members > 0
 		}
 		if h.Encrypted && !h.IsDir && h.UnPackedSize != 0 {

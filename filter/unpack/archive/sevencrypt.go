@@ -115,7 +115,7 @@ func (w *walk7z) unlock(r *sevenzip.Reader) (*sevenzip.Reader, bool) {
 	}
 	probe := slices.MinFunc(probes, func(i, j int) int { return cmp.Compare(r.File[i].UncompressedSize, r.File[j].UncompressedSize) })
 	open := func(word string) (*sevenzip.Reader, error) {
-		return sevenzip.NewReaderWithPassword(bytes.NewReader(w.data), int64(len(w.data)), word)
+		return sevenzip.NewReaderWithPassword(w.x.Input(w.data), int64(len(w.data)), word)
 	}
 	for word := range w.x.Budget.Tries(rounds) {
 		p, err := open(word)
@@ -140,12 +140,13 @@ func (w *walk7z) unlock(r *sevenzip.Reader) (*sevenzip.Reader, bool) {
 func (w *walk7z) rounds() (n int64, ok bool) {
 	seen := map[string]bool{} // one key may do for all
 	for _, f := range w.folders {
+		locks := 0
 		for _, c := range f.coders {
 			if c.id != aes7z {
 				continue
 			}
 			k, ok := parseKey7z(c.properties)
-			if !ok {
+			if locks++; !ok || locks > 2 { // the library makes all keys of a folder at once
 				return 0, false
 			}
 			if id := string(rune(k.power)) + string(k.salt); !seen[id] {

@@ -33,7 +33,7 @@ func read7z(x *budget.Opener, data []byte) error {
 	if err != nil {
 		return err
 	}
-	r, err := sevenzip.NewReaderWithPassword(bytes.NewReader(data), int64(len(data)), w.password)
+	r, err := sevenzip.NewReaderWithPassword(x.Input(data), int64(len(data)), w.password)
 	if err != nil {
 		return err
 	}
@@ -49,6 +49,7 @@ func read7z(x *budget.Opener, data []byte) error {
 var (
 	magic7z      = []byte("7z\xbc\xaf\x27\x1c")
 	errEncrypted = errors.New("encrypted")
+	errSum7z     = errors.New("checksum does not match")
 )
 
 // walk7z goes through the header of a 7-Zip archive (7zFormat.txt of the LZMA
@@ -60,7 +61,9 @@ type walk7z struct {
 	err  error
 
 	folders  []folder7z
-	password string // that opened the header
+	packAt   uint64   // of the first packed stream
+	packs    []uint64 // lengths of the packed streams
+	password string   // that opened the header
 }
 
 // folder7z is a chain of coders.
@@ -72,6 +75,11 @@ type folder7z struct {
 	sum     uint32
 	streams uint64   // members
 	bound   []uint64 // pairs of input and output that are connected
+	packs   int      // packed streams
+
+	given   uint64 // octets of the members so far
+	decoded uint64 // so far by the library
+	broken  bool   // it cannot be decoded any further
 }
 
 type coder7z struct {
@@ -86,6 +94,9 @@ const (
 	lzma7z      = "\x03\x01\x01"
 	lzma27z     = "\x21"
 	ppmd7z      = "\x03\x04\x01"
+	zstd7z      = "\x04\xf7\x11\x01"
+	brotli7z    = "\x04\xf7\x11\x02"
+	lz47z       = "\x04\xf7\x11\x04"
 	aes7z       = "\x06\xf1\x07\x01"
 )
 
@@ -99,6 +110,9 @@ func (w *walk7z) locked(folder int) bool {
 func (w *walk7z) give(f *sevenzip.File, opened bool) error {
 	m := budget.Member{Names: filetype.AddName(nil, filetype.TextName([]byte(f.Name))), Size: int64(min(f.UncompressedSize, 1<<62))}
 	info, locked := f.FileInfo(), w.locked(f.Stream)
+	if f.Stream < len(w.folders) {
+		w.folders[f.Stream].given += f.UncompressedSize
+	}
 	switch {
 	case info.IsDir():
 		m.Dir = true
@@ -115,7 +129,7 @@ func (w *walk7z) give(f *sevenzip.File, opened bool) error {
 		return err
 	}
 	var err error
-	if m.Data, err = w.decode(f); err != nil {
+	if m.Data, err = w.content(f); err != nil {
 		w.x.KeepWindow() // not given back: the library keeps its decoder
 	}
 	if locked && m.Size > 0 {
@@ -129,9 +143,29 @@ func (w *walk7z) give(f *sevenzip.File, opened bool) error {
 	return w.x.HandDecoded(m, "7z", err)
 }
 
+// content decodes a member. The library goes over those before it that were
+// passed over, from the start if it met an error: so they are paid, and nothing
+// is tried behind an error.
+func (w *walk7z) content(f *sevenzip.File) ([]byte, error) {
+	if f.Stream >= len(w.folders) || f.UncompressedSize == 0 {
+		return w.decode(f)
+	}
+	folder := &w.folders[f.Stream]
+	if folder.broken {
+		return nil, codec.ErrDamaged
+	}
+	if err := w.x.Budget.Take(int64(folder.given - f.UncompressedSize - folder.decoded)); err != nil {
+		return nil, err
+	}
+	folder.decoded = folder.given
+	data, err := w.decode(f)
+	folder.broken = err != nil && !errors.Is(err, errSum7z)
+	return data, err
+}
+
 func (w *walk7z) decode(f *sevenzip.File) ([]byte, error) {
 	if f.Stream < len(w.folders) && f.UncompressedSize > 0 {
-		if err := w.x.Needs(w.folders[f.Stream].window()); err != nil {
+		if err := w.x.Needs(w.window(f.Stream)); err != nil {
 			return nil, err
 		}
 	}
@@ -142,7 +176,7 @@ func (w *walk7z) decode(f *sevenzip.File) ([]byte, error) {
 	defer in.Close()
 	data, err := w.x.Decode(in, int64(min(f.UncompressedSize, 1<<62)))
 	if err == nil && f.CRC32 != 0 && crc32.ChecksumIEEE(data) != f.CRC32 {
-		err = errors.New("checksum does not match")
+		err = errSum7z
 	}
 	return data, err
 }
@@ -213,9 +247,9 @@ func (w *walk7z) decodeHeader(c coder7z, in []byte, size uint64) ([]byte, error)
 	case c.id == "\x00":
 		return in[:min(size, uint64(len(in)))], nil
 	case c.id == lzma7z && len(c.properties) == 5:
-		r, err = codec.NewLZMA(c.properties, int64(size), in, w.x.Needs)
+		r, err = codec.NewLZMA(c.properties, int64(size), in, w.x)
 	case c.id == lzma27z && len(c.properties) == 1 && c.properties[0] <= 40:
-		r, err = codec.NewLZMA2(in, c.properties[0], int64(size), w.x.Needs)
+		r, err = codec.NewLZMA2(in, c.properties[0], int64(size), w.x)
 	default:
 		return nil, codec.ErrUnsupported
 	}
@@ -278,27 +312,6 @@ func (w *walk7z) files(n int) {
 	}
 }
 
-// window returns the memory that the decoders of a folder ask for.
-func (f folder7z) window() int64 {
-	size := uint64(0)
-	for _, s := range f.sizes {
-		size = max(size, s)
-	}
-	total := uint64(0)
-	for _, c := range f.coders {
-		p := c.properties
-		switch {
-		case c.id == ppmd7z && len(p) == 5:
-			total += uint64(binary.LittleEndian.Uint32(p[1:]))
-		case c.id == lzma7z && len(p) == 5:
-			total += codec.LZMAMemory * min(uint64(binary.LittleEndian.Uint32(p[1:])), size)
-		case c.id == lzma27z && len(p) == 1:
-			total += codec.LZMAMemory * min(uint64(2|p[0]&1)<<(min(p[0], 40)/2+11), size)
-		}
-	}
-	return int64(total)
-}
-
 // streams walks a StreamsInfo and returns where the first packed stream is and
 // the length of it. Sections are in the order in which they are always
 // written, and which the library wants too: both must see the same.
@@ -326,15 +339,17 @@ func (w *walk7z) packInfo() (at, packed uint64) {
 	at = w.number()
 	n := w.count()
 	id := w.byte()
+	w.packAt, w.packs = at, nil
 	if id == 0x09 {
 		for i := 0; i < n && w.err == nil; i++ {
-			if size := w.number(); i == 0 {
-				packed = size
-			}
+			w.packs = append(w.packs, w.number())
 		}
 		id = w.byte()
 	}
 	w.digestsAndEnd(id, n)
+	if len(w.packs) > 0 {
+		packed = w.packs[0]
+	}
 	return at, packed
 }
 
@@ -400,11 +415,11 @@ func (w *walk7z) folder() (f folder7z) {
 	for range 2 * (f.outputs - 1) { // bind pairs
 		f.bound = append(f.bound, w.number())
 	}
-	if packed := inputs - (f.outputs - 1); packed > 1 {
-		for range packed {
+	if f.packs = inputs - (f.outputs - 1); f.packs > 1 {
+		for range f.packs {
 			w.number()
 		}
-	} else if packed < 1 {
+	} else if f.packs < 1 {
 		w.fail()
 	}
 	return f

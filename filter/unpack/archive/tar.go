@@ -188,7 +188,7 @@ func (t *tarReader) pax(b []byte) {
 
 // readSparse gives the sparse members once more, with their holes filled.
 func readSparse(x *budget.Opener, data []byte) error {
-	r := tar.NewReader(bytes.NewReader(data))
+	r := tar.NewReader(x.Input(data))
 	for {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {

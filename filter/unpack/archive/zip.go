@@ -60,6 +60,9 @@ func (z *zipReader) directories() {
 		if pos < 0 {
 			break
 		}
+		if z.over = z.over || z.x.Budget.Check() != nil; z.over {
+			break
+		}
 		if pos+filetype.ZipEndLen > len(z.data) {
 			z.x.Damage("zip: end record is cut")
 			continue

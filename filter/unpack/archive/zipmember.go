@@ -259,7 +259,11 @@ func (z *zipReader) decode(v *zipView, method uint16) (data []byte, used int, er
 	switch method {
 	case zipStore:
 		if v.packed < 0 {
-			in = in[:descriptorAt(in)]
+			var scanned int
+			in, scanned = beforeDescriptor(in)
+			if err := z.x.Budget.Take(int64(scanned / 4)); err != nil {
+				return nil, 0, err
+			}
 		}
 		if v.packed > int64(len(in)) {
 			err = io.ErrUnexpectedEOF
@@ -270,11 +274,11 @@ func (z *zipReader) decode(v *zipView, method uint16) (data []byte, used int, er
 		return in, len(in), err
 	case zipDeflate:
 		// the stream ends itself: a wrong size in a header does not matter
-		br := bytes.NewReader(v.rest)
+		br := z.x.Input(v.rest)
 		data, err = z.x.Decode(flate.NewReader(br), v.size)
 		return data, len(v.rest) - br.Len(), err
 	case zipDeflate64:
-		br := bytes.NewReader(v.rest)
+		br := z.x.Input(v.rest)
 		data, err = z.x.Decode(codec.NewInflate64(br), v.size)
 		return data, len(v.rest) - br.Len(), err
 	}
@@ -289,9 +293,9 @@ func (z *zipReader) decode(v *zipView, method uint16) (data []byte, used int, er
 	return data, -1, err
 }
 
-// descriptorAt returns the length of stored data that only its data
-// descriptor ends: signature, CRC-32, and the length twice.
-func descriptorAt(in []byte) int {
+// beforeDescriptor returns stored data that only its data descriptor ends:
+// signature, CRC-32, and the length twice. scanned is how far it was looked for.
+func beforeDescriptor(in []byte) (data []byte, scanned int) {
 	for pos := 0; ; {
 		i := bytes.Index(in[pos:], []byte("PK\x07\x08"))
 		if i < 0 {
@@ -299,16 +303,17 @@ func descriptorAt(in []byte) int {
 		}
 		pos += i
 		if pos+16 <= len(in) && binary.LittleEndian.Uint32(in[pos+8:]) == uint32(pos) {
-			return pos
+			return in[:pos], pos
 		}
 		pos += 4
 	}
+	scanned = len(in)
 	for _, signature := range []string{filetype.ZipLocal, filetype.ZipCentral} {
 		if i := bytes.Index(in, []byte(signature)); i >= 0 {
 			in = in[:i]
 		}
 	}
-	return len(in)
+	return in, scanned
 }
 
 // zipDecoder returns the decoder of the methods whose data does not tell its
@@ -316,15 +321,15 @@ func descriptorAt(in []byte) int {
 func zipDecoder(x *budget.Opener, method uint16, in []byte, size int64) (io.Reader, error) {
 	switch method {
 	case zipBzip2:
-		return bzip2.NewReader(bytes.NewReader(in)), nil
+		return bzip2.NewReader(x.Input(in)), nil
 	case zipZstd, zipZstdOld:
-		d, err := codec.NewZstd(in, x.Needs)
+		d, err := codec.NewZstd(in, x)
 		if err != nil {
 			return nil, err
 		}
 		return d.IOReadCloser(), nil
 	case zipXZ:
-		return codec.NewXZ(in, x.Needs)
+		return codec.NewXZ(in, x)
 	case zipLZMA:
 		return openZipLZMA(x, in, size)
 	}
@@ -336,5 +341,5 @@ func openZipLZMA(x *budget.Opener, in []byte, size int64) (io.Reader, error) {
 	if len(in) < 9 || binary.LittleEndian.Uint16(in[2:]) != 5 {
 		return nil, codec.ErrDamaged
 	}
-	return codec.NewLZMA(in[4:9], size, in[9:], x.Needs)
+	return codec.NewLZMA(in[4:9], size, in[9:], x)
 }

@@ -48,6 +48,7 @@ type Budget struct {
 	memory  int64 // octets of decoded data that may still be held at a time
 	windows int64 // octets of windows made since the last collection
 	rounds  int64 // of hashing, left for making keys of passwords
+	idle    int64 // octets that decoders have read and yielded nothing for
 	limits  Limits
 	end     time.Time
 	spent   error
@@ -56,14 +57,15 @@ type Budget struct {
 	passwords []string // see Tries
 }
 
-// memoryFloor is the memory for what comes out of containers, beyond the
-// size of the message. It does not grow with what an archive claims to hold.
+// memoryFloor is the memory beyond what grows with the message: its size for
+// what MIME decodes, and once more for what comes out of containers. It does not
+// grow with what an archive claims to hold.
 const memoryFloor = 48 << 20
 
 // New starts the budget of a message of size octets. When ctx ends, it is spent.
 func New(ctx context.Context, l Limits, size int64) *Budget {
 	b := &Budget{ctx: ctx, bytes: l.Bytes, parts: l.Parts, entries: l.Entries, limits: l, end: time.Now().Add(l.Time)}
-	b.memory, b.rounds = memoryFloor+size, MaxRounds
+	b.memory, b.rounds = memoryFloor+2*size, MaxRounds
 	// small messages still get room for an ordinary archive
 	if n := max(size, 64<<10) * l.Ratio; n < b.bytes {
 		b.bytes = n
@@ -74,8 +76,19 @@ func New(ctx context.Context, l Limits, size int64) *Budget {
 // Take pays for n decoded octets. The error, if any, is ErrOverLimits, as with
 // all that is paid here.
 func (b *Budget) Take(n int64) error {
+	b.idle = max(b.idle-n, 0)
 	if b.bytes -= n; b.bytes < 0 {
 		return b.over("decoded size")
+	}
+	return b.Check()
+}
+
+// fetch counts n octets that a decoder reads. They are paid when it yields none
+// for them.
+func (b *Budget) fetch(n int64) error {
+	if b.idle += n; b.idle > idleFree {
+		n, b.idle = b.idle, 0
+		return b.Take(n)
 	}
 	return b.Check()
 }

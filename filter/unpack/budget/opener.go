@@ -303,6 +303,9 @@ func (x *Opener) hold(held *int64, n int64) error {
 // Needs has the budget grant the next decoder n octets for its window. That of
 // the decoder before it in the same container is not used any more.
 func (x *Opener) Needs(n int64) error {
+	if err := x.Budget.Check(); err != nil {
+		return err
+	}
 	if err := x.hold(&x.window, n); err != nil {
 		return fmt.Errorf("decoder that takes %d octets: %w", n, err)
 	}

@@ -22,7 +22,7 @@ type XZ struct {
 	size  int    // of the checksum after each block
 	sum   hash.Hash
 	block io.Reader
-	needs func(window int64) error
+	host  Host
 }
 
 var (
@@ -31,10 +31,10 @@ var (
 	crcTable = crc64.MakeTable(crc64.ECMA)
 )
 
-// NewXZ returns a decoder of an xz file. It asks needs before a block gets its
-// window, in octets.
-func NewXZ(data []byte, needs func(window int64) error) (*XZ, error) {
-	r := &XZ{in: data, needs: needs}
+// NewXZ returns a decoder of an xz file. It asks host before a block gets its
+// window.
+func NewXZ(data []byte, host Host) (*XZ, error) {
+	r := &XZ{in: data, host: host}
 	return r, r.stream()
 }
 
@@ -159,7 +159,7 @@ func (r *XZ) openBlock() error {
 		return err
 	}
 	end := min(length+(packed+3)&^3, len(r.in))
-	r.block, err = NewLZMA2(r.in[length:length+packed], head[2], size, r.needs)
+	r.block, err = NewLZMA2(r.in[length:length+packed], head[2], size, r.host)
 	if err != nil {
 		return err
 	}
@@ -198,29 +198,29 @@ const LZMAMemory = 2
 
 // NewLZMA2 returns a decoder of LZMA2 data whose dictionary, by its property
 // byte, is no larger than what it yields.
-func NewLZMA2(in []byte, property byte, size int64, needs func(window int64) error) (io.Reader, error) {
+func NewLZMA2(in []byte, property byte, size int64, host Host) (io.Reader, error) {
 	dict := int64(2|property&1) << (property/2 + 11)
 	dict = max(min(dict, size), lzma.MinDictCap)
-	if err := needs(LZMAMemory * dict); err != nil {
+	if err := host.Needs(LZMAMemory * dict); err != nil {
 		return nil, err
 	}
-	return lzma.Reader2Config{DictCap: int(dict)}.NewReader2(bytes.NewReader(in))
+	return lzma.Reader2Config{DictCap: int(dict)}.NewReader2(host.Feed(in))
 }
 
 // NewLZMA returns a decoder of LZMA data with these five octets of properties.
 // size is that of the content, negative if it is not known.
-func NewLZMA(properties []byte, size int64, in []byte, needs func(window int64) error) (io.Reader, error) {
+func NewLZMA(properties []byte, size int64, in []byte, host Host) (io.Reader, error) {
 	dict := int64(binary.LittleEndian.Uint32(properties[1:]))
 	if size >= 0 {
 		dict = min(dict, size)
 	}
 	dict = max(dict, lzma.MinDictCap)
-	if err := needs(LZMAMemory * dict); err != nil {
+	if err := host.Needs(LZMAMemory * dict); err != nil {
 		return nil, err
 	}
 	head := binary.LittleEndian.AppendUint32([]byte{properties[0]}, uint32(dict))
 	head = binary.LittleEndian.AppendUint64(head, uint64(max(size, -1)))
-	return lzma.ReaderConfig{DictCap: int(dict)}.NewReader(io.MultiReader(bytes.NewReader(head), bytes.NewReader(in)))
+	return lzma.ReaderConfig{DictCap: int(dict)}.NewReader(io.MultiReader(bytes.NewReader(head), host.Feed(in)))
 }
 
 // lzma2Length walks over the chunks of LZMA2 data and returns the length of

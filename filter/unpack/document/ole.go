@@ -382,7 +382,7 @@ func slides(x *budget.Opener, b []byte) error {
 		var err error
 		if instance == 0 || len(content) < 4 {
 			err = x.GiveStored(m, content)
-		} else if r, zerr := zlib.NewReader(bytes.NewReader(content[4:])); zerr != nil {
+		} else if r, zerr := zlib.NewReader(x.Input(content[4:])); zerr != nil {
 			x.Fail("ppt", zerr)
 		} else {
 			err = x.GiveDecoded(m, r, int64(le.Uint32(content)))

@@ -27,7 +27,7 @@ func readPDF(o *budget.Opener, data []byte) error {
 	} else if key != nil && (bytes.Contains(data, []byte("/EmbeddedFile")) || bytes.Contains(data, []byte("/ObjStm"))) {
 		x.NoteEncrypted() // what may be attached is, too
 	}
-	names := pdfNames(data, key)
+	names := x.pdfNames(data, key)
 	for pos, end := 0, 0; ; {
 		i := bytes.Index(data[pos:], []byte("stream"))
 		if i < 0 {
@@ -69,7 +69,7 @@ type pdfReader struct {
 
 // inflate returns a decoder of the zlib stream at the start of b.
 func (x *pdfReader) inflate(b []byte) (io.Reader, error) {
-	in := bytes.NewReader(b)
+	in := x.Input(b)
 	if x.zlib == nil {
 		r, err := zlib.NewReader(in)
 		if err != nil {
@@ -303,10 +303,10 @@ func pdfObject(b []byte) pdfRef {
 
 // pdfNames maps the numbers of embedded file objects to the names in the file
 // specifications that refer to them.
-func pdfNames(data []byte, key *pdfKey) map[int][]string {
+func (x *pdfReader) pdfNames(data []byte, key *pdfKey) map[int][]string {
 	names := make(map[int][]string)
 	const maxSpecs = 4096
-	for pos, specs := 0, 0; specs < maxSpecs; specs++ {
+	for pos, specs := 0, 0; specs < maxSpecs && x.Budget.Check() == nil; specs++ {
 		i := bytes.Index(data[pos:], []byte("/EF"))
 		if i < 0 {
 			break
@@ -324,7 +324,7 @@ func pdfNames(data []byte, key *pdfKey) map[int][]string {
 		}
 		var found []string
 		for _, name := range []string{"/UF", "/F"} {
-			found = append(found, pdfStrings(spec, name, of, key)...)
+			found = append(found, x.pdfStrings(spec, name, of, key)...)
 		}
 		fields := bytes.FieldsFunc(spec[at:], func(r rune) bool { return r == ' ' || r == '\r' || r == '\n' || r == '<' || r == '>' || r == '/' })
 		for i := 0; i+2 < len(fields); i++ {
@@ -338,9 +338,11 @@ func pdfNames(data []byte, key *pdfKey) map[int][]string {
 	return names
 }
 
-// pdfStrings returns the strings that follow name in an object.
-func pdfStrings(b []byte, name string, of pdfRef, key *pdfKey) (out []string) {
-	for {
+// pdfStrings returns the strings that follow name in an object. Each is paid with
+// what comes after it, since it may go on to the end.
+func (x *pdfReader) pdfStrings(b []byte, name string, of pdfRef, key *pdfKey) (out []string) {
+	const free = 8 // a file has two names
+	for n := 0; n < free || x.Budget.Take(int64(len(b))) == nil; n++ {
 		i := bytes.Index(b, []byte(name))
 		if i < 0 {
 			return out
@@ -358,6 +360,7 @@ func pdfStrings(b []byte, name string, of pdfRef, key *pdfKey) (out []string) {
 		}
 		out = append(out, filetype.TextName(s))
 	}
+	return out
 }
 
 // startsFile reports whether content begins like a program or a container.

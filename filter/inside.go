@@ -79,9 +79,12 @@ func (u *unpacking) root() *mail.Part {
 type bannedFiles struct{ sel *policy.Selection }
 
 // Check reports the files that the rules block.
-func (b bannedFiles) Check(_ context.Context, in *check.Input) (check.Answer, error) {
+func (b bannedFiles) Check(ctx context.Context, in *check.Input) (check.Answer, error) {
 	if in.Parts == nil {
 		return check.Answer{}, errors.New("the message was not taken apart")
+	}
+	if err := ctx.Err(); err != nil {
+		return check.Answer{}, err // nobody waits for it any more
 	}
 	return check.Answer{Findings: policy.BannedFindings(b.sel, in.Parts)}, nil
 }

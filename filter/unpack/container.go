@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"postern/filter/mail"
 	"postern/filter/unpack/archive"
@@ -94,18 +95,20 @@ func (w *walker) member(p *mail.Part, m budget.Member) {
 		return
 	}
 	c.Data = m.Data
-	lies := within(p.Data, m.Data)
-	keep := lies || w.kept+int64(len(m.Data)) <= maxKept && w.budget.Hold(int64(len(m.Data)))
+	lies, before, size := within(p.Data, m.Data), w.mark(), int64(len(m.Data))
+	keep := lies || w.kept+size <= maxKept && w.budget.Hold(size)
 	if keep && !lies {
 		// before anything inside refers to it
 		c.Data = bytes.Clone(m.Data)
-		w.kept += int64(len(m.Data))
+		w.held += size
+		w.kept += size
 	}
 	w.content(c)
 	if !keep {
 		for q := range c.All() {
 			q.Data = nil
 		}
+		w.dropTo(before)
 	}
 }
 
@@ -139,11 +142,11 @@ func memberFlags(m budget.Member) (f mail.PartFlags) {
 	return f
 }
 
-// within reports whether part is a slice of whole. It may say no to one that
-// was cut with a capacity of its own.
+// within reports whether part is a slice of whole, which their places in memory
+// tell.
 func within(whole, part []byte) bool {
-	off := cap(whole) - cap(part)
-	return off >= 0 && off < len(whole) && len(part) > 0 && &whole[off] == &part[0]
+	start, at := uintptr(unsafe.Pointer(unsafe.SliceData(whole))), uintptr(unsafe.Pointer(unsafe.SliceData(part)))
+	return len(part) > 0 && at >= start && at-start < uintptr(len(whole))
 }
 
 // readInside opens the archives of one kind, or all if it is empty, that begin

@@ -22,6 +22,7 @@ func (w *walker) leaf(p *mail.Part, body []byte, encs []string) {
 	for i, d := range list[1:] {
 		w.doubt(p, "transfer encoding: readers decode different content")
 		if slices.ContainsFunc(list[:i+1], func(o decoded) bool { return bytes.HasPrefix(o.data, d.data) }) {
+			w.drop(d.held)
 			continue
 		}
 		q := w.detached(p)
@@ -95,6 +96,9 @@ const maxBinHex = 1 << 20
 
 // embedded looks for files that stand in a text.
 func (w *walker) embedded(p *mail.Part) {
+	if w.budget.Check() != nil {
+		return
+	}
 	var found []quoted
 	add := func(list []armour.File) {
 		for _, f := range list {
@@ -113,7 +117,7 @@ func (w *walker) embedded(p *mail.Part) {
 		found = append(found, w.findParts(p.Data)...)
 	}
 	if bytes.Contains(p.Data, []byte(armour.BinHexMark)) {
-		files, over := armour.FindBinHex(p.Data, 4*len(p.Data)+maxBinHex)
+		files, over := armour.FindBinHex(p.Data, min(4*len(p.Data)+maxBinHex, int(w.budget.MemoryLeft())))
 		add(files)
 		if over {
 			w.budget.Note("BinHex")
@@ -133,6 +137,13 @@ func (w *walker) embedded(p *mail.Part) {
 	for _, f := range found {
 		if w.budget.Entry() != nil || w.budget.Take(int64(len(f.Data))) != nil {
 			return
+		}
+		if !f.held && !within(p.Data, f.Data) {
+			if !w.hold(int64(cap(f.Data))) {
+				p.Flags |= mail.PartUndecipherable
+				return
+			}
+			f.Data = slices.Clip(f.Data)
 		}
 		c := w.child(p)
 		c.AddName(entity.DecodeWords(f.Name))

@@ -16,6 +16,9 @@ type decoded struct {
 	data []byte
 	how  string
 	name string // uuencode brings its own
+	held int64  // octets of data that the budget granted
+
+	bare []byte // data without the line ends at its end
 }
 
 // decode returns the results of all encodings that readers may see in body,
@@ -23,16 +26,18 @@ type decoded struct {
 // walker cuts from a text has a capacity up to its end.
 func (w *walker) decode(body []byte, encs []string) []decoded {
 	var out []decoded
-	add := func(d decoded) {
+	add := func(d decoded) bool {
+		d.bare = bytes.TrimRight(d.data, "\r\n")
 		for _, o := range out {
-			if bytes.Equal(bytes.TrimRight(o.data, "\r\n"), bytes.TrimRight(d.data, "\r\n")) {
-				return
+			if bytes.Equal(o.bare, d.bare) {
+				return true
 			}
 		}
-		if !entity.IsIdentity(d.how) {
-			d.data = slices.Clip(d.data)
+		if !entity.IsIdentity(d.how) && !w.own(body, out, &d) {
+			return false
 		}
 		out = append(out, d)
+		return true
 	}
 	for _, e := range encs {
 		if !entity.IsIdentity(e) && w.budget.Take(int64(len(body))) != nil {
@@ -40,8 +45,17 @@ func (w *walker) decode(body []byte, encs []string) []decoded {
 		}
 		switch e {
 		case "base64":
-			for _, data := range codec.Base64(body) {
-				add(decoded{data: data, how: e})
+			readings := 0
+			for data := range codec.Base64(body) {
+				if readings++; readings > 1 {
+					w.budget.Collect(int64(len(data))) // of those that are equal
+					if w.budget.Take(int64(len(body)/2)) != nil {
+						break
+					}
+				}
+				if !add(decoded{data: data, how: e}) {
+					break
+				}
 			}
 		case "quoted-printable":
 			for _, data := range codec.QuotedPrintable(body) {
@@ -50,7 +64,9 @@ func (w *walker) decode(body []byte, encs []string) []decoded {
 		case "uuencode":
 			files := armour.FindUU(body)
 			for _, f := range files {
-				add(decoded{data: f.Data, how: e, name: f.Name})
+				if !add(decoded{data: f.Data, how: e, name: f.Name}) {
+					break
+				}
 			}
 			if len(files) > 0 {
 				break
@@ -68,4 +84,22 @@ func (w *walker) decode(body []byte, encs []string) []decoded {
 		return []decoded{{data: body, how: "7bit"}}
 	}
 	return out
+}
+
+// own asks for the memory of d, a new text, unless it is body itself or the
+// start of one of the others, which is taken in its place.
+func (w *walker) own(body []byte, others []decoded, d *decoded) bool {
+	if len(d.data) == 0 || within(body, d.data) {
+		d.data = slices.Clip(d.data)
+		return true
+	}
+	for _, o := range others {
+		if bytes.HasPrefix(o.data, d.data) {
+			d.data = o.data[:len(d.data):len(d.data)]
+			return true
+		}
+	}
+	d.held = int64(cap(d.data))
+	d.data = slices.Clip(d.data)
+	return w.hold(d.held)
 }

@@ -191,7 +191,7 @@ func (w *walker) read(p *mail.Part, r reading) {
 // others walks the further readings of an entity whose first is in p, adds
 // what is new in them and compares.
 func (w *walker) others(p *mail.Part, list []reading, def string) {
-	first := contentsOf(p)
+	first := w.contentsOf(p)
 	seen := first.clone()
 	for _, r := range list[1:] {
 		if w.budget.Take(int64(len(r.head.Body))) != nil {
@@ -200,28 +200,34 @@ func (w *walker) others(p *mail.Part, list []reading, def string) {
 		q := w.detached(p)
 		q.Size = int64(len(r.head.Body))
 		q.Media = p.Media
+		before := w.mark()
 		if r.head != list[0].head {
 			q.Media = nil
 			w.describe(q, r.head, def)
 		}
 		w.read(q, r)
-		w.merge(p, q, first, seen, r.why)
+		w.merge(p, q, first, seen, before, r.why)
 	}
 }
 
 // merge adds q, another reading of p, to its children if there is something
-// new in it, and marks p when the readings differ.
-func (w *walker) merge(p, q *mail.Part, first, seen contents, why string) {
-	got := contentsOf(q)
+// new in it, and marks p when the readings differ. before is what was held
+// before q was read.
+func (w *walker) merge(p, q *mail.Part, first, seen contents, before mark, why string) (added bool) {
+	got := w.contentsOf(q)
 	if !first.differs(got) {
-		return
+		w.dropTo(before)
+		return false
 	}
 	w.doubt(p, "readings differ: %s", why)
-	if seen.add(got) && !rawText(q) {
-		q.Flags |= mail.PartAmbiguous
-		w.note(q, "another reading of %s: %s", p.Place, why)
-		p.Children = append(p.Children, q)
+	if !seen.add(got) || rawText(q) {
+		w.dropTo(before)
+		return false
 	}
+	q.Flags |= mail.PartAmbiguous
+	w.note(q, "another reading of %s: %s", p.Place, why)
+	p.Children = append(p.Children, q)
+	return true
 }
 
 // rawText reports whether q is only a piece of the message as it stands there,
@@ -236,18 +242,19 @@ func (w *walker) fallback(p *mail.Part, list []reading) {
 		return
 	}
 	r := list[i]
-	none := contentsOf(p)
+	none := w.contentsOf(p)
 	seen := none.clone()
 	for _, d := range w.decode(r.head.Body, entity.Encodings(r.head)) {
 		for _, b := range entity.GuessBoundaries(d.data) {
 			if w.budget.Take(int64(len(d.data))) != nil {
 				return
 			}
-			q := w.detached(p)
+			q, before := w.detached(p), w.mark()
 			g := reading{head: &entity.Head{Body: d.data, Weird: r.head.Weird}, kind: multipart, digest: r.digest, boundary: b}
 			w.multipart(q, g)
-			w.merge(p, q, none, seen, "boundary is missing or does not occur")
+			w.merge(p, q, none, seen, before, "boundary is missing or does not occur")
 		}
+		w.dropUnused(p, d.data, d.held)
 	}
 	if p.Leaf() && p.Data == nil {
 		w.leaf(p, r.head.Body, entity.Encodings(r.head))
@@ -257,40 +264,52 @@ func (w *walker) fallback(p *mail.Part, list []reading) {
 // bareCR walks the entity once more as those see it who take CR for an end of
 // line, and CR CR LF for one or for two.
 func (w *walker) bareCR(p *mail.Part, data []byte, def string) {
-	first := contentsOf(p)
+	first := w.contentsOf(p)
 	seen := first.clone()
-	one := replaceBareCR(data, true)
-	texts := [][]byte{one}
-	if two := replaceBareCR(data, false); len(two) != len(one) {
-		texts = append(texts, two)
-	}
-	for _, text := range texts {
-		if w.budget.Take(2*int64(len(data))) != nil {
+	for _, runs := range []bool{true, false} {
+		if !runs && !bytes.Contains(data, []byte("\r\r\n")) || w.budget.Take(2*int64(len(data))) != nil {
 			return
 		}
-		q := w.detached(p)
+		q, before := w.detached(p), w.mark()
+		size := 0
+		eachCR(data, runs, func(text []byte, ends int) { size += len(text) + 2*ends })
+		w.budget.Collect(int64(size))
+		if !w.hold(int64(size)) {
+			return
+		}
+		text := make([]byte, 0, size)
+		eachCR(data, runs, func(piece []byte, ends int) {
+			for text = append(text, piece...); ends > 0; ends-- {
+				text = append(text, '\r', '\n')
+			}
+		})
 		w.entity(q, text, def)
-		w.merge(p, q, first, seen, "bare CR")
+		if w.merge(p, q, first, seen, before, "bare CR") {
+			w.dropUnused(q, text, int64(size))
+		}
 	}
 }
 
-// replaceBareCR makes every CR an end of line; with runs, all that stand
-// before one LF are one.
-func replaceBareCR(data []byte, runs bool) []byte {
-	out := make([]byte, 0, len(data)+64)
+// eachCR takes data apart for those who take every CR for an end of line: text
+// and how many ends of line follow it. With runs, all CR that stand before one
+// LF are one.
+func eachCR(data []byte, runs bool, f func(text []byte, ends int)) {
 	for {
 		i := bytes.IndexByte(data, '\r')
 		if i < 0 {
-			return slices.Clip(append(out, data...))
+			f(data, 0)
+			return
 		}
-		out = append(append(out, data[:i]...), '\r', '\n')
-		data = data[i+1:]
-		if rest := bytes.TrimLeft(data, "\r"); runs && len(rest) > 0 && rest[0] == '\n' {
-			data = rest
+		rest := bytes.TrimLeft(data[i:], "\r")
+		ends := len(data) - i - len(rest)
+		if len(rest) > 0 && rest[0] == '\n' {
+			rest = rest[1:]
+			if runs {
+				ends = 1
+			}
 		}
-		if len(data) > 0 && data[0] == '\n' {
-			data = data[1:]
-		}
+		f(data[:i], ends)
+		data = rest
 	}
 }
 
@@ -308,17 +327,19 @@ func (w *walker) message(p *mail.Part, r reading) {
 	var first, seen contents
 	for i, t := range texts {
 		if i > 0 && !entity.IsIdentity(t.how) && !entity.LooksLikeMail(t.data) {
+			w.drop(t.held)
 			continue
 		}
-		q := w.detached(p)
+		q, before := w.detached(p), w.mark()
 		w.entity(q, t.data, textPlain)
 		if first == nil {
 			p.Children = append(p.Children, q)
-			first = contentsOf(p)
+			first = w.contentsOf(p)
 			seen = first.clone()
 			continue
 		}
-		w.merge(p, q, first, seen, "encoded message")
+		w.merge(p, q, first, seen, before, "encoded message")
+		w.dropUnused(p, t.data, t.held)
 	}
 }
 
@@ -371,11 +392,15 @@ func (w *walker) overrun(p *mail.Part, part []byte, boundary string) {
 		return
 	}
 	h := w.heads(part)[0]
+	if w.budget.Take(int64(len(rest)/4)) != nil {
+		return
+	}
 	if ds, _ := entity.Delimiters(rest, boundary); len(ds) > 0 {
 		rest = rest[:ds[0].Start]
 	}
 	for _, d := range w.decode(h.Body[:len(h.Body)+len(rest)], entity.Encodings(&h)) {
 		if entity.IsIdentity(d.how) || bytes.HasPrefix(p.Data, d.data) {
+			w.drop(d.held)
 			continue
 		}
 		q := w.child(p)
@@ -431,14 +456,14 @@ func (w *walker) foreign(p *mail.Part, body []byte) {
 	ended := w.ended
 	w.ended = map[string]bool{}
 	defer func() { w.ended = ended }()
-	first := contentsOf(p)
-	q := w.detached(p)
+	first := w.contentsOf(p)
+	q, before := w.detached(p), w.mark()
 	q.Size = int64(len(body))
 	q.Media = p.Media
 	for _, s := range entity.Segments(body, ds, false).Parts {
 		w.entity(w.child(q), body[s.Start:s.End], textPlain)
 	}
-	w.merge(p, q, first, first.clone(), "delimiter of a multipart that has ended")
+	w.merge(p, q, first, first.clone(), before, "delimiter of a multipart that has ended")
 }
 
 // encodedMultipart looks for parts in the decoded body of a multipart, which
@@ -446,6 +471,7 @@ func (w *walker) foreign(p *mail.Part, body []byte) {
 func (w *walker) encodedMultipart(p *mail.Part, r reading, encs []string, plain bool) {
 	for _, d := range w.decode(r.head.Body, encs) {
 		if entity.IsIdentity(d.how) || !entity.HasDelimiter(d.data, r.boundary) {
+			w.drop(d.held)
 			continue
 		}
 		if w.budget.Take(int64(len(d.data))) != nil {

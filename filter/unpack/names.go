@@ -18,7 +18,7 @@ import (
 // describe sets names and media types of p.
 func (w *walker) describe(p *mail.Part, h *entity.Head, def string) {
 	var readings, spelled []string
-	certain := false
+	certain, external := false, false
 	for i := range h.Fields {
 		f := &h.Fields[i]
 		if f.Name != "content-type" {
@@ -27,10 +27,12 @@ func (w *walker) describe(p *mail.Part, h *entity.Head, def string) {
 		word, clean, params := entity.ParseValue(f.Value)
 		certain = certain || clean && !f.Odd
 		addMedia(p, word)
-		if word == "message/external-body" { // the content is elsewhere, its header is here
+		if word == "message/external-body" && !external { // the content is elsewhere, its header is here
+			external = true
 			p.AddFact("external-body")
 			inner := w.heads(h.Body)[0]
-			readings, spelled = entity.DispositionNames(&inner, true)
+			r, s := entity.DispositionNames(&inner, true)
+			readings, spelled = append(r, readings...), append(s, spelled...)
 		}
 		for _, name := range entity.NameParams {
 			r, s := entity.Lookup(params, name)
@@ -94,9 +96,12 @@ var hashSeed = maphash.MakeSeed()
 
 // contentsOf returns the contents of p and all below it. Line ends and blank
 // parts make no difference.
-func contentsOf(p *mail.Part) contents {
+func (w *walker) contentsOf(p *mail.Part) contents {
 	out := contents{}
 	for q := range p.All() {
+		if w.budget.Check() != nil {
+			break // the message is over the limits, whatever differs
+		}
 		if q.Data == nil || entity.Blank(q.Data) {
 			continue
 		}

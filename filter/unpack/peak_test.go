@@ -131,9 +131,10 @@ func TestPeak(t *testing.T) {
 		}
 	})
 	peaks(t, "costly input", func(measure func(sample)) {
-		for name, build := range doublings() {
+		for name, build := range scanners() {
 			measure(sample{name, []byte(build(4 << 20))})
 		}
+		measure(sample{"many readings", []byte(manyReadings(30 << 20))})
 		for name, data := range bombs(t) {
 			measure(attachedFile(name, data))
 		}

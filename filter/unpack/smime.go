@@ -41,7 +41,7 @@ func (w *walker) smime(p *mail.Part) {
 	case cmsEnveloped, cmsEncrypted:
 		p.Flags |= mail.PartEncrypted | mail.PartUndecipherable
 	case cmsSigned:
-		content, whole := cmsContent(data)
+		content, copied, whole := cmsContent(data)
 		if !whole {
 			p.Flags |= mail.PartUndecipherable
 			w.note(p, "signed content is damaged")
@@ -49,7 +49,7 @@ func (w *walker) smime(p *mail.Part) {
 		if len(content) == 0 { // the signature of a multipart/signed
 			return
 		}
-		if w.budget.Entry() == nil && w.budget.Take(int64(len(content))) == nil {
+		if w.budget.Entry() == nil && w.budget.Take(int64(len(content))) == nil && (!copied || w.hold(int64(cap(content)))) {
 			c := w.child(p)
 			c.How = "smime"
 			w.entity(c, content, textPlain)
@@ -58,38 +58,42 @@ func (w *walker) smime(p *mail.Part) {
 }
 
 // cmsContent returns the eContent of signed data: what follows the identifier
-// of plain data, an octet string in one piece or in many. whole is false when
-// it does not end where it should.
-func cmsContent(data []byte) (content []byte, whole bool) {
+// of plain data, an octet string in one piece or in many, which are copied. whole
+// is false when it does not end where it should.
+func cmsContent(data []byte) (content []byte, copied, whole bool) {
 	i := bytes.Index(data, oidPlainData)
 	if i < 0 {
-		return nil, true
+		return nil, false, true
 	}
 	b := data[i+len(oidPlainData):]
 	if len(b) == 0 || b[0] != 0xa0 { // no [0]: the content is elsewhere
-		return nil, true
+		return nil, false, true
 	}
 	for len(b) >= 2 {
 		tag := b[0]
 		n, head, ok := berLength(b)
 		switch {
 		case !ok:
-			return content, false
+			return content, copied, false
 		case tag == 0xa0 && content == nil, tag == 0x24:
 			b = b[head:] // constructed: look inside
 		case tag == 0x04:
 			if n < 0 || n > len(b)-head {
-				return append(content, b[head:]...), false
+				return append(content, b[head:]...), true, false
 			}
-			content = append(content, b[head:head+n]...)
+			if piece := b[head : head+n : head+n]; content == nil {
+				content = piece // in place, as long as it is in one piece
+			} else {
+				content, copied = append(content, piece...), true
+			}
 			b = b[head+n:]
 		case tag == 0 && b[1] == 0:
 			b = b[2:] // end of an indefinite length
 		default:
-			return content, true
+			return content, copied, true
 		}
 	}
-	return content, len(b) == 0
+	return content, copied, len(b) == 0
 }
 
 // berLength reads the length after a one-octet tag; n is -1 for the indefinite

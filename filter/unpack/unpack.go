@@ -75,8 +75,7 @@ func Parts(ctx context.Context, msg *mail.Message, limits budget.Limits, passwor
 		r.Parts = append(r.Parts, p)
 	}
 	r.Findings = w.findings(root)
-	// what MIME decodes is about as much as the message
-	r.Held = w.kept + msg.Size()
+	r.Held = w.held + msg.Size()
 	return r
 }
 
@@ -90,12 +89,12 @@ type walker struct {
 	panics []mail.Finding
 	bounds []string        // boundaries of all multiparts walked so far
 	ended  map[string]bool // those of multiparts that were left again
-	kept   int64           // octets of decoded members that parts hold on to
+	held   int64           // octets that parts hold on to beyond the message, see hold
+	kept   int64           // those of decoded members among them
 }
 
 // maxKept bounds the decoded members that stay in memory for scanners. What
-// lies in the message or was decoded from it by MIME is not counted: it is
-// never more than the message.
+// MIME decodes is not among them.
 const maxKept = 24 << 20
 
 // maxNames bounds the spellings of one name that are kept.

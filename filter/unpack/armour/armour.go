@@ -74,6 +74,7 @@ func hasPrefixFold(b []byte, prefix string) bool {
 func FindUU(text []byte) []File {
 	var out []File
 	l := codec.Lines{Rest: text}
+	barren := len(text) + 1 // octets left where the last search ended that found no line of a file
 	for len(out) < MaxHidden {
 		line, ok := seek(&l, "begin")
 		if !ok {
@@ -85,10 +86,14 @@ func FindUU(text []byte) []File {
 		}
 		after := l
 		var data []byte
-		if strings.Contains(word, "base64") {
+		switch {
+		case strings.Contains(word, "base64"):
 			data = uuBase64(&l)
-		} else {
-			data = uuLines(&l, sure)
+		case len(l.Rest) > barren: // no line from here to there is one of a file
+		default:
+			if data = uuLines(&l, sure); len(data) == 0 {
+				barren = len(l.Rest)
+			}
 		}
 		if len(data) == 0 {
 			l = after
@@ -195,7 +200,6 @@ func uuBase64(l *codec.Lines) []byte {
 // their own.
 func FindYEnc(text []byte) []File {
 	var out []File
-	whole := map[string][]byte{}
 	l := codec.Lines{Rest: text}
 	for len(out) < MaxHidden {
 		line, ok := seek(&l, "=ybegin ")
@@ -215,12 +219,27 @@ func FindYEnc(text []byte) []File {
 			}
 		}
 		out = append(out, File{Name: name, Data: data, How: "yenc"})
-		whole[name] = append(whole[name], data...)
 	}
-	for i, n := 0, len(out); i < n; i++ {
-		if f := out[i]; len(whole[f.Name]) > len(f.Data) {
-			out = append(out, File{Name: f.Name, Data: whole[f.Name], How: f.How})
-			delete(whole, f.Name)
+	return append(out, joinParts(out)...)
+}
+
+// joinParts puts together the files of one name where that makes more than one
+// of them is.
+func joinParts(parts []File) (out []File) {
+	sizes := map[string]int{}
+	for _, f := range parts {
+		sizes[f.Name] += len(f.Data)
+	}
+	whole := map[string]int{}
+	for _, f := range parts {
+		if _, known := whole[f.Name]; !known && sizes[f.Name] > len(f.Data) {
+			whole[f.Name] = len(out)
+			out = append(out, File{Name: f.Name, Data: make([]byte, 0, sizes[f.Name]), How: f.How})
+		}
+	}
+	for _, f := range parts {
+		if i, ok := whole[f.Name]; ok {
+			out[i].Data = append(out[i].Data, f.Data...)
 		}
 	}
 	return out
@@ -246,6 +265,9 @@ func WholeBase64(data []byte) (File, bool) {
 		line = bytes.TrimSpace(line[:i])
 	}
 	if len(data) < 64 || len(line) < 32 || bytes.ContainsAny(line, " \t") || !codec.IsBase64Line(line) {
+		return File{}, false
+	}
+	if !codec.LooksLikeBase64(data) { // before there is room for all of it
 		return File{}, false
 	}
 	out, ok := codec.StrictBase64(data)

@@ -2,6 +2,7 @@ package armour
 
 import (
 	"bytes"
+	"hash/maphash"
 	"html"
 	"slices"
 	"strings"
@@ -11,6 +12,8 @@ import (
 
 // This file looks for files that an HTML or SVG page carries.
 
+var hashSeed = maphash.MakeSeed()
+
 // maxHTML bounds the text that is searched for scripts.
 const maxHTML = 4 << 20
 
@@ -18,6 +21,7 @@ const maxHTML = 4 << 20
 // "data-uri", and "html-smuggling" if the page puts a file together in a way
 // that no filter sees.
 func FindInPage(page []byte) (out []File, facts []string) {
+	seen := map[uint64]bool{} // names and contents, by their hash
 	for _, page := range pageViews(page[:min(len(page), maxHTML)]) {
 		text := lowerASCII(page)
 		has := func(list ...string) bool {
@@ -42,7 +46,12 @@ func FindInPage(page []byte) (out []File, facts []string) {
 			if bytes.Contains(text[start:body], []byte("base64")) {
 				f.Data = codec.LooseBase64(f.Data)
 			}
-			if !slices.ContainsFunc(out, func(o File) bool { return o.Name == f.Name && bytes.Equal(o.Data, f.Data) }) {
+			var h maphash.Hash
+			h.SetSeed(hashSeed)
+			_, _ = h.WriteString(f.Name + "\x00")
+			_, _ = h.Write(f.Data)
+			if sum := h.Sum64(); !seen[sum] {
+				seen[sum] = true
 				out = append(out, f)
 			}
 		}

@@ -3,6 +3,7 @@ package codec
 import (
 	"bytes"
 	"encoding/base64"
+	"iter"
 )
 
 // Data as RFC 2045 wants it has one reading and a fast path. Of broken base64
@@ -34,18 +35,31 @@ func init() {
 	b64url['-'], b64url['_'] = 62, 63
 }
 
-// Base64 returns what readers make of src, the fullest reading first.
-func Base64(src []byte) [][]byte {
-	if out, ok := StrictBase64(src); ok {
-		return [][]byte{out}
+// Base64 yields what readers make of src, the fullest reading first. Each is
+// decoded when it is asked for.
+func Base64(src []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		if out, ok := StrictBase64(src); ok {
+			yield(out)
+			return
+		}
+		_ = yield(LooseBase64(src)) && // skips junk, goes on after padding
+			yield(sloppyBase64(src, &b64, false, false)) && // the same without the URL-safe alphabet
+			yield(sloppyBase64(src, &b64, true, false)) && // ends at the padding
+			yield(sloppyBase64(src, &b64, true, true)) && // ends at the first junk
+			yield(sloppyBase64(onlyBase64(src), &b64url, false, false)) // leaves out lines that hold other text
 	}
-	return [][]byte{
-		LooseBase64(src),                                     // skips junk, goes on after padding
-		sloppyBase64(src, &b64, false, false),                // the same without the URL-safe alphabet
-		sloppyBase64(src, &b64, true, false),                 // ends at the padding
-		sloppyBase64(src, &b64, true, true),                  // ends at the first junk
-		sloppyBase64(onlyBase64(src), &b64url, false, false), // leaves out lines that hold other text
+}
+
+// LooksLikeBase64 reports whether src has no other characters than StrictBase64
+// may take.
+func LooksLikeBase64(src []byte) bool {
+	for _, c := range src {
+		if b64[c] == b64Bad {
+			return false
+		}
 	}
+	return true
 }
 
 // LooseBase64 is the reading that gets most out of src.
@@ -124,12 +138,13 @@ func endGroup(dst []byte, n int, group uint32, have int) int {
 	return n
 }
 
-// shrink frees memory that b does not need: a part may hold on to b for long.
+// shrink frees memory that b does not need: a part may hold on to b for long. Its
+// capacity says what it holds on to.
 func shrink(b []byte) []byte {
 	if len(b) < cap(b)/2 {
 		return bytes.Clone(b)
 	}
-	return b[:len(b):len(b)]
+	return b
 }
 
 func onlyPadding(b []byte) bool {

@@ -13,7 +13,8 @@ func BenchmarkBase64(b *testing.B) {
 	src := []byte(strings.Repeat(line, 700<<10/57))
 	b.SetBytes(int64(len(src)))
 	for b.Loop() {
-		Base64(src)
+		for range Base64(src) {
+		}
 	}
 }
 
@@ -35,7 +36,7 @@ func TestBase64(t *testing.T) {
 		{"a", []string{""}},
 	} {
 		var got []string
-		for _, d := range Base64([]byte(tt.in)) {
+		for d := range Base64([]byte(tt.in)) {
 			if !slices.Contains(got, string(d)) {
 				got = append(got, string(d))
 			}
@@ -78,7 +79,7 @@ func FuzzBase64(f *testing.F) {
 	f.Add([]byte("aGVs\r\nbG8=\r\n"))
 	f.Add([]byte("aGVsbA==bw==x-_\xff"))
 	f.Fuzz(func(t *testing.T, src []byte) {
-		list := Base64(src)
+		list := slices.Collect(Base64(src))
 		if want, err := base64.StdEncoding.DecodeString(string(src)); err == nil && (len(list) != 1 || !bytes.Equal(list[0], want)) {
 			t.Errorf("%q: %q, want %q", src, list, want)
 		}

@@ -45,19 +45,16 @@ func (w *walker) decode(body []byte, encs []string) []decoded {
 		}
 		switch e {
 		case "base64":
-			readings := 0
-			for data := range codec.Base64(body) {
-				if readings++; readings > 1 {
-					w.budget.Collect(int64(len(data))) // of those that are equal
-					if w.budget.Take(int64(len(body)/2)) != nil {
-						break
-					}
-				}
+			ready := func() bool { return w.room(len(body)) && w.budget.Take(int64(len(body)/2)) == nil }
+			for data := range codec.Base64(body, ready) {
 				if !add(decoded{data: data, how: e}) {
 					break
 				}
 			}
 		case "quoted-printable":
+			if !w.room(2 * len(body)) {
+				break
+			}
 			for _, data := range codec.QuotedPrintable(body) {
 				add(decoded{data: data, how: e})
 			}

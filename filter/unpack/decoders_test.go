@@ -30,7 +30,7 @@ func zstdOf(data []byte, options ...zstd.EOption) []byte {
 
 // TestNoGoroutines: a panic in a goroutine of a decoder would end the program.
 func TestNoGoroutines(t *testing.T) {
-	data := bytes.Repeat(specimen.Evil, 8<<20/len(specimen.Evil))
+	data := bytes.Repeat(specimen.Evil, 3<<20/len(specimen.Evil))
 	packed := zstdOf(data)
 	for name, file := range map[string][]byte{
 		"7z, zstd": specimen.SevenZipBy("\x04\xf7\x11\x01", packed, len(data)), "7z, brotli": specimen.SevenZipBy("\x04\xf7\x11\x02", specimen.Brotli(data), len(data)),
@@ -104,9 +104,9 @@ func TestTimeUp(t *testing.T) {
 	const most = time.Second
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	messages := map[string]string{"many readings": manyReadings(4 << 20), "archives": string(bomb(t, 20, 1<<20))}
+	messages := map[string]string{"many readings": manyReadings(2 << 20), "archives": string(bomb(t, 20, 1<<20))}
 	for name, build := range scanners() {
-		messages[name] = build(4 << 20)
+		messages[name] = build(2 << 20)
 	}
 	for name, text := range messages {
 		looks, last, longest := 0, cpu(t), time.Duration(0)

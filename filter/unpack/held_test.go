@@ -53,7 +53,7 @@ func TestHeld(t *testing.T) {
 		"archives": func(n int) string { return string(bomb(t, 100, 300<<10)) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			text := build(8 << 20)
+			text := build(4 << 20)
 			msg := mail.NewMessage([]byte(text))
 			size := int64(len(text))
 			var before, after runtime.MemStats

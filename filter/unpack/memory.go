@@ -23,6 +23,17 @@ func (w *walker) hold(n int64) bool {
 	return true
 }
 
+// room reports whether n octets would be granted, before they are taken, and
+// has what others took before cleared away if n is much.
+func (w *walker) room(n int) bool {
+	if int64(n) > w.budget.MemoryLeft() {
+		w.budget.Note("memory")
+		return false
+	}
+	w.budget.Collect(int64(n))
+	return true
+}
+
 // drop gives back n octets.
 func (w *walker) drop(n int64) {
 	w.held -= n

@@ -35,19 +35,19 @@ func init() {
 	b64url['-'], b64url['_'] = 62, 63
 }
 
-// Base64 yields what readers make of src, the fullest reading first. Each is
-// decoded when it is asked for.
-func Base64(src []byte) iter.Seq[[]byte] {
+// Base64 yields what readers make of src, the fullest reading first. If there is
+// more than one, ready is asked before each is decoded and ends it.
+func Base64(src []byte, ready func() bool) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		if out, ok := StrictBase64(src); ok {
 			yield(out)
 			return
 		}
-		_ = yield(LooseBase64(src)) && // skips junk, goes on after padding
-			yield(sloppyBase64(src, &b64, false, false)) && // the same without the URL-safe alphabet
-			yield(sloppyBase64(src, &b64, true, false)) && // ends at the padding
-			yield(sloppyBase64(src, &b64, true, true)) && // ends at the first junk
-			yield(sloppyBase64(onlyBase64(src), &b64url, false, false)) // leaves out lines that hold other text
+		_ = ready() && yield(LooseBase64(src)) && // skips junk, goes on after padding
+			ready() && yield(sloppyBase64(src, &b64, false, false)) && // the same without the URL-safe alphabet
+			ready() && yield(sloppyBase64(src, &b64, true, false)) && // ends at the padding
+			ready() && yield(sloppyBase64(src, &b64, true, true)) && // ends at the first junk
+			ready() && yield(sloppyBase64(onlyBase64(src), &b64url, false, false)) // leaves out lines that hold other text
 	}
 }
 

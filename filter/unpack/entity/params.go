@@ -37,7 +37,7 @@ const (
 // are looked for. Then all values together take linear time.
 const (
 	maxLong  = 64
-	maxShort = 256
+	maxShort = 128
 	maxOpen  = 16
 )
 

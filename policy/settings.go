@@ -116,7 +116,9 @@ type BannedSettings struct {
 	// libraries and add-ins that install or are programs; disk images and notebooks, which take
 	// the mark of the internet from what is in them; the same by content;
 	// and pieces of a message, which no filter can see whole. The large mail
-	// services refuse nearly all of these too.
+	// services refuse nearly all of these too. Names do not count for pieces of
+	// documents, packages and saved pages, which no click reaches; programs by
+	// content count there too.
 	//
 	// Not blocked are documents with macros, HTML pages and archives with a
 	// password: ordinary business mail has them. Block them where you can:

@@ -61,8 +61,13 @@ type FileMatch struct {
 	// ambiguous (readers see different things); directory, link and special
 	// (members of archives that are no files); macros (a document with
 	// macros); data-uri and html-smuggling (a page that holds a file or puts
-	// one together); external-body and partial (the content is elsewhere).
+	// one together); external-body and partial (the content is elsewhere);
+	// in-document (a piece of a document, a package or a saved page, which no
+	// click reaches); no-program (content that nothing runs, whatever its name
+	// says: a picture that is declared as one, a score, a mesh).
 	Is []FileMark `yaml:"is"`
+	// Marks of files that the rule does not fit, whatever else fits.
+	Except []FileMark `yaml:"except"`
 	// Containers, at any distance around the file, by short type, name or
 	// media type.
 	Inside []ContainerPattern `yaml:"inside"`
@@ -92,11 +97,13 @@ const (
 	MarkSmuggling      FileMark = "html-smuggling"
 	MarkExternalBody   FileMark = "external-body"
 	MarkPartial        FileMark = "partial"
+	MarkInDocument     FileMark = "in-document"
+	MarkNoProgram      FileMark = "no-program"
 )
 
 // Marks are the marks in the order in which they are told.
 var Marks = []string{string(MarkEncrypted), string(MarkUndecipherable), string(MarkAmbiguous), string(MarkDirectory), string(MarkLink), string(MarkSpecial),
-	string(MarkMacros), string(MarkDataURI), string(MarkSmuggling), string(MarkExternalBody), string(MarkPartial)}
+	string(MarkMacros), string(MarkDataURI), string(MarkSmuggling), string(MarkExternalBody), string(MarkPartial), string(MarkInDocument), string(MarkNoProgram)}
 
 // markFlags are the marks that are flags of a part; the others are facts.
 var markFlags = map[FileMark]mail.PartFlags{
@@ -118,7 +125,7 @@ func Equal(a, b []Rule) bool {
 }
 
 func (f *FileMatch) equal(o *FileMatch) bool {
-	return slices.Equal(f.Name, o.Name) && slices.Equal(f.Type, o.Type) && slices.Equal(f.Media, o.Media) && slices.Equal(f.Is, o.Is) &&
+	return slices.Equal(f.Name, o.Name) && slices.Equal(f.Type, o.Type) && slices.Equal(f.Media, o.Media) && slices.Equal(f.Is, o.Is) && slices.Equal(f.Except, o.Except) &&
 		slices.Equal(f.Inside, o.Inside) && f.Depth == o.Depth && slices.Equal(f.Amavis, o.Amavis)
 }
 
@@ -325,6 +332,7 @@ func (f *FileMatch) String() string {
 	pairs = appendList(pairs, "type", f.Type)
 	pairs = appendList(pairs, "media", f.Media)
 	pairs = appendList(pairs, "is", f.Is)
+	pairs = appendList(pairs, "except", f.Except)
 	pairs = appendList(pairs, "inside", f.Inside)
 	if f.Depth != 0 {
 		pairs = append(pairs, "depth: "+strconv.Itoa(f.Depth))

@@ -332,3 +332,39 @@ func BenchmarkAttachments(b *testing.B) {
 		Files(builtIn, root)
 	}
 }
+
+// TestReach: rules for names leave out what no click reaches and what nothing
+// runs; rules for content do not, and the name of a container counts for all
+// that is in it.
+func TestReach(t *testing.T) {
+	t.Parallel()
+	root := func(container, member, types, fact string) *mail.Part {
+		r := tree("1|multipart/mixed", "1/1|application/octet-stream|zip|"+container, "1/1/1||"+types+"|"+member)
+		p := r.Children[0].Children[0]
+		p.Facts = append(p.Facts, fact)
+		return r
+	}
+	for _, tt := range []struct {
+		container, member, types, fact string
+		banned                         bool
+	}{
+		{"a.epub", "a.js", "asc", "in-document", false},
+		{"a.epub", "a.js", "asc", "", true},
+		{"a.epub", "a.pdf.exe", "dat", "in-document", false},
+		{"a.epub", "a.dat", "exe,exe-ms", "in-document", true},
+		{"a.epub", "a.dat", "lnk", "in-document", true},
+		{"a.exe", "a.js", "asc", "in-document", true},
+		{"a.zip", "a@b.com", "image,png", "no-program", false},
+		{"a.zip", "a.msc", "asc", "no-program", false},
+		{"a.zip", "a.exe", "image,png", "no-program", true},
+		{"a.zip", "a.js", "asc", "no-program", true},
+	} {
+		if got := len(names(t, "    - built_in: true\n", root(tt.container, tt.member, tt.types, tt.fact))) > 0; got != tt.banned {
+			t.Errorf("%+v: banned %v", tt, got)
+		}
+	}
+	own := "    - block: {name: \"*.js\"}\n"
+	if got := names(t, own, root("a.epub", "a.js", "asc", "in-document")); len(got) != 1 {
+		t.Errorf("a rule of the postmaster: %q", got)
+	}
+}

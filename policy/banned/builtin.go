@@ -11,16 +11,23 @@ func BuiltIn() []Rule { return builtIn }
 
 // builtIn are the default of banned.rules. The comment of that key says
 // why each of them is there.
+//
+// Rules by name are against what runs by a click: a piece of a document is out
+// of its reach. Names that other programs use as well do not count for files
+// that are theirs by content: pictures called by their Content-ID, which ends
+// like a domain, scores of MuseScore, meshes of Gmsh.
 var builtIn = compiledRules(
-	blockNames(`/[.][^./]*[.](exe|vbs|pif|scr|bat|cmd|com|cpl|dll)$/i`),
+	blockNames(`/[.][^./]*[.](exe|vbs|pif|scr|bat|cmd|cpl|dll)$/i`),
 	blockNames(`/[{][0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}[}]?$/i`),
 	Rule{Block: FileMatch{Media: []MediaPattern{"application/x-msdownload", "application/x-msdos-program", "application/hta"}}},
-	blockNames("*.exe", "*.vbs", "*.pif", "*.scr", "*.bat", "*.cmd", "*.com", "*.cpl"),
+	blockNames("*.exe", "*.vbs", "*.pif", "*.scr", "*.bat", "*.cmd", "*.cpl"),
+	blockForeign("*.com"),
 	Rule{Block: FileMatch{Type: []FileType{"exe-ms"}}},
 
-	blockNames("*.hta", "*.js", "*.jse", "*.vb", "*.vbe", "*.wsf", "*.wsh", "*.wsc", "*.sct", "*.ps1", "*.ps1xml", "*.psm1", "*.msh", "*.mjs", "*.ws", "*.pyw", "*.pyz"),
+	blockNames("*.hta", "*.js", "*.jse", "*.vb", "*.vbe", "*.wsf", "*.wsh", "*.wsc", "*.sct", "*.ps1", "*.ps1xml", "*.psm1", "*.mjs", "*.ws", "*.pyw", "*.pyz"),
+	blockForeign("*.msh", "*.msc"),
 	blockNames("*.lnk", "*.url", "*.website", "*.scf", "*.library-ms", "*.search-ms", "*.searchconnector-ms", "*.settingcontent-ms",
-		"*.appref-ms", "*.appcontent-ms", "*.desktop", "*.theme", "*.themepack", "*.deskthemepack", "*.rdp", "*.xnk", "*.diagcab", "*.msc", "*.gadget", "*.shb", "*.shs"),
+		"*.appref-ms", "*.appcontent-ms", "*.desktop", "*.theme", "*.themepack", "*.deskthemepack", "*.rdp", "*.xnk", "*.diagcab", "*.gadget", "*.shb", "*.shs"),
 	blockNames("*.msi", "*.msp", "*.mst", "*.msix", "*.msixbundle", "*.appx", "*.appxbundle", "*.appinstaller", "*.application",
 		"*.xll", "*.jar", "*.jnlp", "*.msu", "*.xbap", "*.diagcfg", "*.diagpkg", "*.dll", "*.ocx", "*.sys", "*.ex_", "*.chm", "*.hlp"),
 	blockNames("*.iso", "*.img", "*.vhd", "*.vhdx", "*.one", "*.onepkg"),
@@ -29,7 +36,12 @@ var builtIn = compiledRules(
 )
 
 func blockNames(patterns ...NamePattern) Rule {
-	return Rule{Block: FileMatch{Name: patterns}}
+	return Rule{Block: FileMatch{Name: patterns, Except: []FileMark{MarkInDocument}}}
+}
+
+// blockForeign is for names that files which nothing runs have as well.
+func blockForeign(patterns ...NamePattern) Rule {
+	return Rule{Block: FileMatch{Name: patterns, Except: []FileMark{MarkInDocument, MarkNoProgram}}}
 }
 
 func compiledRules(rules ...Rule) []Rule {

@@ -136,12 +136,37 @@ type fileMatcher struct {
 	name   *nameMatcher
 	types  []string
 	media  []mediaMatcher
-	flags  mail.PartFlags
-	facts  []string
-	marks  bool
+	marks  *marksMatcher
+	except *marksMatcher
 	inside *containerMatcher
 	depth  int
 	amavis []*regexp.Regexp
+}
+
+// marksMatcher fits files that have one of the marks.
+type marksMatcher struct {
+	flags mail.PartFlags
+	facts []string
+}
+
+// compileMarks returns nil for an empty list.
+func compileMarks(list []FileMark) *marksMatcher {
+	if len(list) == 0 {
+		return nil
+	}
+	m := &marksMatcher{}
+	for _, mark := range list {
+		if flag := markFlags[mark]; flag != 0 {
+			m.flags |= flag
+		} else {
+			m.facts = append(m.facts, string(mark))
+		}
+	}
+	return m
+}
+
+func (m *marksMatcher) fits(p *mail.Part) bool {
+	return p.Flags.Is(m.flags) || common(m.facts, p.Facts)
 }
 
 // containerMatcher fits what a container may be.
@@ -154,19 +179,12 @@ type containerMatcher struct {
 // compile makes f ready. A pattern that is wrong, as only program code can
 // give, fits everything.
 func (f *FileMatch) compile() *fileMatcher {
-	m := &fileMatcher{name: compileNames(f.Name), depth: f.Depth, marks: len(f.Is) > 0}
+	m := &fileMatcher{name: compileNames(f.Name), depth: f.Depth, marks: compileMarks(f.Is), except: compileMarks(f.Except)}
 	for _, t := range f.Type {
 		m.types = append(m.types, string(t))
 	}
 	for _, p := range f.Media {
 		m.media = append(m.media, compileMedia(p))
-	}
-	for _, mark := range f.Is {
-		if flag := markFlags[mark]; flag != 0 {
-			m.flags |= flag
-		} else {
-			m.facts = append(m.facts, string(mark))
-		}
 	}
 	for _, p := range f.Amavis {
 		re, err := parseRegexp(string(p))
@@ -206,7 +224,7 @@ func (m *fileMatcher) fits(x *file) bool {
 	return (m.name == nil || m.name.fits(x, m.allow)) &&
 		(m.types == nil || common(m.types, p.Types)) &&
 		(m.media == nil || fitsMedia(m.media, p)) &&
-		(!m.marks || p.Flags.Is(m.flags) || common(m.facts, p.Facts)) &&
+		(m.marks == nil || m.marks.fits(p)) && (m.except == nil || !m.except.fits(p)) &&
 		(m.depth == 0 || x.depth() >= m.depth) &&
 		(m.inside == nil || m.inside.fits(x.above)) &&
 		(m.amavis == nil || m.fitsAmavis(p))

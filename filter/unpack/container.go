@@ -53,6 +53,9 @@ func unreadable(*budget.Opener, []byte) error {
 
 // container opens an archive.
 func (w *walker) container(p *mail.Part) {
+	outer := w.sealed
+	w.sealed = isSealed(p)
+	defer func() { w.sealed = outer }()
 	out, err := expand(p.Data, p.Types, w.budget, func(m budget.Member) error {
 		w.member(p, m)
 		return w.budget.Check()
@@ -85,6 +88,9 @@ func (w *walker) member(p *mail.Part, m budget.Member) {
 		c.AddName(name)
 	}
 	c.Flags = memberFlags(m)
+	if w.sealed {
+		c.AddFact(inDocument)
+	}
 	if m.Note != "" {
 		w.note(c, "%s", m.Note)
 	}

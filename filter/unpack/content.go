@@ -7,6 +7,7 @@ import (
 
 	"postern/filter/mail"
 	"postern/filter/unpack/armour"
+	"postern/filter/unpack/codec"
 	"postern/filter/unpack/entity"
 	"postern/filter/unpack/filetype"
 )
@@ -14,13 +15,19 @@ import (
 // This file looks into the decoded content of a part: its type, containers,
 // and what hides in text. What is found goes the same way again.
 
-// leaf decodes a part that is neither multipart nor message.
+// leaf decodes a part that is neither multipart nor message. What all readings
+// show in place as text is looked at in each of them, and in no doubt then: a
+// footer behind base64 decodes to something else for each reader.
 func (w *walker) leaf(p *mail.Part, body []byte, encs []string) {
 	list := w.decode(body, encs)
 	w.fill(p, list[0])
 	w.content(p)
+	if len(list) == 1 {
+		return
+	}
+	var others []*mail.Part
+	shown := w.shownInPlace(p) && isPlain(p) && !codec.GoesOn(body)
 	for i, d := range list[1:] {
-		w.doubt(p, "transfer encoding: readers decode different content")
 		if slices.ContainsFunc(list[:i+1], func(o decoded) bool { return bytes.HasPrefix(o.data, d.data) }) {
 			w.drop(d.held)
 			continue
@@ -28,13 +35,37 @@ func (w *walker) leaf(p *mail.Part, body []byte, encs []string) {
 		q := w.detached(p)
 		q.Media = p.Media
 		q.Flags |= mail.PartAmbiguous
-		w.note(q, "another reading of %s: transfer encoding", p.Place)
 		w.fill(q, d)
 		w.content(q)
+		shown = shown && isPlain(q)
+		others = append(others, q)
+	}
+	if !shown {
+		w.doubt(p, "transfer encoding: readers decode different content")
+	}
+	for _, q := range others {
+		if shown {
+			q.Flags &^= mail.PartAmbiguous
+		} else {
+			w.note(q, "another reading of %s: transfer encoding", p.Place)
+		}
 		if !rawText(q) {
 			p.Children = append(p.Children, q)
 		}
 	}
+}
+
+// isPlain reports whether nothing was found in p but text or what is nothing
+// at all.
+func isPlain(p *mail.Part) bool {
+	if !p.Leaf() || len(p.Types) == 0 || len(p.Facts) > 0 {
+		return false
+	}
+	switch p.Types[len(p.Types)-1] {
+	case "asc", "txt", "html", "dat":
+		return true
+	}
+	return false
 }
 
 func (w *walker) fill(p *mail.Part, d decoded) {
@@ -48,7 +79,7 @@ func (w *walker) content(p *mail.Part) {
 		return
 	}
 	w.guard(p, func() {
-		p.Types, p.Detected = filetype.Of(p.Data, namesOf(p))
+		w.typed(p)
 		container, limit := filetype.IsContainer(p.Types), w.budget.Limits().Nesting
 		if !container && !mayHide(p) {
 			return
@@ -163,7 +194,11 @@ func isHTML(p *mail.Part) bool {
 // attachedMail reads a part that is a message without being declared as one.
 func (w *walker) attachedMail(p *mail.Part) {
 	if isAttachedMail(p) {
-		w.entity(w.child(p), p.Data, textPlain)
+		c := w.child(p)
+		w.entity(c, p.Data, textPlain)
+		if slices.ContainsFunc(p.Names, isPage) {
+			markPage(c)
+		}
 	}
 }
 

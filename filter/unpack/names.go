@@ -45,10 +45,11 @@ func (w *walker) describe(p *mail.Part, h *entity.Head, def string) {
 	r, s := entity.DispositionNames(h, false)
 	w.setNames(p, append(r, readings...), append(s, spelled...))
 	if len(p.Names) == 0 {
-		for _, name := range entity.LooseNames(h) {
-			p.AddName(name)
+		if loose := entity.LooseNames(h); len(loose) > 0 {
+			w.vague[p] = loose
 		}
 	}
+	w.attached[p] = w.attached[p] || entity.Attached(h)
 }
 
 func addMedia(p *mail.Part, media string) {
@@ -58,9 +59,10 @@ func addMedia(p *mail.Part, media string) {
 }
 
 // setNames stores the names. Readings that end in different extensions are a
-// doubt: one reader shows a text where another starts a program.
+// doubt if one of them is what a system runs: one reader shows a text where
+// another starts a program. Names of a document that differ are sloppy only.
 func (w *walker) setNames(p *mail.Part, readings, spelled []string) {
-	ext := ""
+	ext, runs, other := "", false, ""
 	for _, name := range readings {
 		if len(p.Names) >= maxNames {
 			w.doubt(p, "too many names")
@@ -71,13 +73,18 @@ func (w *walker) setNames(p *mail.Part, readings, spelled []string) {
 			p.AddName(entity.ToUTF8("windows-1252", []byte(name))) // as clients show it
 		}
 		p.AddName(name)
-		switch e := entity.NameEnd(name); {
+		e := entity.NameEnd(name)
+		runs = runs || filetype.RunsByName(e)
+		switch {
 		case e == "" || e == ext:
 		case ext == "":
 			ext = e
 		default:
-			w.doubt(p, "names differ: %.200q and %.200q", readings[0], name)
+			other = name
 		}
+	}
+	if other != "" && runs {
+		w.doubt(p, "names differ: %.200q and %.200q", readings[0], other)
 	}
 	for _, name := range append(spelled, readings...) {
 		if len(p.Names) < 2*maxNames {

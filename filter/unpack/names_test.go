@@ -152,11 +152,13 @@ func TestNameDoubt(t *testing.T) {
 		ct + "name=a.txt\r\nContent-Disposition: attachment; filename=b.txt":                                           false,
 		ct + "name=report\r\nContent-Disposition: attachment; filename=report.pdf":                                     false,
 		ct + "name=a.txt\r\nContent-Disposition: attachment; filename=a.exe":                                           true,
-		ct + "name=my report.pdf":       false,
-		ct + "name=v1.2 report.pdf":     true,
-		ct + "name=\"report(1).pdf\"":   false,
-		ct + "name=report(1).pdf":       false,
-		ct + "name=\"v1.2 report.pdf\"": false,
+		ct + "name=my report.pdf":   false,
+		ct + "name=v1.2 report.pdf": false,
+		ct + "name=v1.2 report.exe": true,
+		ct + "name=a.pdf\r\nContent-Disposition: attachment; filename=a.docx": false,
+		ct + "name=\"report(1).pdf\"":                                         false,
+		ct + "name=report(1).pdf":                                             false,
+		ct + "name=\"v1.2 report.pdf\"":                                       false,
 	} {
 		r := Parts(context.Background(), mail.NewMessage([]byte(withPart(header+"\r\n\r\nharmless\r\n"))), budget.DefaultLimits)
 		if got := len(r.Findings) > 0; got != doubt {

@@ -65,7 +65,8 @@ const maxFindings = 10
 // the part is ambiguous. Encrypted archives are tried with passwords, and with
 // words of the message. It never fails: what could not be done is a finding.
 func Parts(ctx context.Context, msg *mail.Message, limits budget.Limits, passwords ...string) *Result {
-	w := &walker{budget: budget.New(ctx, limits, msg.Size()), notes: map[*mail.Part]string{}, ended: map[string]bool{}}
+	w := &walker{budget: budget.New(ctx, limits, msg.Size()), notes: map[*mail.Part]string{}, ended: map[string]bool{},
+		vague: map[*mail.Part][]string{}, attached: map[*mail.Part]bool{}}
 	root := &mail.Part{Place: "1"}
 	w.budget.SetPasswords(slices.Clone(passwords))
 	w.guard(root, func() { w.entity(root, slices.Clip(msg.Bytes()), textPlain) })
@@ -85,12 +86,15 @@ type walker struct {
 	depth   int // nesting of MIME parts
 	nesting int // nesting of archives and other containers
 
-	notes  map[*mail.Part]string // why a part is ambiguous or undecipherable
-	panics []mail.Finding
-	bounds []string        // boundaries of all multiparts walked so far
-	ended  map[string]bool // those of multiparts that were left again
-	held   int64           // octets that parts hold on to beyond the message, see hold
-	kept   int64           // those of decoded members among them
+	notes    map[*mail.Part]string   // why a part is ambiguous or undecipherable
+	vague    map[*mail.Part][]string // what else could be the name of a part that has none
+	attached map[*mail.Part]bool     // parts that say so, as opposed to those shown in place
+	sealed   bool                    // the container at hand is opened as a whole: nobody sees its members
+	panics   []mail.Finding
+	bounds   []string        // boundaries of all multiparts walked so far
+	ended    map[string]bool // those of multiparts that were left again
+	held     int64           // octets that parts hold on to beyond the message, see hold
+	kept     int64           // those of decoded members among them
 }
 
 // maxKept bounds the decoded members that stay in memory for scanners. What

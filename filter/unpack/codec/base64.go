@@ -202,6 +202,28 @@ func onlyBase64(src []byte) []byte {
 	return out
 }
 
+// GoesOn reports whether there is more base64 after the end of it in src, its
+// padding or a line of other text, than a line that people draw.
+func GoesOn(src []byte) bool {
+	const drawn = 80
+	more, ended := 0, false
+	for l := (Lines{Rest: src}); ; {
+		line, ok := l.Next()
+		if !ok {
+			return false
+		}
+		line = bytes.TrimSpace(line)
+		is := IsBase64Line(line)
+		if ended && is {
+			if more += len(line); more > drawn {
+				return true
+			}
+		}
+		ended = ended || len(line) > 0 && (!is || line[len(line)-1] == '=')
+	}
+}
+
+// IsBase64Line reports whether line holds base64 only.
 func IsBase64Line(line []byte) bool {
 	for _, c := range line {
 		if v := b64url[c]; v >= 64 && v != b64Pad {

@@ -47,7 +47,9 @@ func DispositionNames(h *Head, types bool) (readings, spelled []string) {
 }
 
 // LooseNames returns what readers show as name of a part that has none:
-// description, location, identifier and the like, if they look like a file name.
+// description, location, identifier and the like, if they are a file name and
+// nothing else. With a blank in them they are text for people (RFC 2045 section
+// 8), and many a text ends in a domain.
 func LooseNames(h *Head) []string {
 	var out []string
 	for i := range h.Fields {
@@ -64,11 +66,23 @@ func LooseNames(h *Head) []string {
 				name = name[:i]
 			}
 		}
-		if e := NameEnd(name); e != "" && len(e) <= 8 && !strings.Contains(name, "@") && !strings.HasPrefix(name, "www.") {
+		if e := NameEnd(name); e != "" && len(e) <= 8 && !strings.ContainsAny(name, "@ \t") && !strings.HasPrefix(name, "www.") {
 			out = append(out, name)
 		}
 	}
 	return out
+}
+
+// Attached reports whether a Content-Disposition says that the part is a file
+// and not shown in place. A word that is not known means a file too (RFC 2183
+// section 2.8).
+func Attached(h *Head) bool {
+	for _, f := range h.All("content-disposition") {
+		if word, _, _ := ParseValue(f.Value); word != "" && word != "inline" {
+			return true
+		}
+	}
+	return false
 }
 
 // Encodings returns the transfer encodings that readers may see, never none.

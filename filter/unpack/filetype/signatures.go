@@ -129,10 +129,71 @@ var byFirst, laterMarks = func() (start [256][]signature, later []signature) {
 	return start, later
 }()
 
+// fits reports whether data has the signature and, where that is short enough
+// to stand in a text or in other data by chance, the rest of its header too.
+func (s *signature) fits(data []byte) bool {
+	if len(data) < s.at+len(s.magic) || string(data[s.at:s.at+len(s.magic)]) != s.magic {
+		return false
+	}
+	if s.magic == "**ACE**" {
+		return data[4] == 0 // a main header; it stands before the signature
+	}
+	more := headers[s.magic]
+	return more == nil || more(data[s.at:])
+}
+
+// headers are what must follow a signature of few octets, or of printable ones.
+// b begins with the signature.
+var headers = map[string]func(b []byte) bool{
+	"070701":   isCpio,
+	"070702":   isCpio,
+	"070707":   isCpio,
+	"\xc7\x71": func(b []byte) bool { return isOldCpio(b, binary.LittleEndian) },
+	"\x71\xc7": func(b []byte) bool { return isOldCpio(b, binary.BigEndian) },
+	"BZh": func(b []byte) bool {
+		return len(b) < 10 || b[3] >= '0' && b[3] <= '9' && (b[4] == 0x31 || b[4] == 0x17)
+	},
+	"ZOO ":     func(b []byte) bool { return len(b) >= 24 && binary.LittleEndian.Uint32(b[20:]) == 0xfdc4a7dc },
+	"SIT!":     func(b []byte) bool { return len(b) >= 14 && string(b[10:14]) == "rLau" },
+	"EGGA":     func(b []byte) bool { return len(b) >= 6 && binary.LittleEndian.Uint16(b[4:]) == 0x100 },
+	"LZIP":     func(b []byte) bool { return len(b) >= 6 && b[4] <= 1 },
+	"LRZI":     func(b []byte) bool { return len(b) >= 6 && b[4] < 8 },
+	"ITSF":     func(b []byte) bool { return len(b) >= 8 && b[4] < ' ' },
+	"ISc(":     func(b []byte) bool { return len(b) >= 8 && b[7] < ' ' },
+	"KDMV":     func(b []byte) bool { return len(b) >= 8 && binary.LittleEndian.Uint32(b[4:]) < 16 },
+	"hsqs":     func(b []byte) bool { return len(b) >= 30 && b[28] < ' ' },
+	"xar!":     func(b []byte) bool { return len(b) >= 8 && binary.BigEndian.Uint16(b[6:]) < 16 },
+	"RE~^":     func(b []byte) bool { return len(b) >= 7 && binary.LittleEndian.Uint16(b[4:]) < 1<<12 },
+	"CD001":    func(b []byte) bool { return len(b) < 6 || b[5] < ' ' },
+	"BEA01":    func(b []byte) bool { return len(b) < 6 || b[5] < ' ' },
+	"conectix": func(b []byte) bool { return len(b) < 16 || b[12] < ' ' },
+}
+
+// isCpio recognises a header of cpio in ASCII: numbers, hexadecimal in the
+// newer format and octal in the older one, and no prose.
+func isCpio(b []byte) bool {
+	n, digits := 110, "0123456789abcdefABCDEF"
+	if b[5] == '7' {
+		n, digits = 76, "01234567"
+	}
+	return len(b) >= n && len(bytes.Trim(b[6:n], digits)) == 0
+}
+
+// isOldCpio recognises a binary header of cpio: 26 octets and a name of the
+// length that they say.
+func isOldCpio(b []byte, order binary.ByteOrder) bool {
+	const header = 26
+	if len(b) < header {
+		return false
+	}
+	n := int(order.Uint16(b[20:]))
+	return n > 1 && n <= 1<<12 && len(b) >= header+n && b[header+n-1] == 0 && b[header] != 0
+}
+
 // bySignature returns the type of binary data that its first octets tell.
 func bySignature(data []byte) ([]string, string) {
 	for _, s := range byFirst[data[0]] {
-		if len(data) >= len(s.magic) && string(data[:len(s.magic)]) == s.magic {
+		if s.fits(data) {
 			return s.short, s.media
 		}
 	}

@@ -132,7 +132,7 @@ func Narrow(b []byte, wide int) []byte {
 // textMagic are formats that begin with readable octets.
 func textMagic(s []byte) (word, media string) {
 	for _, m := range textMagics {
-		if len(s) >= len(m.magic) && strings.EqualFold(string(s[:len(m.magic)]), m.magic) {
+		if len(s) >= len(m.magic) && strings.EqualFold(string(s[:len(m.magic)]), m.magic) && (m.word != "cpio" || isCpio(s)) {
 			return m.word, m.media
 		}
 	}

@@ -33,11 +33,12 @@ func Of(data []byte, names []string) (short []string, media string) {
 	} else {
 		short, media = binaryTypes(data, names)
 	}
-	if !IsContainer(short) && isVolume(names) {
+	companion := isAppleDouble(data)
+	if !IsContainer(short) && !companion && isVolume(names) {
 		short = append(short, "volume")
 	}
 	short = alsoContainers(short, data)
-	if short[len(short)-1] == "dat" && isArchiveName(names) {
+	if short[len(short)-1] == "dat" && !companion && isArchiveName(names) {
 		short = append(short, "archive")
 	}
 	return short, media
@@ -217,7 +218,7 @@ func alsoContainers(short []string, data []byte) []string {
 		add("tar")
 	}
 	for _, s := range laterMarks {
-		if len(data) >= s.at+len(s.magic) && string(data[s.at:s.at+len(s.magic)]) == s.magic {
+		if s.fits(data) {
 			for _, w := range s.short {
 				add(w)
 			}
@@ -226,9 +227,9 @@ func alsoContainers(short []string, data []byte) []string {
 	const footer = 512
 	if len(data) >= footer {
 		switch end := data[len(data)-footer:]; {
-		case bytes.HasPrefix(end, []byte("conectix")):
+		case bytes.HasPrefix(end, []byte("conectix")) && end[12] < ' ': // its version
 			add("vhd")
-		case bytes.HasPrefix(end, []byte("koly")):
+		case bytes.HasPrefix(end, []byte("koly")) && end[4] < ' ':
 			add("dmg")
 		case isDisk(data):
 			add("img")

@@ -145,8 +145,29 @@ func (x *pdfReader) pdfFits(dict, content, plain []byte, embedded bool) bool {
 	if embedded {
 		return err == nil || err == io.EOF || err == io.ErrUnexpectedEOF && n > 0
 	}
-	// it begins with the numbers of objects
-	return n > 0 && len(bytes.Trim(start[:n], "0123456789 \t\r\n\f\x00")) == 0
+	// it begins with the numbers of objects, up to the first object
+	index := start[:min(n, pdfFirst(dict, len(start)))]
+	return len(index) > 0 && len(bytes.Trim(index, "0123456789 \t\r\n\f\x00")) == 0
+}
+
+// pdfFirst returns the length of the index of an object stream, but no more
+// than most and that where the dictionary does not say it, or nothing sane.
+func pdfFirst(dict []byte, most int) int {
+	const least = 3 // "1 0"
+	i := bytes.LastIndex(dict, []byte("/First"))
+	if i < 0 {
+		return most
+	}
+	digits := pdfSpace(dict[i+len("/First"):])
+	end := 0
+	for end < len(digits) && '0' <= digits[end] && digits[end] <= '9' {
+		end++
+	}
+	n, err := strconv.Atoi(string(digits[:end]))
+	if err != nil || n < least {
+		return most
+	}
+	return min(n, most)
 }
 
 // pdfGive gives a stream if it is embedded or begins like a file.

@@ -64,7 +64,7 @@ var typeWords = sync.OnceValue(func() []string {
 	img inf installshield iqy iso jar java job jp2 jpf jpg jpm js json jxl jxr jxs kml kmz kwaj lat lha lit lnk lrz
 	lua lz lz4 lzh lzma lzo m3u m4a m4v macho mail mdb mid midi mj2 mkv mobi mov movie mp3 mp4 mpa mpc mpeg mpg mpv
 	mqv mrc msg msi ndjson nes odc odf odg odp ods odt oga ogg ogv one otf otg otp ots ott owl p7s pam parquet pat
-	pbm pcap pdf perl pgm pgp pgp.asc pgp.enc php pl png ppm ppt pptm pptx ps ps1 psd pub py pyc qcow qcp rar rb reg
+	pbm pcap pdf perl pgm pgp pgp.asc pgp.enc pgp.msg php pl png ppm ppt pptm pptx ps ps1 psd pub py pyc qcow qcp rar rb reg
 	regf rmvb rpm rss rtf sct sh shp shx sis sit slk so sqlite squashfs srt svg swf sxc szdd t13 tar tcl tcx tex tgz
 	tif tiff tlz tnef torrent troff tsv ttc ttf txt udf url uue vbs vcf vhd vhdx vmdk voc volume vsd vsdm vsdx vtt
 	warc wasm wav webm webp wim wmf wmv woff woff2 wpd wsc wsf wsh x3d xar xcf xfdf xlf xls xlsb xlsm xlsx xml xpm

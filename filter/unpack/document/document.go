@@ -12,12 +12,6 @@ import "postern/filter/unpack/budget"
 // Readers has the reader of each short type of document (see filetype.Of).
 var Readers = map[string]budget.Reader{
 	"doc": readOLE, "cdf-ms": readOLE, "tnef": readTNEF,
-	"pdf": readPDF, "rtf": readRTF, "one": readOneNote, "pgp.enc": readPGP,
+	"pdf": readPDF, "rtf": readRTF, "one": readOneNote, "pgp.enc": readPGP, "pgp.msg": readPGP,
 	"xml": readXML, "ics": readCard, "vcf": readCard,
-}
-
-// readPGP reports an encrypted message.
-func readPGP(x *budget.Opener, _ []byte) error {
-	x.NoteEncrypted()
-	return nil
 }

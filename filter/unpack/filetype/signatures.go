@@ -2,6 +2,7 @@ package filetype
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
 	"slices"
 	"strings"
@@ -105,7 +106,7 @@ var signatures = []signature{
 	{"StuffIt!", 0, []string{"sit"}, "application/x-stuffitx"},
 	{"ArC\x01", 0, []string{"arc"}, "application/x-freearc"},
 	{"StuffIt (c)", 0, []string{"sit"}, "application/x-stuffit"},
-	{"-----BEGIN PGP MESSAGE", 0, []string{"pgp", "pgp.enc"}, "application/pgp-encrypted"},
+	{"-----BEGIN PGP MESSAGE", 0, []string{"pgp", "pgp.enc"}, "application/pgp-encrypted"}, // with other than text behind it
 
 	{"\x19\x04\x00\x10", 8, []string{"sis"}, "application/vnd.symbian.install"},
 	{"**ACE**", 7, []string{"ace"}, "application/x-ace-compressed"},
@@ -222,6 +223,8 @@ func bySignature(data []byte) ([]string, string) {
 		return []string{"arj"}, "application/x-arj"
 	case isPGP(data):
 		return []string{"pgp", "pgp.enc"}, "application/pgp-encrypted"
+	case isSignedPGP(data):
+		return []string{"pgp", "pgp.msg"}, "application/pgp"
 	}
 	return nil, ""
 }
@@ -325,4 +328,29 @@ func isPGP(data []byte) bool {
 	}
 	secret := data[0] == 0x8c || data[0] == 0xc3 // symmetric key
 	return length > 8 && length < 2200 && (version == 3 && !secret || version == 4 && secret)
+}
+
+// isSignedPGP recognises an OpenPGP message that is signed and not encrypted:
+// it begins with a one-pass signature (RFC 9580 section 5.4).
+func isSignedPGP(data []byte) bool {
+	return len(data) > 20 && (data[0] == 0x90 || data[0] == 0xc4) && data[1] == 13 && data[2] == 3 && data[3] < 32
+}
+
+// isOpenPGP reports whether the armour after its first words is that of a
+// message which everybody can read: signed, compressed or neither.
+func isOpenPGP(armour []byte) bool {
+	head := bytes.ReplaceAll(armour, []byte("\r"), nil)
+	_, body, ok := bytes.Cut(head, []byte("\n\n"))
+	if body = bytes.TrimLeft(body, "\n \t"); !ok || len(body) < 4 {
+		return false
+	}
+	first, err := base64.StdEncoding.DecodeString(string(body[:4]))
+	if err != nil || first[0]&0x80 == 0 {
+		return false
+	}
+	tag := first[0] & 0x3f
+	if first[0]&0x40 == 0 {
+		tag >>= 2
+	}
+	return tag == 2 || tag == 4 || tag == 8 || tag == 11 // signature, one-pass signature, compressed, literal
 }

@@ -100,7 +100,7 @@ func textTypes(data []byte, class textClass, names []string) ([]string, string) 
 				return []string{word}, media // these are no text to file(1)
 			case "svg":
 				return []string{"image", word}, media
-			case "pgp.enc", "pgp.asc":
+			case "pgp.enc", "pgp.asc", "pgp.msg":
 				return []string{"pgp", word}, media
 			}
 			return append(short, word), media
@@ -246,6 +246,9 @@ func wrapped(s []byte) (word, media string) {
 	if i := bytes.Index(s, []byte("-----BEGIN PGP ")); i == 0 || i > 0 && s[i-1] == '\n' {
 		switch rest := s[i+15:]; {
 		case bytes.HasPrefix(rest, []byte("MESSAGE")):
+			if isOpenPGP(rest) {
+				return "pgp.msg", "application/pgp"
+			}
 			return "pgp.enc", "application/pgp-encrypted"
 		case bytes.HasPrefix(rest, []byte("SIGN")):
 			return "pgp.asc", "application/pgp-signature"

@@ -50,7 +50,7 @@ var containers = func() map[string]bool {
 	known := map[string]bool{}
 	for _, word := range strings.Fields(`
 		zip docx docm xlsx xlsm xlsb pptx pptm vsdx vsdm 7z rar tar cpio a deb rpm Z gz bz2 xz lzma zst cab lha arj iso chm exe sh
-		doc cdf-ms tnef pdf rtf one pgp.enc xml ics vcf
+		doc cdf-ms tnef pdf rtf one pgp.enc pgp.msg xml ics vcf
 		ace alz arc archive dmg egg img installshield kwaj lrz lz lz4 lzo qcow sis sit squashfs szdd udf vhd vhdx vmdk volume wim xar zoo
 	`) {
 		known[word] = true

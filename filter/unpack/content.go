@@ -191,14 +191,24 @@ func isHTML(p *mail.Part) bool {
 		p.Detected == "image/svg+xml"
 }
 
-// attachedMail reads a part that is a message without being declared as one.
+// attachedMail reads a part that is a message without being declared as one, or
+// a mailbox of several.
 func (w *walker) attachedMail(p *mail.Part) {
-	if isAttachedMail(p) {
-		c := w.child(p)
-		w.entity(c, p.Data, textPlain)
-		if slices.ContainsFunc(p.Names, isPage) {
-			markPage(c)
+	if !isAttachedMail(p) {
+		return
+	}
+	if !slices.ContainsFunc(p.Names, isMessageFile) {
+		if letters := entity.Mailbox(p.Data); len(letters) > 1 {
+			for _, letter := range letters {
+				w.entity(w.child(p), letter, textPlain)
+			}
+			return
 		}
+	}
+	c := w.child(p)
+	w.entity(c, p.Data, textPlain)
+	if slices.ContainsFunc(p.Names, isPage) {
+		markPage(c)
 	}
 }
 

@@ -218,6 +218,48 @@ func TestReach(t *testing.T) {
 	}
 }
 
+// TestOpenPGP: what is only signed, or only compressed, is no secret.
+func TestOpenPGP(t *testing.T) {
+	t.Parallel()
+	packet := func(tag byte, body []byte) []byte {
+		return append([]byte{0xc0 | tag, 255, 0, byte(len(body) >> 16), byte(len(body) >> 8), byte(len(body))}, body...)
+	}
+	literal := func(name string, data []byte) []byte {
+		return packet(11, append(append([]byte{'b', byte(len(name))}, name...), append([]byte{0, 0, 0, 0}, data...)...))
+	}
+	signed := func(name string, data []byte) []byte {
+		once := append([]byte{0x90, 13, 3, 0, 8, 1}, make([]byte, 9)...)
+		return slices.Concat(once, literal(name, data), packet(2, make([]byte, 40)))
+	}
+	packed := func(b []byte) []byte { return append([]byte{0xa3, 2}, specimen.Zlib(b)...) }
+	armoured := func(b []byte) []byte {
+		return []byte("-----BEGIN PGP MESSAGE-----\nVersion: 1\n\n" + wrapped(b) + "=abcd\n-----END PGP MESSAGE-----\n")
+	}
+	pieces := slices.Concat([]byte{0xcb, 0xe3}, []byte("b\x00\x00\x00\x00\x00he"), []byte{3}, []byte("llo"))
+	secret := packet(1, append([]byte{3}, make([]byte, 30)...))
+	for what, c := range map[string]struct {
+		name string
+		data []byte
+		want string
+	}{
+		"signed and compressed":          {"a.asc", armoured(packed(signed("a.txt", []byte("hello")))), "CLEAN"},
+		"signed":                         {"a.pgp", signed("a.txt", []byte("hello")), "CLEAN"},
+		"in pieces":                      {"a.asc", armoured(pieces), "CLEAN"},
+		"a signed archive":               {"a.asc", armoured(packed(signed("a.zip", zipOf(t, map[string]string{"a.txt": "hello"})))), "CLEAN"},
+		"a signed program":               {"a.asc", armoured(packed(signed("a.txt", specimen.Payload))), "BANNED"},
+		"a signed file called program":   {"a.asc", armoured(packed(signed("a.exe", []byte("hello")))), "BANNED"},
+		"a program, not armoured":        {"a.pgp", signed("a.txt", specimen.Payload), "BANNED"},
+		"encrypted":                      {"a.asc", armoured(secret), "UNCHECKED (encrypted)"},
+		"encrypted and compressed":       {"a.asc", armoured(packed(secret)), "UNCHECKED (encrypted)"},
+		"one is signed, one encrypted":   {"a.asc", append(armoured(signed("", []byte("hello"))), armoured(secret)...), "UNCHECKED (encrypted)"},
+		"a signed message that is cut":   {"a.asc", armoured(packed(signed("a.txt", []byte("hello")))[:20]), "UNCHECKED (ambiguous)"},
+		"an armour with nothing in it":   {"a.asc", []byte("-----BEGIN PGP MESSAGE-----\n\n-----END PGP MESSAGE-----\n"), "UNCHECKED (encrypted)"},
+		"an armour with something in it": {"a.asc", armoured([]byte("hello, hello")), "UNCHECKED (encrypted)"},
+	} {
+		wantVerdict(t, what, withFile(c.name, "application/octet-stream", c.data), c.want)
+	}
+}
+
 // debOf is a Debian package with one file.
 func debOf(name, content string) []byte {
 	version, data := specimen.Ar("debian-binary", []byte("2.0\n")), specimen.Ar("data.tar", specimen.TarFile(name, []byte(content)))

@@ -26,6 +26,10 @@ func (w *walker) typed(p *mail.Part) {
 		names = w.vague[p]
 	}
 	p.Types, p.Detected = filetype.Of(p.Data, names)
+	if isCMSFile(p) {
+		// what is signed in it is no archive that stands in it, but its content
+		p.Types, p.Detected = []string{"p7s"}, "application/pkcs7-mime"
+	}
 	if len(p.Names) == 0 && len(w.vague[p]) > 0 && !w.isHarmless(p) {
 		p.Names = w.vague[p]
 	}
@@ -116,6 +120,12 @@ func isLayer(p *mail.Part) bool {
 func isPage(name string) bool {
 	ext := strings.ToLower(filetype.Extension(name))
 	return ext == "mht" || ext == "mhtml"
+}
+
+// isMessageFile reports whether mail programs open a file with that name as one
+// message, whatever else stands in it.
+func isMessageFile(name string) bool {
+	return isPage(name) || strings.EqualFold(filetype.Extension(name), "eml")
 }
 
 // markPage marks the pieces of a saved page: those that are parts of the

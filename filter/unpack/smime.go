@@ -2,8 +2,12 @@ package unpack
 
 import (
 	"bytes"
+	"slices"
+	"strings"
 
 	"postern/filter/mail"
+	"postern/filter/unpack/entity"
+	"postern/filter/unpack/filetype"
 )
 
 // This file looks into S/MIME (RFC 8551): a signed message may carry its whole
@@ -22,6 +26,47 @@ const (
 	cmsEnveloped = 3
 	cmsEncrypted = 6
 )
+
+// isCMSFile reports whether p is one CMS structure from its first octet to its
+// last, and called one: programs open it as nothing else.
+func isCMSFile(p *mail.Part) bool {
+	data := p.Data
+	if len(data) < 24 || data[0] != 0x30 || !bytes.Contains(data[:24], oidPKCS7) {
+		return false
+	}
+	called := len(p.Names) > 0 && !slices.ContainsFunc(p.Names, func(n string) bool {
+		return !slices.Contains([]string{"p7m", "p7s", "p7c", "p7b", "p7"}, strings.ToLower(filetype.Extension(n)))
+	}) || len(p.Names) == 0 && len(p.Media) > 0 && strings.Contains(p.Media[0], "pkcs7-")
+	if !called {
+		return false
+	}
+	rest, ok := berSkip(data, 0)
+	return ok && len(rest) == 0
+}
+
+// berSkip returns what follows the element at the start of b.
+func berSkip(b []byte, depth int) (rest []byte, ok bool) {
+	const deepest, longTag = 16, 0x1f
+	if len(b) < 2 || b[0]&longTag == longTag || depth > deepest {
+		return nil, false
+	}
+	n, head, ok := berLength(b)
+	if !ok || n > len(b)-head {
+		return nil, false
+	}
+	if n >= 0 {
+		return b[head+n:], true
+	}
+	for b = b[head:]; len(b) >= 2; {
+		if b[0] == 0 && b[1] == 0 {
+			return b[2:], true
+		}
+		if b, ok = berSkip(b, depth+1); !ok {
+			return nil, false
+		}
+	}
+	return nil, false
+}
 
 // smime reads p.Data if it is a CMS structure (RFC 5652).
 func (w *walker) smime(p *mail.Part) {
@@ -52,9 +97,33 @@ func (w *walker) smime(p *mail.Part) {
 		if w.budget.Entry() == nil && w.budget.Take(int64(len(content))) == nil && (!copied || w.hold(int64(cap(content)))) {
 			c := w.child(p)
 			c.How = "smime"
-			w.entity(c, content, textPlain)
+			if beginsWithFields(content) {
+				w.entity(c, content, textPlain)
+				return
+			}
+			// not a mail but a file, as offices and notaries sign it
+			for _, n := range p.Names {
+				if i := strings.LastIndexByte(n, '.'); i > 0 {
+					c.AddName(n[:i])
+				}
+			}
+			c.Data, c.Size = content, int64(len(content))
+			w.content(c)
 		}
 	}
+}
+
+// beginsWithFields reports whether signed content can be an entity of MIME, as
+// mail programs want it: it begins with a field or with the empty line after
+// none, or some line that readers may come to is a field of MIME. The colon in
+// a tag of XML makes no field.
+func beginsWithFields(content []byte) bool {
+	if len(content) == 0 || content[0] == '\n' || content[0] == '\r' {
+		return true
+	}
+	text := filetype.IsText(content[:min(len(content), 512)])
+	return content[0] != '<' && entity.FieldsEnd(content, 0) > 0 ||
+		text && bytes.Contains(bytes.ToLower(content[:min(len(content), 64<<10)]), []byte("\ncontent-"))
 }
 
 // cmsContent returns the eContent of signed data: what follows the identifier

@@ -30,6 +30,9 @@ func read7z(x *budget.Opener, data []byte) error {
 		x.NoteEncrypted()
 		return nil
 	}
+	if errors.Is(err, errEmpty) {
+		return x.GiveTail(tail)
+	}
 	if err != nil {
 		return err
 	}
@@ -50,6 +53,7 @@ var (
 	magic7z      = []byte("7z\xbc\xaf\x27\x1c")
 	errEncrypted = errors.New("encrypted")
 	errSum7z     = errors.New("checksum does not match")
+	errEmpty     = errors.New("no members") // and no header
 )
 
 // walk7z goes through the header of a 7-Zip archive (7zFormat.txt of the LZMA
@@ -193,6 +197,9 @@ func (w *walk7z) check() (tail []byte, err error) {
 	rest := uint64(len(w.data) - start)
 	if offset > rest || size > rest-offset {
 		return nil, io.ErrUnexpectedEOF
+	}
+	if size == 0 && offset == 0 && le.Uint32(w.data[28:]) == 0 {
+		return w.data[start:], errEmpty
 	}
 	if size == 0 {
 		return w.data[start:], codec.ErrDamaged

@@ -24,7 +24,12 @@ type tarReader struct {
 	sparse bool
 	seen   bool // a member was found
 	end    int  // of the last member
+	stale  bool // behind the end mark, in the last record: left by what was there before
 }
+
+// tarRecord is what tar writes at a time. It fills the last record up with
+// whatever is in its memory, and stops at the end mark when it reads.
+const tarRecord = 20 * filetype.TarBlock
 
 // readTar gives the members of all tar files in data, one behind the other.
 // The library shows one name of each; here a member has all that its headers
@@ -39,11 +44,13 @@ func readTar(x *budget.Opener, data []byte) error {
 				x.Damage("tar: header is broken at offset %d", t.pos)
 			}
 			// the end mark, or a gap: look for the next header
-			ended = ended || len(bytes.Trim(block, "\x00")) == 0
+			if !ended && len(bytes.Trim(block, "\x00")) == 0 {
+				ended, t.stale = true, t.isLast()
+			}
 			t.pos += filetype.TarBlock
 			continue
 		}
-		if ended && t.seen {
+		if ended && t.seen && !t.stale {
 			x.Differ("tar: members after the end mark")
 			ended = false
 		}
@@ -62,14 +69,27 @@ func readTar(x *budget.Opener, data []byte) error {
 			return err
 		}
 	}
+	if t.stale && t.end > 0 {
+		return nil
+	}
 	return x.GiveTail(data[t.end:])
+}
+
+// isLast reports whether the two blocks of an end mark begin here, and what
+// follows them fills up the last record and no more.
+func (t *tarReader) isLast() bool {
+	rest := t.data[t.pos:]
+	return t.seen && len(t.data)%tarRecord == 0 && len(rest) <= tarRecord && len(rest) >= 2*filetype.TarBlock &&
+		len(bytes.Trim(rest[:2*filetype.TarBlock], "\x00")) == 0
 }
 
 // header reads one member or extended header; t.pos is behind its block.
 func (t *tarReader) header(block []byte) error {
 	size, err := filetype.TarNumber(block[124:136])
 	if err != nil || size < 0 {
-		t.x.Damage("tar: size is broken")
+		if !t.stale {
+			t.x.Damage("tar: size is broken")
+		}
 		return nil
 	}
 	flag := block[156]
@@ -140,7 +160,9 @@ func (t *tarReader) member(block []byte, flag byte, size int64) error {
 func (t *tarReader) content(size int64) ([]byte, error) {
 	rest := t.data[t.pos:]
 	if size > int64(len(rest)) {
-		t.x.Damage("tar: cut in a member")
+		if !t.stale {
+			t.x.Damage("tar: cut in a member")
+		}
 		t.pos = len(t.data)
 		return rest, nil
 	}

@@ -45,6 +45,7 @@ func (u *unpacking) enter(ctx context.Context, room *unpack.Room, size int64) (e
 	if room != nil {
 		u.claim, err = room.Claim(ctx, size)
 	}
+	u.limits.More = u.claim.More
 	return err
 }
 

@@ -266,7 +266,8 @@ type UnpackLimits struct {
 	Time time.Duration `yaml:"time"`
 	// Memory for all messages that are taken apart at a time. The costliest
 	// takes 64MiB and three times its size; an ordinary one that much for less
-	// than a millisecond. Who waits for it up to check_deadline gets 451.
+	// than a millisecond. Who waits for it up to check_deadline gets 451. One
+	// message at a time may have 128MiB more: large tables need it.
 	Memory strict.Size `yaml:"memory"`
 }
 
@@ -349,7 +350,7 @@ func Default() *Config {
 			Deadline: 240 * time.Second, CheckDeadline: 120 * time.Second,
 			Received: 50,
 			Unpack: UnpackLimits{
-				Size: 200 << 20, Ratio: 500, Parts: 10000, Depth: 20, Entries: 1500, Nesting: 14,
+				Size: 200 << 20, Ratio: 500, Parts: 10000, Depth: 20, Entries: 5000, Nesting: 14,
 				Time: 30 * time.Second, Memory: 1 << 30,
 			},
 		},

@@ -82,6 +82,11 @@ func (w *walker) container(p *mail.Part) {
 // member adds one file of the container p. Its data is only lent to us unless
 // it lies in p.Data.
 func (w *walker) member(p *mail.Part, m budget.Member) {
+	if !w.budget.Hold(memberCost(m)) {
+		w.budget.Note("memory")
+		p.Flags |= mail.PartUndecipherable
+		return
+	}
 	c := w.child(p)
 	c.Size, c.How = m.Size, p.Types[len(p.Types)-1]
 	for _, name := range m.Names[:min(len(m.Names), maxNames)] {
@@ -116,6 +121,15 @@ func (w *walker) member(p *mail.Part, m budget.Member) {
 		}
 		w.dropTo(before)
 	}
+}
+
+// memberCost is about what the part of a member takes up besides its content.
+func memberCost(m budget.Member) int64 {
+	n := 1 << 10
+	for _, name := range m.Names {
+		n += 2 * len(name)
+	}
+	return int64(n)
 }
 
 // isMacros reports whether a member of the document p holds its macros.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"testing"
 
+	"postern/filter/unpack/budget"
 	"postern/filter/unpack/filetype"
 	"postern/filter/unpack/specimen"
 )
@@ -54,7 +55,7 @@ func zipTricks() []trick {
 	wrongComment := bytes.Clone(plain)
 	wrongComment[len(wrongComment)-2] = 200
 	body, _ := specimen.ZipBody(nil, []specimen.ZipFile{exe})
-	many := make([]specimen.ZipFile, 2000, 2001)
+	many := make([]specimen.ZipFile, budget.DefaultLimits.Entries, budget.DefaultLimits.Entries+1)
 	for i := range many {
 		many[i] = specimen.ZipFile{Name: fmt.Sprintf("%d.txt", i), Data: []byte("x")}
 	}
@@ -77,7 +78,7 @@ func zipTricks() []trick {
 		{"D28", "sizes zero in the directory", found, with(func(f *specimen.ZipFile) { f.CentralZero = true })},
 		{"D29", "path in the name", found, with(func(f *specimen.ZipFile) { f.Name = `..\..\evil.exe` })},
 		{"D30", "folder of the same name before the file", found, attachedAs("a.zip", specimen.Zip(specimen.ZipFile{Name: "evil.exe/"}, exe))},
-		{"D32", "2,000 files before it", overrun, attachedAs("a.zip", specimen.Zip(append(many, exe)...))},
+		{"D32", "5,000 files before it", overrun, attachedAs("a.zip", specimen.Zip(append(many, exe)...))},
 		{"D33", "another name in the Unicode field", ambiguous, with(func(f *specimen.ZipFile) {
 			f.Name = "okay.txt"
 			f.CentralExtra = specimen.UnicodePath("okay.txt", "evil.exe")

@@ -228,14 +228,14 @@ func bombs(t *testing.T) map[string][]byte {
 	add("three.gz", bytes.Repeat(specimen.Gzip(third), 3))
 	add("nested.gz", specimen.Gzip(append(specimen.Gzip(third), third...)))
 	var names []tar.Header
-	for i := range 1500 {
+	for i := range 5000 {
 		names = append(names, tar.Header{Name: strings.Repeat("n", 4000) + strconv.Itoa(i)})
 	}
 	add("names.tar.gz", specimen.Gzip(append(specimen.Tar(names...), ballast...)))
 	var small []specimen.ZipFile
 	packed := specimen.ZipFile{Data: make([]byte, 100<<10), Method: specimen.ZipDeflate}
 	packed.Raw = packed.Packed()
-	for i := range 1400 {
+	for i := range 4900 {
 		packed.Name = strconv.Itoa(i)
 		small = append(small, packed)
 	}

@@ -92,7 +92,7 @@ type coder7z struct {
 }
 
 const (
-	// maxHeader7z bounds the header, decoded; 1,500 members need far less
+	// maxHeader7z bounds the header, decoded; 5,000 members need far less
 	maxHeader7z = 4 << 20
 	maxFiles7z  = 1 << 14
 	lzma7z      = "\x03\x01\x01"

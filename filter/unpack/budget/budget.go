@@ -30,11 +30,14 @@ type Limits struct {
 	Header  int           // octets of one header block that are parsed
 	Fields  int           // header fields of one block that are parsed
 	Time    time.Duration // for one message
+	// More grants Extra octets of memory once, when a message needs them, or
+	// says that it has to do without. Nil: it has.
+	More func(context.Context) bool
 }
 
 // DefaultLimits are the figures of the documentation.
 var DefaultLimits = Limits{
-	Bytes: 200 << 20, Ratio: 500, Parts: 10000, Entries: 1500, Depth: 20, Nesting: 14,
+	Bytes: 200 << 20, Ratio: 500, Parts: 10000, Entries: 5000, Depth: 20, Nesting: 14,
 	Header: 1 << 20, Fields: 10000, Time: 30 * time.Second,
 }
 
@@ -46,6 +49,7 @@ type Budget struct {
 	parts   int
 	entries int
 	memory  int64 // octets of decoded data that may still be held at a time
+	asked   bool  // for Extra, granted or not
 	windows int64 // octets of windows made since the last collection
 	rounds  int64 // of hashing, left for making keys of passwords
 	idle    int64 // octets that decoders have read and yielded nothing for
@@ -96,11 +100,37 @@ func (b *Budget) fetch(n int64) error {
 // Hold asks for n octets of memory and reports whether they are granted.
 // Without them what needs them is over the limits, the message may go on.
 func (b *Budget) Hold(n int64) bool {
+	if n > b.memory && n <= b.memory+b.extra() {
+		b.askMore()
+	}
 	if n > b.memory {
 		return false
 	}
 	b.memory -= n
 	return true
+}
+
+// Extra is the memory that one message at a time may have beyond what each
+// has: large tables and what packs them by default take it, seldom.
+const Extra = 128 << 20
+
+// extra is what can still be asked for.
+func (b *Budget) extra() int64 {
+	if b.asked || b.limits.More == nil {
+		return 0
+	}
+	return Extra
+}
+
+// askMore asks for Extra, which may mean to wait for another message, but not
+// longer than there is time.
+func (b *Budget) askMore() {
+	b.asked = true
+	ctx, cancel := context.WithDeadline(b.ctx, b.end)
+	defer cancel()
+	if b.limits.More(ctx) {
+		b.memory += Extra
+	}
 }
 
 // Release gives back n octets that Hold granted.
@@ -125,7 +155,7 @@ func (b *Budget) Limits() Limits { return b.limits }
 // EntriesLeft is how many members of archives can still be paid for.
 func (b *Budget) EntriesLeft() int { return max(b.entries, 0) }
 
-// MemoryLeft is how many octets Hold would grant.
+// MemoryLeft is how many octets Hold would grant without asking for more.
 func (b *Budget) MemoryLeft() int64 { return b.memory }
 
 // Part pays for one MIME part.

@@ -271,7 +271,7 @@ func (x *Opener) grow() error {
 		x.buf = append(make([]byte, 0, n), x.buf...)
 		return nil
 	}
-	n = int(x.held+max(x.Budget.memory, 0)) + decodeStep
+	n = int(x.held+max(x.Budget.memory, 0)+x.Budget.extra()) + decodeStep
 	if n <= cap(x.buf) {
 		x.Budget.Note("memory")
 		return ErrOverLimits

@@ -13,17 +13,19 @@ type Room struct {
 	mu    sync.Mutex // guards what follows
 	size  int64
 	free  int64
-	queue []*Claim // who waits, first come first served
+	queue []*Claim    // who waits, first come first served
+	extra chan *Claim // who has Extra at the moment
 }
 
 // NewRoom returns a room of size octets.
-func NewRoom(size int64) *Room { return &Room{size: size, free: size} }
+func NewRoom(size int64) *Room { return &Room{size: size, free: size, extra: make(chan *Claim, 1)} }
 
 // Claim is the share of one message. A nil Claim is none of any Room.
 type Claim struct {
 	room    *Room
 	n       int64
 	granted chan struct{} // closed under room.mu
+	more    bool          // has Extra; for the goroutine that takes the message apart
 }
 
 // A message costs at most this and so many times its size.
@@ -56,6 +58,23 @@ func (r *Room) Claim(ctx context.Context, size int64) (*Claim, error) {
 	return nil, context.Cause(ctx)
 }
 
+// More gives the message Extra octets besides its share, as soon as no other
+// one has them, and reports whether it got them before ctx ended. They are not
+// of the room's size: it is never more than one that has them, and who waits
+// for them holds what nobody else waits for.
+func (c *Claim) More(ctx context.Context) bool {
+	if c == nil {
+		return true
+	}
+	select {
+	case c.room.extra <- c:
+		c.more = true
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // grant lets in who is first as long as there is room.
 func (r *Room) grant() {
 	for len(r.queue) > 0 && r.queue[0].n <= r.free {
@@ -70,6 +89,10 @@ func (r *Room) grant() {
 func (c *Claim) Keep(n int64) {
 	if c == nil {
 		return
+	}
+	if c.more {
+		c.more = false
+		<-c.room.extra
 	}
 	c.room.mu.Lock()
 	defer c.room.mu.Unlock()

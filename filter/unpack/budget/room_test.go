@@ -97,3 +97,40 @@ func TestRoomAlone(t *testing.T) {
 	var none *Claim
 	none.Keep(0)
 }
+
+// TestMore: one message at a time has more than its share, another waits for it
+// or does without.
+func TestMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRoom(3 * maxMemory)
+		one, err1 := r.Claim(t.Context(), 0)
+		two, err2 := r.Claim(t.Context(), 0)
+		if err1 != nil || err2 != nil {
+			t.Fatal(err1, err2)
+		}
+		limits := DefaultLimits
+		limits.More = one.More
+		b := New(t.Context(), limits, 0)
+		if left := b.MemoryLeft(); !b.Hold(left) || !b.Hold(Extra) || b.Hold(1) {
+			t.Errorf("%d octets, and not the others", left)
+		}
+		start := time.Now()
+		limits.More = two.More
+		b = New(t.Context(), limits, 0)
+		if b.Hold(Extra) || time.Since(start) != limits.Time {
+			t.Errorf("two messages have more, after %v", time.Since(start))
+		}
+		go func() {
+			time.Sleep(time.Second)
+			one.Keep(0)
+		}()
+		start = time.Now()
+		if b = New(t.Context(), limits, 0); !b.Hold(Extra) || time.Since(start) != time.Second {
+			t.Errorf("not given on after %v", time.Since(start))
+		}
+		two.Keep(0)
+		if b = New(t.Context(), DefaultLimits, 0); b.Hold(Extra) {
+			t.Error("more than was asked for")
+		}
+	})
+}

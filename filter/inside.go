@@ -36,6 +36,7 @@ func UnpackLimits(cfg *policy.Config) unpack.Limits {
 	limits.Parts, limits.Depth = l.Parts, l.Depth
 	limits.Entries, limits.Nesting = l.Entries, l.Nesting
 	limits.Time = l.Time
+	limits.More = (*unpack.Claim)(nil).More // nobody else is there to wait for
 	return limits
 }
 

@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"os"
@@ -213,6 +214,36 @@ func TestReach(t *testing.T) {
 		"a saved page that is a message":   {"a.eml", page, "BANNED"},
 		"a program in a saved page":        {"a.mht", bytes.Replace(page, []byte(script), []byte(program), 1), "BANNED"},
 		"a script in a tar":                {"a.tar", specimen.TarFile("a.js", []byte(script)), "BANNED"},
+	} {
+		wantVerdict(t, what, withFile(c.name, "application/octet-stream", c.data), c.want)
+	}
+}
+
+// TestOffice: what Office and Outlook write and readers take.
+func TestOffice(t *testing.T) {
+	t.Parallel()
+	stored := zipOf(t, map[string]string{"theme/theme1.xml": "<theme/>"})
+	records := slices.Concat([]byte("\x09\x08\x10\x00\x00\x06\x05\x00"), make([]byte, 12), []byte("\x96\x08\x50\x00"), stored[:80], []byte("\x7f\x08\xff\x00"), stored[80:], make([]byte, 100))
+	slides := func(object []byte, size int) []byte {
+		z := specimen.Zlib(object)
+		z = z[:len(z)-4] // without its sum
+		b := slices.Concat([]byte{0x10, 0, 0x11, 0x10}, binary.LittleEndian.AppendUint32(nil, uint32(4+len(z))), binary.LittleEndian.AppendUint32(nil, uint32(size)), z)
+		return specimen.Compound(specimen.Stream{Name: "PowerPoint Document", Data: b})
+	}
+	text := []byte(strings.Repeat("hello ", 20))
+	for what, c := range map[string]struct {
+		name string
+		data []byte
+		want string
+	}{
+		"a workbook with its theme in records": {"a.xls", specimen.Compound(specimen.Stream{Name: "Workbook", Data: records}), "CLEAN"},
+		"a program called workbook":            {"a.xls", specimen.Compound(specimen.Stream{Name: "Workbook", Data: specimen.Payload}), "BANNED"},
+		"an archive called workbook":           {"a.xls", specimen.Compound(specimen.Stream{Name: "Workbook", Data: zipOf(t, map[string]string{"a.js": script})}), "BANNED"},
+		"an object without the end of zlib":    {"a.ppt", slides(text, len(text)), "CLEAN"},
+		"an object that is cut":                {"a.ppt", slides(text, len(text)+1), "UNCHECKED (ambiguous)"},
+		"a program as object":                  {"a.ppt", slides(specimen.Payload, len(specimen.Payload)), "BANNED"},
+		"a line end behind winmail.dat":        {"winmail.dat", append(specimen.TNEF("a.txt", []byte("hello")), "\r\n"...), "CLEAN"},
+		"more behind winmail.dat":              {"winmail.dat", append(specimen.TNEF("a.txt", []byte("hello")), "\x02\x0f\x80"...), "UNCHECKED (ambiguous)"},
 	} {
 		wantVerdict(t, what, withFile(c.name, "application/octet-stream", c.data), c.want)
 	}

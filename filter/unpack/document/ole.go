@@ -5,6 +5,7 @@ import (
 	"compress/zlib"
 	"encoding/binary"
 	"errors"
+	"io"
 	"strings"
 	"unicode/utf16"
 
@@ -231,7 +232,7 @@ func (r *cfbReader) stream(i int, e cfbStream) error {
 	case "\x01Ole10Native":
 		return givePackage(r.x, content, 4)
 	}
-	if !worthGiving(content) && e.name != "Package" {
+	if isWorkbook(e.name, content) || !worthGiving(content) && e.name != "Package" {
 		return nil
 	}
 	return r.x.GiveStored(budget.Member{Names: filetype.AddName(nil, msiName(e.name)), Note: "stream"}, content)
@@ -256,6 +257,14 @@ func msiName(name string) string {
 		}
 	}
 	return b.String()
+}
+
+// isWorkbook reports whether a stream is what a workbook is named for, records
+// from BOF on ([MS-XLS] section 2.4.21). It has its theme and its drawings in
+// zips that are cut into records, and none of them is a file that anybody gets
+// at.
+func isWorkbook(name string, b []byte) bool {
+	return (name == "Workbook" || name == "Book") && len(b) > 4 && b[0] == 9 && b[1] <= 8
 }
 
 // locked reports whether the main stream of a document is encrypted: fEncrypted
@@ -385,11 +394,27 @@ func slides(x *budget.Opener, b []byte) error {
 		} else if r, zerr := zlib.NewReader(x.Input(content[4:])); zerr != nil {
 			x.Fail("ppt", zerr)
 		} else {
-			err = x.GiveDecoded(m, r, int64(le.Uint32(content)))
+			// the stream may lack its end: PowerPoint takes as much as the record says
+			size := int64(le.Uint32(content))
+			err = x.GiveDecoded(m, &mayEnd{r, size}, size)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// mayEnd is a stream that may end in its middle once n octets of it are there.
+type mayEnd struct {
+	r io.Reader
+	n int64
+}
+
+func (a *mayEnd) Read(p []byte) (int, error) {
+	n, err := a.r.Read(p)
+	if a.n -= int64(n); a.n <= 0 && err == io.ErrUnexpectedEOF {
+		err = io.EOF
+	}
+	return n, err
 }

@@ -95,7 +95,7 @@ func readTNEF(x *budget.Opener, data []byte) error {
 // that is cut is returned as far as it goes.
 func tnefAttribute(b []byte) (id uint16, value, rest []byte, err error) {
 	if len(b) < 9 {
-		if len(bytes.Trim(b, "\x00")) == 0 {
+		if len(bytes.Trim(b, "\x00\r\n")) == 0 { // a line end that came with the way
 			return 0, nil, nil, nil
 		}
 		return 0, nil, nil, codec.ErrDamaged

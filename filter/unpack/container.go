@@ -123,11 +123,12 @@ func (w *walker) member(p *mail.Part, m budget.Member) {
 	}
 }
 
-// memberCost is about what the part of a member takes up besides its content.
+// memberCost is about what the part of a member takes up besides its content:
+// its names as they are, as they were read, and as garbage.
 func memberCost(m budget.Member) int64 {
 	n := 1 << 10
 	for _, name := range m.Names {
-		n += 2 * len(name)
+		n += 4 * len(name)
 	}
 	return int64(n)
 }

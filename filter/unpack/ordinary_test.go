@@ -279,6 +279,8 @@ func TestOpenPGP(t *testing.T) {
 		"a signed archive":               {"a.asc", armoured(packed(signed("a.zip", zipOf(t, map[string]string{"a.txt": "hello"})))), "CLEAN"},
 		"a signed program":               {"a.asc", armoured(packed(signed("a.txt", specimen.Payload))), "BANNED"},
 		"a signed file called program":   {"a.asc", armoured(packed(signed("a.exe", []byte("hello")))), "BANNED"},
+		"compressed, not armoured":       {"a.gpg", packed(signed("a.txt", []byte("hello"))), "CLEAN"},
+		"a program, compressed":          {"a.gpg", packed(signed("a.txt", specimen.Payload)), "BANNED"},
 		"a program, not armoured":        {"a.pgp", signed("a.txt", specimen.Payload), "BANNED"},
 		"encrypted":                      {"a.asc", armoured(secret), "UNCHECKED (encrypted)"},
 		"encrypted and compressed":       {"a.asc", armoured(packed(secret)), "UNCHECKED (encrypted)"},

@@ -115,5 +115,8 @@ func FuzzCMS(f *testing.F) {
 		if content, _, _ := cmsContent(data); len(content) > len(data) {
 			t.Errorf("%d octets from %d", len(content), len(data))
 		}
+		if rest, ok := berSkip(data, 0); ok && !bytes.HasSuffix(data, rest) {
+			t.Errorf("%d octets are left of %d", len(rest), len(data))
+		}
 	})
 }

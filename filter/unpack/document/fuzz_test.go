@@ -52,3 +52,8 @@ func FuzzOneNote(f *testing.F) { fuzzReader(f, "one", specimen.OneNote(specimen.
 func FuzzTNEF(f *testing.F) {
 	fuzzReader(f, "tnef", specimen.TNEF("evil.exe", specimen.Payload), specimen.TNEF("x", nil))
 }
+
+func FuzzPGP(f *testing.F) {
+	fuzzReader(f, "pgp.msg", []byte("\xcb\xe3b\x00\x00\x00\x00\x00he\x03llo"), append([]byte{0xa3, 2}, specimen.Zlib([]byte("\xcb\x0bb\x00\x00\x00\x00\x00hello"))...),
+		[]byte("-----BEGIN PGP MESSAGE-----\n\nywtiAAAAAABoZWxsbw==\n=abcd\n"))
+}

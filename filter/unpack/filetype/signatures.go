@@ -336,6 +336,15 @@ func isSignedPGP(data []byte) bool {
 	return len(data) > 20 && (data[0] == 0x90 || data[0] == 0xc4) && data[1] == 13 && data[2] == 3 && data[3] < 32
 }
 
+// isPackedPGP recognises a compressed OpenPGP message under a name of one: its
+// two octets alone say too little.
+func isPackedPGP(data []byte, names []string) bool {
+	return len(data) > 20 && data[0] == 0xa3 && data[1] >= 1 && data[1] <= 3 && slices.ContainsFunc(names, func(n string) bool {
+		ext := strings.ToLower(Extension(n))
+		return ext == "gpg" || ext == "pgp"
+	})
+}
+
 // isOpenPGP reports whether the armour after its first words is that of a
 // message which everybody can read: signed, compressed or neither.
 func isOpenPGP(armour []byte) bool {

@@ -122,6 +122,8 @@ func binaryTypes(data []byte, names []string) ([]string, string) {
 	switch {
 	case short == nil && isLZMA(data, names):
 		return []string{"lzma"}, "application/x-lzma"
+	case short == nil && isPackedPGP(data, names):
+		return []string{"pgp", "pgp.msg"}, "application/pgp"
 	case short == nil && bytes.HasPrefix(data, []byte("#!")):
 		return []string{"sh"}, "text/x-shellscript"
 	case short == nil:

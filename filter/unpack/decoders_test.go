@@ -63,14 +63,15 @@ func TestWindows(t *testing.T) {
 	const small = 40 << 20
 	single := []byte("\x28\xb5\x2f\xfd\xa0\x00\x00\x00\x08\x29\x00\x00hello") // one segment of 128 MiB
 	for name, file := range map[string][]byte{
-		"7z, zstd":             specimen.SevenZipBy("\x04\xf7\x11\x01", specimen.ZstdHuge(), 5),
-		"7z, zstd, large file": specimen.SevenZipBy("\x04\xf7\x11\x01", specimen.ZstdHuge(), 150<<20),
+		"7z, zstd":             specimen.SevenZipBy("\x04\xf7\x11\x01", specimen.ZstdHuge(26), 5),
+		"7z, zstd, larger":     specimen.SevenZipBy("\x04\xf7\x11\x01", specimen.ZstdHuge(27), 5),
+		"7z, zstd, large file": specimen.SevenZipBy("\x04\xf7\x11\x01", specimen.ZstdHuge(26), 150<<20),
 		"7z, zstd, segment":    specimen.SevenZipBy("\x04\xf7\x11\x01", single, 5),
 		"7z, brotli":           specimen.SevenZipBy("\x04\xf7\x11\x02", specimen.Brotli([]byte("hello")), 5),
 		"7z, lz4":              specimen.SevenZipBy("\x04\xf7\x11\x04", specimen.LZ4([]byte("hello")), 5),
-		"zst":                  specimen.ZstdHuge(),
+		"zst":                  specimen.ZstdHuge(26),
 		"zst, segment":         single,
-		"zip, zstd":            specimen.Zip(specimen.ZipFile{Name: "a", Data: []byte("hello"), Method: specimen.ZipZstd, Raw: specimen.ZstdHuge()}),
+		"zip, zstd":            specimen.Zip(specimen.ZipFile{Name: "a", Data: []byte("hello"), Method: specimen.ZipZstd, Raw: specimen.ZstdHuge(26)}),
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)

@@ -1,7 +1,6 @@
 package specimen
 
 import (
-	"bytes"
 	"encoding/binary"
 	"hash/crc32"
 	"slices"
@@ -45,7 +44,7 @@ func LZ4(data []byte) []byte {
 	return append(out, 0, 0, 0, 0)
 }
 
-// ZstdHuge is a frame of five octets that asks for a window of 128 MiB.
-func ZstdHuge() []byte {
-	return bytes.Clone([]byte("\x28\xb5\x2f\xfd\x00\x88\x29\x00\x00hello"))
+// ZstdHuge is a frame of five octets that asks for a window of a power of two.
+func ZstdHuge(power int) []byte {
+	return slices.Concat([]byte("\x28\xb5\x2f\xfd\x00"), []byte{byte(power-10) << 3}, []byte("\x29\x00\x00hello"))
 }

@@ -100,8 +100,9 @@ func scanners() map[string]func(n int) string {
 			}
 			return withPart(octet + "\r\n\x78\x9f\x3e\x22\x00\x00" + "\x01\x03\x90\x00\x00" + string([]byte{byte(len(b)), byte(len(b) >> 8), byte(len(b) >> 16), 0}) + string(b) + "\x00\x00")
 		},
-		"OpenPGP armour": text("-----BEGIN PGP MESSAGE-----\r\n"),
-		"scripts":        attached("var x\r\n", "function(){}\r\n"),
+		"OpenPGP armour":  text("-----BEGIN PGP MESSAGE-----\r\n"),
+		"armour in lines": text("x-----BEGIN PGP MESSAGE-----\r\n\r\nAAAA\r\n"),
+		"scripts":         attached("var x\r\n", "function(){}\r\n"),
 	}
 	maps.Copy(out, doublings())
 	return out

@@ -31,31 +31,36 @@ func readPGP(x *budget.Opener, data []byte) error {
 		if err := x.Budget.Take(int64(len(data) / 4)); err != nil {
 			return err
 		}
-		if err := pgpPackets(x, pgpArmoured(data), false); err != nil {
+		var packets []byte
+		packets, data = pgpArmoured(data)
+		if err := pgpPackets(x, packets, false); err != nil {
 			return err
 		}
 	}
 }
 
 // pgpArmoured decodes the text after the first words of an armour: lines of
-// base64 behind an empty line, up to the checksum.
-func pgpArmoured(text []byte) []byte {
+// base64 behind an empty line, up to the checksum. rest is what follows them;
+// it begins with the next armour at the latest, so that no line is read twice.
+func pgpArmoured(text []byte) (packets, rest []byte) {
 	l := codec.Lines{Rest: text}
-	for {
-		line, ok := l.Next()
-		if !ok {
-			return nil
-		}
-		if len(bytes.TrimSpace(line)) == 0 {
-			break
-		}
+	if _, ok := l.Next(); !ok { // the end of the first line
+		return nil, nil
 	}
-	start := l.Rest
+	var start []byte // of the base64
 	for {
 		before := l.Rest
 		line, ok := l.Next()
-		if line = bytes.TrimSpace(line); !ok || bytes.HasPrefix(line, []byte("=")) || bytes.HasPrefix(line, []byte("-----")) {
-			return codec.LooseBase64(start[:len(start)-len(before)])
+		line = bytes.TrimSpace(line)
+		switch {
+		case !ok || bytes.HasPrefix(line, []byte("-----")):
+			return codec.LooseBase64(start[:max(0, len(start)-len(before))]), before
+		case start == nil:
+			if len(line) == 0 {
+				start = l.Rest
+			}
+		case bytes.HasPrefix(line, []byte("=")):
+			return codec.LooseBase64(start[:len(start)-len(before)]), l.Rest
 		}
 	}
 }

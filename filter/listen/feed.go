@@ -62,10 +62,6 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// overrunGrace is how long after its deadline a handler may still answer: a
-// receipt that arrives in the last moment must not become a duplicate.
-const overrunGrace = 10 * time.Second
-
 // FeedOptions are the settings of a [Feed]. The zero value works.
 type FeedOptions struct {
 	Listener    string // as configured, for Transaction.Listener
@@ -94,15 +90,13 @@ type FeedOptions struct {
 // both answered, each in its own way. go-smtp speaks the dialogue, through a
 // [feedConn].
 type Feed struct {
-	handler Handler
-	opts    FeedOptions
-	limits  Limits
-	log     *slog.Logger
-	server  *smtp.Server
-	grace   time.Duration
+	proc   processor
+	opts   FeedOptions
+	limits Limits
+	log    *slog.Logger
+	server *smtp.Server
 
-	base context.Context // of all handlers; ends with Close
-	stop context.CancelFunc
+	stop context.CancelFunc // ends what all handlers run under
 
 	closing atomic.Bool
 
@@ -116,11 +110,9 @@ type Feed struct {
 // NewFeed returns a feed that hands its messages to h.
 func NewFeed(h Handler, o FeedOptions) *Feed {
 	f := &Feed{
-		handler: h,
 		opts:    o,
 		limits:  o.Limits.withDefaults(),
 		log:     o.Log,
-		grace:   overrunGrace,
 		conns:   map[*feedConn]struct{}{},
 		peers:   map[netip.Addr]int{},
 		drained: make(chan struct{}),
@@ -131,7 +123,9 @@ func NewFeed(h Handler, o FeedOptions) *Feed {
 	if f.opts.Hostname == "" {
 		f.opts.Hostname, _ = os.Hostname()
 	}
-	f.base, f.stop = context.WithCancel(context.Background())
+	var base context.Context
+	base, f.stop = context.WithCancel(context.Background())
+	f.proc = processor{handler: h, base: base, time: f.limits.Process, grace: overrunGrace, log: f.log}
 
 	f.server = smtp.NewServer(smtp.BackendFunc(func(sc *smtp.Conn) (smtp.Session, error) {
 		return feedSession{sc.Conn().(*feedConn)}, nil

@@ -394,7 +394,7 @@ func TestOverrun(t *testing.T) {
 		valid <- string(tx.Message.Bytes())
 	}}
 	f, addr := startFeed(t, h, FeedOptions{Limits: Limits{Process: 20 * time.Millisecond}, Log: testLog(&log)})
-	f.grace = 20 * time.Millisecond
+	f.proc.grace = 20 * time.Millisecond
 	p := dial(t, addr).hello("LHLO").mail("a@y.test", "b@y.test")
 	p.send("text", ".")
 	p.want("451 4.4.2 ...", "451 4.4.2 ...", "421 4.3.2 ...")

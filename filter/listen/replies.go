@@ -58,6 +58,9 @@ var (
 	tooBig  = mail.NewReply(552, 3, 4, "Message size exceeds the limit")
 	bareLF  = mail.NewReply(550, 6, 11, "Bare <LF> in the message")
 	inError = mail.NewReply(451, 3, 0, "Error in processing")
+
+	tooMany   = mail.NewReply(452, 5, 3, "Too many recipients")
+	notStored = mail.NewReply(452, 3, 1, "Insufficient system storage")
 )
 
 // later turns a refusal of a message into one that may pass.

@@ -1,11 +1,8 @@
 package listen
 
 import (
-	"context"
 	"io"
 	"math"
-	"runtime/debug"
-	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -73,7 +70,7 @@ func (s feedSession) protocol(utf8 bool) string {
 // Rcpt adds a recipient.
 func (s feedSession) Rcpt(_ string, opts *smtp.RcptOptions) error {
 	if len(s.tx.Rcpts) >= s.f.limits.Recipients {
-		return mail.NewReply(452, 5, 3, "Too many recipients").SMTP()
+		return tooMany.SMTP()
 	}
 	s.tx.Rcpts = append(s.tx.Rcpts, mail.Recipient{Address: s.path, Opts: *opts, ORCPT: s.orcpt})
 	return nil
@@ -129,82 +126,21 @@ func (s feedSession) receive() (msg *mail.Message, refusal mail.Reply, err error
 	switch {
 	case m.err != nil:
 		s.f.log.Error("message not stored", "session", s.id, "error", m.err)
-		return mail.NewMessage(nil), mail.NewReply(452, 3, 1, "Insufficient system storage"), nil
+		return mail.NewMessage(nil), notStored, nil
 	case d.bareLF && o.RefuseBareLF:
 		return msg, bareLF, nil
 	}
 	return msg, mail.Reply{}, nil
 }
 
-// process runs the handler under its deadline and returns want replies; refusal
-// is zero for a message that can be taken.
-//
-// A handler that overruns cannot be stopped, and it may be about to relay the
-// message. Then the peer gets 451 and keeps the message: it may come twice,
-// but is not lost, and the late result is only logged. The session ends, but
-// keeps its slot until the handler returns, so that hanging handlers do not
-// pile up.
+// process has the message processed and returns want replies; refusal is zero
+// for a message that can be taken. After one that took too long the session
+// ends, but keeps its slot until the handler returns, so that hanging handlers
+// do not pile up.
 func (s feedSession) process(tx *mail.Transaction, want int, refusal mail.Reply) []mail.Reply {
 	s.flush()
-	f, id := s.f, tx.ID
-	ctx, cancel := context.WithTimeout(f.base, f.limits.Process)
-	done := make(chan []mail.Reply, 1)
-	var late atomic.Bool
 	s.refs.Add(1)
-	go func() {
-		defer s.release()
-		defer cancel()
-		defer tx.Message.Close()
-		replies := f.handle(ctx, tx, want, refusal)
-		done <- replies
-		if late.Load() {
-			f.log.Error("handler finished after its time, the message may come twice", "id", id, "reply", replies[0].String())
-		}
-	}()
-	timer := time.NewTimer(f.limits.Process + f.grace)
-	defer timer.Stop()
-	select {
-	case replies := <-done:
-		return replies
-	case <-timer.C:
-		f.log.Error("handler overran its time", "id", id)
-	case <-f.base.Done():
-	}
-	late.Store(true)
-	s.overrun = true
-	return repeat(mail.NewReply(451, 4, 2, "Processing took too long"), want)
-}
-
-// handle calls the handler. What it answers wrongly becomes 451.
-func (f *Feed) handle(ctx context.Context, tx *mail.Transaction, want int, refusal mail.Reply) (replies []mail.Reply) {
-	defer func() {
-		if p := recover(); p != nil {
-			f.log.Error("panic in handler", "id", tx.ID, "panic", p, "stack", string(debug.Stack()))
-			replies = repeat(inError, want)
-		}
-	}()
-	if refusal.IsZero() {
-		replies = f.handler.Process(ctx, tx)
-	} else {
-		replies = f.handler.Refuse(ctx, tx, refusal)
-	}
-	if len(replies) != want {
-		f.log.Error("handler gave a wrong number of replies", "id", tx.ID, "want", want, "got", len(replies))
-		return repeat(inError, want)
-	}
-	for i, r := range replies {
-		if c := r.Class(); c != 2 && c != 4 && c != 5 {
-			// mail.Reply.SMTP makes it 451
-			f.log.Error("handler gave an impossible reply", "id", tx.ID, "recipient", i, "code", r.Code)
-		}
-	}
+	replies, late := s.f.proc.process(tx, want, refusal, s.release)
+	s.overrun = late
 	return replies
-}
-
-func repeat(r mail.Reply, n int) []mail.Reply {
-	all := make([]mail.Reply, n)
-	for i := range all {
-		all[i] = r
-	}
-	return all
 }

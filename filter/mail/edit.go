@@ -65,6 +65,19 @@ func (o *Outgoing) writeHeader(cw *countWriter) {
 		cw.write(o.Message.HeaderBytes())
 		return
 	}
+	o.EachField(func(f Field, _ int, e *Edit) {
+		if e == nil {
+			cw.write(f.Raw)
+		} else if e.Op == Replace {
+			cw.write(e.field())
+		}
+	})
+}
+
+// EachField visits the fields that the message has, from the top: n is the place
+// among those of its name, counted from 1, and e the last edit that concerns
+// it, nil for none.
+func (o *Outgoing) EachField(visit func(f Field, n int, e *Edit)) {
 	type instance struct {
 		name  string // in lower case
 		index int
@@ -79,12 +92,11 @@ func (o *Outgoing) writeHeader(cw *countWriter) {
 	for _, f := range o.Message.Header() {
 		key := strings.ToLower(f.Name)
 		seen[key]++
-		n := max(last[instance{key, 0}], last[instance{key, seen[key]}])
-		if n == 0 {
-			cw.write(f.Raw)
-		} else if e := &o.Edits[n-1]; e.Op == Replace {
-			cw.write(e.field())
+		var e *Edit
+		if n := max(last[instance{key, 0}], last[instance{key, seen[key]}]); n > 0 {
+			e = &o.Edits[n-1]
 		}
+		visit(f, seen[key], e)
 	}
 }
 
@@ -94,6 +106,14 @@ func (e *Edit) field() []byte {
 	b := make([]byte, 0, len(e.Name)+len(e.Value)+4)
 	b = append(b, e.Name...)
 	b = append(b, ':', ' ')
+	return append(e.appendValue(b), '\r', '\n')
+}
+
+// Folded returns the value as it is written: whatever Value holds, lines end
+// only in folds, CRLF and a blank.
+func (e *Edit) Folded() string { return string(e.appendValue(nil)) }
+
+func (e *Edit) appendValue(b []byte) []byte {
 	v := e.Value
 	for i := 0; i < len(v); i++ {
 		switch c := v[i]; {
@@ -106,7 +126,7 @@ func (e *Edit) field() []byte {
 			b = append(b, c)
 		}
 	}
-	return append(b, '\r', '\n')
+	return b
 }
 
 // foldLine returns v up to its next line end: a continuation line of blanks

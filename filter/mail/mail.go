@@ -30,6 +30,10 @@ const (
 	InputSMTP   Input = "smtp"
 	InputMilter Input = "milter"
 	InputAMPDP  Input = "am.pdp"
+	InputProxy  Input = "smtp-proxy" // smtpd_proxy_filter
+	// InputLocal is mail without a connection that a milter sees: that of
+	// sendmail(1) and reports of Postfix' own. It is no protocol of a listener.
+	InputLocal Input = "local"
 )
 
 // OneReply reports whether the client takes one reply for all recipients
@@ -39,7 +43,9 @@ func (in Input) OneReply() bool { return in != InputLMTP }
 // AfterQueue reports whether the client is a mail queue: it has already told
 // the sender that the message was accepted, and turns a 5xx of ours into a
 // non-delivery report of its own.
-func (in Input) AfterQueue() bool { return in == InputLMTP || in == InputSMTP }
+func (in Input) AfterQueue() bool {
+	return in == InputLMTP || in == InputSMTP || in == InputLocal
+}
 
 // HidesRefusals reports whether a queue takes one reply for all recipients: a
 // refusal of one of them cannot be said beside the delivery to another.
@@ -56,6 +62,10 @@ type Client struct {
 	Helo   string     // XFORWARD HELO
 	Ident  string     // XFORWARD IDENT, the queue id of the feeding MTA
 	Source string     // XFORWARD SOURCE, LOCAL or REMOTE
+
+	Login    string // name of a client that has authenticated itself
+	AuthType string // and the mechanism, for example PLAIN
+	TLS      string // version, for example TLSv1.3, empty for plain text
 }
 
 // Recipient is one RCPT of the envelope with its DSN parameters (RFC 3461).
@@ -80,6 +90,7 @@ type Transaction struct {
 	Helo      string         // what the feeding MTA said in LHLO or EHLO
 
 	Client   Client
+	Daemon   string   // name of the service that took the mail (milter {daemon_name})
 	Banks    []string // banks named by the request (AM.PDP policy_bank)
 	From     Address
 	FromOpts smtp.MailOptions

@@ -28,7 +28,7 @@ type copyFacts struct {
 	rcpt     *policy.RcptSelection
 	scanned  bool   // a virus scanner gave a complete answer
 	domain   string // ours, for X-Virus-Scanned
-	received string // the value of our Received field, equal for all copies
+	received string // the value of our Received field, equal for all copies; empty where we are no hop
 	forged   *forgedMarks
 }
 
@@ -255,8 +255,14 @@ func besideSubject(tag, v string, encoded bool) string {
 	return text
 }
 
-// receivedEdits names this hop.
-func receivedEdits(f *copyFacts) []mail.Edit { return add("Received", f.received) }
+// receivedEdits names this hop. A message that its client still has makes none
+// here.
+func receivedEdits(f *copyFacts) []mail.Edit {
+	if f.received == "" {
+		return nil
+	}
+	return add("Received", f.received)
+}
 
 // receivedValue describes the hop from the feeding MTA to us (RFC 5321
 // section 4.4): the remote client stands in the MTA's own field below. By the

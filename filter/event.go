@@ -79,14 +79,13 @@ func (j *job) recipientEvent(i int) mail.RecipientEvent {
 	return out
 }
 
-// statusWord is the word in braces, without the direction (Amavis). Before the
-// queue a message that passes is accepted, tagged or not: it goes on with the
-// MTA that asked.
+// statusWord is the word in braces, without the direction (Amavis). A message
+// that goes on with the MTA that asked is accepted, tagged or not.
 func (j *job) statusWord(i int) string {
 	r := &j.rcpts[i]
 	switch r.receipt.Disposal {
 	case mail.Relayed:
-		if !j.tx.Input.AfterQueue() {
+		if j.tx.Back != nil {
 			return "Accepted"
 		}
 		if r.tagged {

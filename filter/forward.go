@@ -42,7 +42,10 @@ func (j *job) forward(ctx context.Context) {
 func (j *job) groups() []group {
 	var out []group
 	m := j.tx.Message
-	received := receivedValue(j.tx, j.Policy.Hostname, j.Mark.tag(j.tx.MailID, m.Body()))
+	received := ""
+	if j.tx.Back == nil {
+		received = receivedValue(j.tx, j.Policy.Hostname, j.Mark.tag(j.tx.MailID, m.Body()))
+	}
 	forged := findForged(m.Header(), j.Policy.Domain, j.Policy.Hostname)
 	for i := range j.rcpts {
 		if j.rcpts[i].plan.action != pass {
@@ -135,7 +138,7 @@ func (j *job) send(ctx context.Context, g group) {
 // would report to a stranger. Where one reply must do for all and others have
 // the message, a delay would send it to them again: see planRefused.
 func (j *job) holdBack(rcpts []int) {
-	if j.tx.Input.HidesRefusals() && j.othersDone() {
+	if j.tx.Input.OneReply() && j.othersDone() {
 		return
 	}
 	var held []string
@@ -161,8 +164,13 @@ func (j *job) holdBack(rcpts []int) {
 // not take recipient i: the one reply for all would hide it, and we may not
 // write to the sender. Nobody is to be told about mail of lists and programs.
 func (j *job) mustRefuse(i int) bool {
-	return j.tx.Input.HidesRefusals() && !j.ex.Selection.Unanswerable && !j.othersDone() &&
-		j.gate.WouldTell(i) && !j.gate.Failure(i, &j.ex.Verdicts[i]).Open()
+	switch {
+	case !j.tx.Input.OneReply() || j.othersDone():
+		return false
+	case !j.tx.Input.AfterQueue():
+		return true // the client is there, and hears it for all
+	}
+	return !j.ex.Selection.Unanswerable && j.gate.WouldTell(i) && !j.gate.Failure(i, &j.ex.Verdicts[i]).Open()
 }
 
 // othersDone reports whether somebody has the message, or is not to get it and
@@ -178,7 +186,7 @@ func (j *job) othersDone() bool {
 // the refusals come again. What mustRefuse is about comes here only when others
 // have the message already, and then nobody can be told.
 func (j *job) planRefused() {
-	if !j.tx.Input.HidesRefusals() || j.any(mail.Deferred) || !j.othersDone() {
+	if !j.tx.Input.OneReply() || j.any(mail.Deferred) || !j.othersDone() {
 		return
 	}
 	for i := range j.rcpts {

@@ -81,6 +81,10 @@ func planFor(tx *mail.Transaction, i int, v *policy.Verdict, gate *notify.Gate) 
 	case policy.Bounce:
 		return planReport(tx, i, v, gate)
 	case policy.Reject:
+		if tx.Input == mail.InputLocal && tx.From == "" {
+			// a report of the MTA's own: refused, it would be lost
+			return planUntold(tx, i, v, gate.Failure(i, v))
+		}
 		if why := gate.Refusal(i, v); !why.Open() {
 			return planUntold(tx, i, v, why)
 		}

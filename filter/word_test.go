@@ -42,7 +42,11 @@ func TestStatusWord(t *testing.T) {
 		// Amavis writes Unknown; here nothing was done, and the answer is 451
 		{"nobody dealt with it", mail.InputLMTP, rcptState{}, "TempFailed"},
 	} {
-		j := &job{tx: &mail.Transaction{Input: tt.input}, rcpts: []rcptState{tt.state}}
+		tx := &mail.Transaction{Input: tt.input}
+		if !tt.input.AfterQueue() {
+			tx.Back = hopFunc(nil)
+		}
+		j := &job{tx: tx, rcpts: []rcptState{tt.state}}
 		if got := j.statusWord(0); got != tt.want {
 			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
 		}

@@ -50,6 +50,8 @@ type Milter struct {
 	server *milter.Server
 	stop   context.CancelFunc
 
+	progress time.Duration // how often the MTA is told that we are at work
+
 	mu       sync.Mutex // guards the fields below
 	closing  bool
 	listener net.Listener
@@ -84,7 +86,7 @@ var quietLibrary = sync.OnceFunc(func() { milter.LogWarning = func(string, ...an
 // NewMilter returns a milter that hands its messages to h.
 func NewMilter(h Handler, o MilterOptions) *Milter {
 	quietLibrary()
-	m := &Milter{opts: o, limits: o.Limits.withDefaults(), log: o.Log, conns: map[*milterConn]struct{}{}, drained: make(chan struct{})}
+	m := &Milter{opts: o, limits: o.Limits.withDefaults(), log: o.Log, progress: progressEvery, conns: map[*milterConn]struct{}{}, drained: make(chan struct{})}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}

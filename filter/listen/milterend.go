@@ -6,6 +6,7 @@ package listen
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -37,7 +38,7 @@ func (s *milterSession) EndOfMessage(m milter.Modifier) (resp *milter.Response, 
 		replies, _ := s.m.proc.process(tx, 1, refusal, func() {})
 		done <- replies
 	}()
-	ticker := time.NewTicker(progressEvery)
+	ticker := time.NewTicker(s.m.progress)
 	defer ticker.Stop()
 	for {
 		select {
@@ -157,21 +158,16 @@ type headerEdit struct {
 // removal, then new fields, the topmost last, each at the very top.
 func headerEdits(o *mail.Outgoing) []headerEdit {
 	var changes, out []headerEdit
-	seen := map[string]int{}
-	for _, f := range o.Message.Header() {
-		if f.Name == "" {
-			continue
+	o.EachField(func(f mail.Field, n int, e *mail.Edit) {
+		if e == nil || f.Name == "" {
+			return
 		}
-		key := strings.ToLower(f.Name)
-		seen[key]++
-		if e := o.EditFor(f, seen[key]); e != nil {
-			c := headerEdit{name: f.Name, index: seen[key]}
-			if e.Op == mail.Replace {
-				c.value = e.Folded()
-			}
-			changes = append(changes, c)
+		c := headerEdit{name: f.Name, index: n}
+		if e.Op == mail.Replace {
+			c.value = e.Folded()
 		}
-	}
+		changes = append(changes, c)
+	})
 	for i := len(changes) - 1; i >= 0; i-- {
 		out = append(out, changes[i])
 	}
@@ -210,6 +206,8 @@ func milterReply(r mail.Reply) *milter.Response {
 	return milter.RespTempFail
 }
 
+var enhancedCode = regexp.MustCompile(`^\d\.\d{1,3}\.\d{1,3}\b`)
+
 // validReply is Postfix' rule for replies of a milter (milter8.c): each line
 // with the same code, a "-" behind it but in the last, CRLF between, one NUL at
 // the end, and an enhanced code of the same class if there is one.
@@ -227,6 +225,9 @@ func validReply(data string, code int) bool {
 			return false
 		}
 		if strings.Count(l, "%")%2 != 0 {
+			return false
+		}
+		if e := enhancedCode.FindString(l[4:]); e != "" && e[0] != l[0] {
 			return false
 		}
 	}

@@ -47,10 +47,6 @@ func (in Input) AfterQueue() bool {
 	return in == InputLMTP || in == InputSMTP || in == InputLocal
 }
 
-// HidesRefusals reports whether a queue takes one reply for all recipients: a
-// refusal of one of them cannot be said beside the delivery to another.
-func (in Input) HidesRefusals() bool { return in.OneReply() && in.AfterQueue() }
-
 // Client is the SMTP client that brought the message to our mail system, as
 // told by XFORWARD, the milter, AM.PDP or the PROXY protocol. It is never the
 // peer of the local connection. Unknown values are empty.

@@ -320,6 +320,10 @@ func (c *feedConn) command() {
 	case "XFORWARD":
 		c.xforward()
 	case "LHLO":
+		if c.f.opts.Proxy {
+			c.refuse(notKnown)
+			return
+		}
 		c.hand("EHLO", c.arg)
 	case "EHLO", "HELO", "DATA", "RSET", "NOOP", "QUIT", "VRFY", "HELP", "EXPN":
 		c.hand(c.verb, c.arg)

@@ -81,6 +81,11 @@ type FeedOptions struct {
 	// smtpd_forbid_bare_newline=normalize.
 	RefuseBareLF bool
 
+	// Proxy says that the feed is Postfix' smtpd before its queue
+	// (smtpd_proxy_filter): it hands our replies to the client, so they may
+	// refuse, and LHLO is not known.
+	Proxy bool
+
 	// Log gets what is wrong with a session, and no line for a session in
 	// order. Nil logs nothing.
 	Log *slog.Logger

@@ -15,7 +15,7 @@ type refusal struct {
 
 	// mail says that the reply decides about a message: a queue would turn a
 	// 5xx into a report to the sender, and here nobody knows yet whether that
-	// is a stranger. So it is said as 4xx, and an error in the log.
+	// is a stranger. So it is said to queues as 4xx, and an error in the log.
 	mail bool
 }
 
@@ -73,7 +73,7 @@ func (c *feedConn) refuse(r *refusal) { c.refuseAs(r.Reply, r.mail) }
 
 // refuseAs is refuse for what go-smtp says.
 func (c *feedConn) refuseAs(r mail.Reply, aboutMail bool) {
-	if aboutMail && r.Class() == 5 {
+	if aboutMail && r.Class() == 5 && !c.f.opts.Proxy {
 		c.f.log.Error("the feeding MTA sends what cannot be taken: the message waits in its queue until that gives up",
 			"session", c.id, "queue_id", c.client.Ident, "verb", c.verb, "argument", cut(c.arg), "refusal", r.String())
 		r = later(r)

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"postern/filter/mail"
 )
 
 // provoked has for each refusal of refusals what a peer says to get it, the
@@ -93,5 +95,30 @@ func TestRefusalsAreListed(t *testing.T) {
 		if m := written.Find(data); m != nil {
 			t.Errorf("%s refuses by itself: %s", f, m)
 		}
+	}
+}
+
+// TestProxyRefuses: before the queue a refusal is one, and a message that is put
+// into several hands gets one reply.
+func TestProxyRefuses(t *testing.T) {
+	t.Parallel()
+	h := &recorder{}
+	_, addr := startFeed(t, h, FeedOptions{Proxy: true})
+	p := dial(t, addr)
+	p.want("220 ...")
+	p.send("LHLO x")
+	p.want("500 5.5.2 ...")
+	p = dial(t, addr).hello("EHLO")
+	p.send("MAIL FROM:<a@")
+	p.want("501 5.1.7 ...")
+	p.send("XFORWARD ADDR=192.0.2.1", "MAIL FROM:<a@x.test>", "RCPT TO:<b@y.test>", "RCPT TO:<c@y.test>", "DATA")
+	p.want("250 ...", "250 ...", "250 ...", "250 ...", "354 ...")
+	// headers that ask for encryption stay, and nothing in the body is a command
+	p.send("Require-TLS-ESMTP: yes", "TLS-Required: No", "", "x", "..", "MAIL FROM:<evil@x.test>", ".")
+	p.want("250 ...")
+	txs := h.transactions()
+	if len(txs) != 1 || txs[0].Input != mail.InputProxy || txs[0].Client.Addr.String() != "192.0.2.1" ||
+		h.messages()[0] != "Require-TLS-ESMTP: yes\r\nTLS-Required: No\r\n\r\nx\r\n.\r\nMAIL FROM:<evil@x.test>\r\n" {
+		t.Errorf("%+v, %q", txs, h.messages())
 	}
 }

@@ -44,7 +44,10 @@ func (s feedSession) Mail(_ string, opts *smtp.MailOptions) error {
 		From:      s.path,
 		FromOpts:  *opts,
 	}
-	if s.hello == "LHLO" {
+	switch {
+	case s.f.opts.Proxy:
+		s.tx.Input = mail.InputProxy
+	case s.hello == "LHLO":
 		s.tx.Input = mail.InputLMTP
 	}
 	s.tx.FromOpts.Size = int64(min(s.size, math.MaxInt64))

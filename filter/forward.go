@@ -31,6 +31,10 @@ func (j *job) forward(ctx context.Context) {
 			break
 		}
 		j.send(ctx, g)
+		if j.tx.Input.OneReply() && !j.tx.Input.AfterQueue() && j.any(mail.Refused) && !j.othersDone() {
+			j.refuseRest()
+			break
+		}
 	}
 	j.planRefused()
 	if j.tx.Input.OneReply() && j.any(mail.Deferred) {
@@ -134,6 +138,17 @@ func (j *job) send(ctx context.Context, g group) {
 	j.holdBack(g.rcpts)
 }
 
+// refuseRest gives those who have no receipt yet the refusal that a client which
+// is there hears for all.
+func (j *job) refuseRest() {
+	k := slices.IndexFunc(j.rcpts, func(r rcptState) bool { return r.receipt.Disposal == mail.Refused })
+	for i := range j.rcpts {
+		if r := &j.rcpts[i]; r.receipt.Disposal == mail.NotHandled {
+			r.plan = plan{action: refuse, reply: j.rcpts[k].receipt.Reply}
+		}
+	}
+}
+
 // holdBack makes delays of refusals by the next hop that the feeding queue
 // would report to a stranger. Where one reply must do for all and others have
 // the message, a delay would send it to them again: see planRefused.
@@ -173,11 +188,12 @@ func (j *job) mustRefuse(i int) bool {
 	return !j.ex.Selection.Unanswerable && j.gate.WouldTell(i) && !j.gate.Failure(i, &j.ex.Verdicts[i]).Open()
 }
 
-// othersDone reports whether somebody has the message, or is not to get it and
-// the client is not to hear of that: then a refusal for all would be wrong.
+// othersDone reports whether somebody has the message, or the sender is to get a
+// report about somebody, or a queue is not to tell him of one who does not get
+// it: then a refusal for all would be wrong.
 func (j *job) othersDone() bool {
 	return j.any(mail.Relayed) || slices.ContainsFunc(j.rcpts, func(r rcptState) bool {
-		return r.plan.action == report || r.plan.action == drop
+		return r.plan.action == report || r.plan.action == drop && j.tx.Input.AfterQueue()
 	})
 }
 

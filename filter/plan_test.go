@@ -52,6 +52,12 @@ func TestPlans(t *testing.T) {
 		{"milter", "ours", "reject bounce", "refuse refuse"},
 		{"milter", "null", "pass bounce", "refuse:null-sender refuse:null-sender"},
 		{"am.pdp", "stranger", "pass reject", "refuse refuse"},
+		{"smtp-proxy", "stranger", "pass bounce", "refuse:not-originating refuse:not-originating"},
+		{"smtp-proxy", "ours", "pass bounce", "pass report"},
+		// mail without a connection: the MTA reports a refusal, and reports are not refused
+		{"local", "ours", "reject", "refuse"},
+		{"local", "stranger", "reject", "drop:not-originating"},
+		{"local", "null", "reject", "drop:null-sender"},
 	} {
 		tx := &mail.Transaction{ID: "1", Input: mail.Input(tt.input), From: "a@example.org"}
 		sel := &policy.Selection{Originating: true, SenderLocal: true}

@@ -32,7 +32,8 @@ import (
 // A case is one txtar file in testdata/flow that a postmaster can read:
 //
 //	postern.yaml   the configuration, over the built-in one
-//	envelope       listener, xforward, from, to, one a line
+//	envelope       listener, xforward, from, to, one a line; "milter ADDRESS" and
+//	               "local ADDRESS" for mail that its client still has
 //	message        the message
 //	scanner        what the virus scanner says: "FOUND name" or "ERROR text"
 //	nexthop        replies other than 250: "<rcpt> 550 5.1.1 text", "all ...", "no DSN"
@@ -233,6 +234,10 @@ func (c *flowCase) transaction(now time.Time) *mail.Transaction {
 			tx.LocalAddr = netip.MustParseAddrPort(rest)
 		case "esmtp":
 			tx.Input, tx.Protocol = mail.InputSMTP, "ESMTP"
+		case "milter", "local":
+			tx.Input, tx.Protocol, tx.Listener, tx.Helo = mail.Input(word), "ESMTP", rest, ""
+			tx.LocalAddr, tx.PeerAddr = netip.AddrPort{}, netip.AddrPort{}
+			tx.Back = &flowBack{c: c}
 		case "xforward":
 			for _, kv := range strings.Fields(rest) {
 				c.xforward(&tx.Client, kv)
@@ -322,6 +327,24 @@ func (c *flowCase) Check(context.Context, *check.Input) (check.Answer, error) {
 
 // Scanner says that the check is a virus scanner.
 func (c *flowCase) Scanner() bool { return true }
+
+// flowBack is a client that still has the message.
+type flowBack struct{ c *flowCase }
+
+func (b *flowBack) Send(_ context.Context, o *mail.Outgoing) []mail.Receipt {
+	var to []string
+	out := make([]mail.Receipt, len(o.Rcpts))
+	for i, r := range o.Rcpts {
+		to = append(to, r.Address.String())
+		out[i] = mail.Receipt{Disposal: mail.Relayed, Reply: mail.NewReply(250, 6, 0, "Ok, accepted")}
+	}
+	var data bytes.Buffer
+	if _, err := o.WriteTo(&data); err != nil {
+		b.c.t.Error(err)
+	}
+	b.c.printf("back to the client -> %s: %s", strings.Join(to, ","), (&flowHop{c: b.c}).describe(o, data.Bytes()))
+	return out
+}
 
 // flowHop is the scripted next hop.
 type flowHop struct {

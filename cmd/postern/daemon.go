@@ -38,7 +38,7 @@ type daemon struct {
 	room    *unpack.Room // for the filters of all reloads
 	mark    filter.Mark  // the same
 	filter  atomic.Pointer[filter.Filter]
-	feeds   []*listen.Feed
+	servers []server
 	failed  chan error // a listener that ended by itself
 }
 
@@ -130,10 +130,10 @@ func (d *daemon) start(open func(policy.Listener) (net.Listener, error)) error {
 		return fmt.Errorf("%s: there is no listener that can be served", cfg.Origin("listeners"))
 	}
 	for i, l := range served {
-		f := listen.NewFeed(d, d.feedOptions(cfg, l))
-		d.feeds = append(d.feeds, f)
+		s := d.newServer(cfg, l)
+		d.servers = append(d.servers, s)
 		go func() {
-			if err := f.Serve(opened[i]); err != nil {
+			if err := s.Serve(opened[i]); err != nil {
 				select {
 				case d.failed <- err:
 				default:
@@ -144,8 +144,23 @@ func (d *daemon) start(open func(policy.Listener) (net.Listener, error)) error {
 	return nil
 }
 
+// server takes mail from one listener.
+type server interface {
+	Serve(net.Listener) error
+	Shutdown(context.Context) error
+}
+
+// newServer makes what speaks the protocol of l.
+func (d *daemon) newServer(cfg *policy.Config, l policy.Listener) server {
+	switch l.Protocol {
+	case mail.InputMilter:
+		return listen.NewMilter(d, d.milterOptions(cfg, l))
+	}
+	return listen.NewFeed(d, d.feedOptions(cfg, l))
+}
+
 // isServed reports whether this version speaks the protocol of l.
-func isServed(l policy.Listener) bool { return l.Protocol.AfterQueue() }
+func isServed(l policy.Listener) bool { return l.Protocol != mail.InputAMPDP }
 
 // openListener opens what the configuration says.
 func openListener(l policy.Listener) (net.Listener, error) {
@@ -156,14 +171,25 @@ func openListener(l policy.Listener) (net.Listener, error) {
 	return listen.Listen(l.Address, mode, l.Owner)
 }
 
+func limits(cfg *policy.Config) listen.Limits {
+	return listen.Limits{
+		Size: int64(cfg.Limits.MessageSize), Recipients: cfg.Limits.Recipients,
+		Sessions: cfg.Limits.Sessions, PeerSessions: cfg.Limits.SessionsPerClient,
+		Idle: cfg.Limits.Idle, Data: cfg.Limits.DataIdle, Process: cfg.Limits.Deadline,
+	}
+}
+
+func (d *daemon) milterOptions(cfg *policy.Config, l policy.Listener) listen.MilterOptions {
+	return listen.MilterOptions{
+		Listener: l.Address, Limits: limits(cfg),
+		SpoolDir: cfg.Spool.Dir, SpoolMemory: int(cfg.Spool.Memory), Log: d.log,
+	}
+}
+
 func (d *daemon) feedOptions(cfg *policy.Config, l policy.Listener) listen.FeedOptions {
 	return listen.FeedOptions{
 		Listener: l.Address, Hostname: cfg.Hostname,
-		Limits: listen.Limits{
-			Size: int64(cfg.Limits.MessageSize), Recipients: cfg.Limits.Recipients,
-			Sessions: cfg.Limits.Sessions, PeerSessions: cfg.Limits.SessionsPerClient,
-			Idle: cfg.Limits.Idle, Data: cfg.Limits.DataIdle, Process: cfg.Limits.Deadline,
-		},
+		Limits: limits(cfg), Proxy: l.Protocol == mail.InputProxy,
 		// as the configuration of the moment says
 		Allow: func(peer netip.Addr, fromHere bool) bool {
 			now := d.filter.Load().Policy.Listener(l.Address)
@@ -195,10 +221,10 @@ func (d *daemon) reload(cfg *policy.Config) error {
 
 // stop refuses new mail at once and waits for messages in work until ctx ends.
 func (d *daemon) stop(ctx context.Context) error {
-	errs := make([]error, len(d.feeds))
+	errs := make([]error, len(d.servers))
 	var all sync.WaitGroup
-	for i, f := range d.feeds {
-		all.Go(func() { errs[i] = f.Shutdown(ctx) })
+	for i, s := range d.servers {
+		all.Go(func() { errs[i] = s.Shutdown(ctx) })
 	}
 	all.Wait()
 	d.relays.Close()

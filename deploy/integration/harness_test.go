@@ -30,6 +30,8 @@ type site struct {
 	dir string
 
 	submission, mx     string // Postfix' services for own users and for the world
+	gate               string // the same for the world, with Postern before the queue
+	milter             string // Postern's milter
 	feedOwn, feedOther string // Postern: 10023 and 10024
 	reinject           string // Postfix: 10025
 	world, mailboxes   *sink  // where mail to remote and to local domains ends
@@ -50,8 +52,9 @@ func newSite(t *testing.T, settings string) *site {
 	for d := s.dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
 		s.must(os.Chmod(d, 0o755))
 	}
-	ports := freePorts(t, 7)
+	ports := freePorts(t, 9)
 	s.submission, s.mx, s.feedOwn, s.feedOther, s.reinject, s.worldAt, s.boxesAt = ports[0], ports[1], ports[2], ports[3], ports[4], ports[5], ports[6]
+	s.gate, s.milter = ports[7], ports[8]
 	s.world = startSink(t, s.worldAt, false)
 	s.mailboxes = startSink(t, s.boxesAt, true)
 	s.startClamd()
@@ -234,16 +237,21 @@ local_domains: [.example.org]
 listeners:
   - {protocol: lmtp, address: %q, bank: ORIGINATING}
   - {protocol: lmtp, address: %q}
+  - {protocol: milter, address: %[7]q, bank: GATE}
+client_banks:
+  - {networks: [192.0.2.128/25], bank: INT-MTA}
 settings:
   forward_to: smtp://%[3]s
   notify_to: smtp://%[3]s
   %[4]s
 banks:
   ORIGINATING: {originating: true}
+  GATE: {virus: {admin: ""}}
+  INT-MTA: {originating: true}
 dkim_keys:
 %[5]sengines:
   clamav: {address: "unix:%[6]s"}
-`, s.feedOwn, s.feedOther, s.reinject, settings, keys.String(), s.clamdSocket), 0o600)
+`, s.feedOwn, s.feedOther, s.reinject, settings, keys.String(), s.clamdSocket, s.milter), 0o600)
 	cmd := exec.Command(binary, "serve", "--config", filepath.Join(s.dir, "postern.yaml"))
 	s.start(cmd, "postern.log")
 	s.t.Cleanup(func() { stop(cmd) })
@@ -257,6 +265,10 @@ const masterCF = `
   -o syslog_name=postfix/submission
   -o smtpd_relay_restrictions=check_client_access,static:ok,reject
 %s inet n - n - - smtpd
+%s inet n - n - - smtpd
+  -o syslog_name=postfix/gate
+  -o content_filter=
+  -o smtpd_milters=inet:%s
 pickup    unix n - n 60 1 pickup
 cleanup   unix n - n - 0 cleanup
 qmgr      unix n - n 300 1 qmgr
@@ -300,6 +312,7 @@ smtp_dns_support_level = disabled
 smtpd_peername_lookup = no
 smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
 smtpd_authorized_xclient_hosts = 127.0.0.0/8
+milter_default_action = tempfail
 message_size_limit = %[4]d
 `
 
@@ -313,7 +326,7 @@ func (s *site) startPostfix() {
 	etc := filepath.Join(s.dir, "postfix")
 	ports := strings.NewReplacer("127.0.0.1]:10023", "127.0.0.1]:"+port(s.feedOwn), "127.0.0.1]:10024", "127.0.0.1]:"+port(s.feedOther),
 		"127.0.0.1:10025", s.reinject, "'submission/inet", "'"+s.submission+"/inet", "'smtp/inet", "'"+s.mx+"/inet")
-	s.write("postfix/master.cf", fmt.Sprintf(masterCF, s.submission, s.mx)+ports.Replace(deployed(s.t, "master.cf")), 0o644)
+	s.write("postfix/master.cf", fmt.Sprintf(masterCF, s.submission, s.mx, s.gate, s.milter)+ports.Replace(deployed(s.t, "master.cf")), 0o644)
 	s.write("postfix/main.cf", fmt.Sprintf(mainCF, s.dir, s.boxesAt, port(s.worldAt), messageSizeLimit)+deployed(s.t, "main.cf"), 0o644)
 	s.must(os.MkdirAll(filepath.Join(s.dir, "spool"), 0o755))
 	data := filepath.Join(s.dir, "data")
@@ -342,7 +355,7 @@ func (s *site) startPostfix() {
 		}
 	})
 	run(s.t, nil, postfix, "-c", etc, "start")
-	for _, addr := range []string{s.submission, s.mx, s.reinject} {
+	for _, addr := range []string{s.submission, s.mx, s.gate, s.reinject} {
 		eventually(s.t, "Postfix listens on "+addr, listens("tcp", addr))
 	}
 }
@@ -374,6 +387,11 @@ func readmeCommands(t *testing.T) []string {
 		t.Fatalf("the README has %d commands: %q", len(out), out)
 	}
 	return out
+}
+
+func (s *site) posternLog() string {
+	text, _ := os.ReadFile(filepath.Join(s.dir, "postern.log"))
+	return string(text)
 }
 
 func (s *site) mailLog() string {

@@ -37,7 +37,7 @@ type site struct {
 	world, mailboxes   *sink  // where mail to remote and to local domains ends
 	worldAt, boxesAt   string
 	clamdSocket        string
-	clamd              *exec.Cmd
+	clamd, postern     *exec.Cmd
 }
 
 // newSite starts everything. settings is a YAML mapping for Postern's base
@@ -252,10 +252,18 @@ dkim_keys:
 %[5]sengines:
   clamav: {address: "unix:%[6]s"}
 `, s.feedOwn, s.feedOther, s.reinject, settings, keys.String(), s.clamdSocket, s.milter), 0o600)
-	cmd := exec.Command(binary, "serve", "--config", filepath.Join(s.dir, "postern.yaml"))
-	s.start(cmd, "postern.log")
-	s.t.Cleanup(func() { stop(cmd) })
-	eventually(s.t, "Postern listens", listens("tcp", s.feedOther))
+	s.servePostern()
+	s.t.Cleanup(func() { stop(s.postern) })
+}
+
+// servePostern starts the daemon.
+func (s *site) servePostern() {
+	s.t.Helper()
+	binary, err := posternBinary()
+	s.must(err)
+	s.postern = exec.Command(binary, "serve", "--config", filepath.Join(s.dir, "postern.yaml"))
+	s.start(s.postern, "postern.log")
+	eventually(s.t, "Postern listens", listens("tcp", s.milter))
 }
 
 // masterCF is what deploy/postfix expects to be there: the services for own

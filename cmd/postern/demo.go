@@ -33,8 +33,9 @@ loopback ports, send some mails through the real listener and show what became
 of each.
 
 With --listen it stays on 127.0.0.1:10023 (mail of our own people), 10024 (mail
-from outside) and 10025 (the next hop) for a client of your own, and puts the
-delivered mails into a folder, until it is interrupted.`,
+from outside), 10026 (the same by milter) and 10025 (the next hop) for a client
+of your own, and puts the delivered mails into a folder, until it is
+interrupted.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if stay {
@@ -43,7 +44,7 @@ delivered mails into a folder, until it is interrupted.`,
 			return exit(exitSoftware, runDemo(cmd.OutOrStdout()))
 		},
 	}
-	cmd.Flags().BoolVar(&stay, "listen", false, "keep running on ports 10023, 10024 and 10025")
+	cmd.Flags().BoolVar(&stay, "listen", false, "keep running on ports 10023 to 10026")
 	return cmd
 }
 
@@ -55,9 +56,10 @@ local_domains: [.example.org]
 listeners:
   - {protocol: lmtp, address: %q, bank: ORIGINATING}
   - {protocol: lmtp, address: %q}
+  - {protocol: milter, address: %q}
 settings:
-  forward_to: smtp://%[3]s
-  notify_to: smtp://%[3]s
+  forward_to: smtp://%[4]s
+  notify_to: smtp://%[4]s
   virus: {destiny: bounce, admin: postmaster@example.org}
 dkim_keys:
   - {domain: example.org, selector: demo, key: demo.pem}
@@ -73,6 +75,7 @@ type demoRun struct {
 	hopLis  net.Listener
 	inside  string
 	outside string
+	gate    string
 	log     demoLog
 }
 
@@ -100,16 +103,16 @@ func (l *demoLog) take() []string {
 	return out
 }
 
-// startDemo opens the three ports and starts both servers. Delivered mails go
+// startDemo opens the ports and starts both servers. Delivered mails go
 // into the folder mails, if it is named.
-func startDemo(inside, outside, hop, mails string, sink func(*demoRun) *slog.Logger) (*demoRun, error) {
+func startDemo(inside, outside, gate, hop, mails string, sink func(*demoRun) *slog.Logger) (*demoRun, error) {
 	r := &demoRun{hop: demo.NewNextHop(mails)}
 	var err error
 	if r.dir, err = os.MkdirTemp("", "postern-demo-"); err != nil {
 		return nil, err
 	}
 	open := map[string]net.Listener{}
-	for _, a := range []*string{&inside, &outside, &hop} {
+	for _, a := range []*string{&inside, &outside, &gate, &hop} {
 		l, err := net.Listen("tcp", *a)
 		if err != nil {
 			return nil, errors.Join(err, os.RemoveAll(r.dir))
@@ -117,11 +120,11 @@ func startDemo(inside, outside, hop, mails string, sink func(*demoRun) *slog.Log
 		*a = l.Addr().String()
 		open[*a] = l
 	}
-	r.inside, r.outside, r.hopLis = inside, outside, open[hop]
+	r.inside, r.outside, r.gate, r.hopLis = inside, outside, gate, open[hop]
 	if err := writeDemoKey(filepath.Join(r.dir, "demo.pem")); err != nil {
 		return nil, err
 	}
-	cfg, err := policy.Parse(filepath.Join(r.dir, "demo.yaml"), fmt.Appendf(nil, demoConfig, inside, outside, hop), engines())
+	cfg, err := policy.Parse(filepath.Join(r.dir, "demo.yaml"), fmt.Appendf(nil, demoConfig, inside, outside, gate, hop), engines())
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +150,7 @@ func writeDemoKey(path string) error {
 }
 
 func runDemo(out io.Writer) error {
-	r, err := startDemo("127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "", func(r *demoRun) *slog.Logger {
+	r, err := startDemo("127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "", func(r *demoRun) *slog.Logger {
 		return slog.New(observe.NewHandler(&r.log, policy.Log{}))
 	})
 	if err != nil {
@@ -164,11 +167,17 @@ func demoSend(out io.Writer, r *demoRun) error {
 	var lines []string
 	var wrong []error
 	for _, m := range demo.Mails {
-		addr := r.outside
-		if m.Inside {
-			addr = r.inside
+		var replies []string
+		var err error
+		switch m.Way {
+		case demo.Inside:
+			replies, err = demo.Send(r.inside, m)
+		case demo.Outside:
+			replies, err = demo.Send(r.outside, m)
+		case demo.Gate:
+			replies = make([]string, 1)
+			replies[0], err = demo.SendMilter(r.gate, m)
 		}
-		replies, err := demo.Send(addr, m)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.What, err)
 		}
@@ -209,7 +218,7 @@ func demoListen(out io.Writer) error {
 		return err
 	}
 	defer sink.Close()
-	r, err := startDemo("127.0.0.1:10023", "127.0.0.1:10024", "127.0.0.1:10025", mails, func(*demoRun) *slog.Logger { return log })
+	r, err := startDemo("127.0.0.1:10023", "127.0.0.1:10024", "127.0.0.1:10026", "127.0.0.1:10025", mails, func(*demoRun) *slog.Logger { return log })
 	if err != nil {
 		return err
 	}
@@ -219,10 +228,12 @@ func demoListen(out io.Writer) error {
 	fmt.Fprintf(out, `Listening for LMTP and SMTP on
   %s  mail of our own people (domain example.org)
   %s  mail from outside
+and by milter on
+  %s  mail from outside, before the queue
 Delivered mails are put into %s. Try:
   swaks --protocol LMTP --server %[1]s --from alice@example.org --to bob@example.net
 Stop with Ctrl-C.
-`, r.inside, r.outside, mails)
+`, r.inside, r.outside, r.gate, mails)
 	<-signals
 	return r.stop()
 }

@@ -8,7 +8,7 @@ import (
 // Mail is one mail of the demo and what must come of it.
 type Mail struct {
 	What    string // in a few words
-	Inside  bool   // to the listener for our own people
+	Way     Way    // by which it comes in
 	From    string
 	To      []string
 	Subject string
@@ -16,13 +16,25 @@ type Mail struct {
 	Want    string // actions in the log line, as they stand there: {RelayedOutbound}
 }
 
+// Way is how a mail comes in.
+type Way int
+
+// The ways.
+const (
+	Inside  Way = iota // after the queue, from our own people
+	Outside            // after the queue, from the world
+	Gate               // before the queue, from the world, by milter
+)
+
 // Mails are those of the demo, in the order in which they are sent.
 var Mails = []Mail{
-	{"clean, from us to the world", true, "alice@example.org", []string{"bob@example.net"}, "Minutes", false, "{RelayedOutbound}"},
-	{"clean, from outside", false, "bob@example.net", []string{"alice@example.org"}, "Re: Minutes", false, "{RelayedInbound}"},
-	{"two recipients", true, "alice@example.org", []string{"carol@example.org", "bob@example.net"}, "Lunch", false, "{RelayedInternal,RelayedOutbound}"},
-	{"test virus from one of us", true, "alice@example.org", []string{"bob@example.net"}, "Look at this", true, "{BouncedOutbound}"},
-	{"test virus from a stranger", false, "eve@example.com", []string{"alice@example.org"}, "Invoice", true, "{NoBounceInbound}"},
+	{"clean, from us to the world", Inside, "alice@example.org", []string{"bob@example.net"}, "Minutes", false, "{RelayedOutbound}"},
+	{"clean, from outside", Outside, "bob@example.net", []string{"alice@example.org"}, "Re: Minutes", false, "{RelayedInbound}"},
+	{"two recipients", Inside, "alice@example.org", []string{"carol@example.org", "bob@example.net"}, "Lunch", false, "{RelayedInternal,RelayedOutbound}"},
+	{"test virus from one of us", Inside, "alice@example.org", []string{"bob@example.net"}, "Look at this", true, "{BouncedOutbound}"},
+	{"test virus from a stranger", Outside, "eve@example.com", []string{"alice@example.org"}, "Invoice", true, "{NoBounceInbound}"},
+	{"clean, before the queue", Gate, "bob@example.net", []string{"alice@example.org"}, "Re: Lunch", false, "{AcceptedInbound}"},
+	{"test virus, before the queue", Gate, "eve@example.com", []string{"alice@example.org"}, "Reminder", true, "{RejectedInbound}"},
 }
 
 // EICAR is the test string of eicar.org, in two pieces so that scanners leave

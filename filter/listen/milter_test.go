@@ -398,6 +398,43 @@ func TestMilterShutdown(t *testing.T) {
 	}
 }
 
+// TestMilterManySessions: two hundred at once, and a message of 50 MB, which goes
+// to a file.
+func TestMilterManySessions(t *testing.T) {
+	t.Parallel()
+	h := &milterHandler{}
+	_, addr := startMilter(t, h, MilterOptions{Limits: Limits{Sessions: 200}, SpoolMemory: 64 << 10})
+	var all sync.WaitGroup
+	for range 199 {
+		m := dialMilter(t, addr).connect()
+		all.Go(func() {
+			m.envelope("a@example.net", "b@example.org")
+			if _, a := m.send(plainFields, "hello\r\n"); a.StopProcessing() {
+				t.Errorf("%v", a)
+			}
+		})
+	}
+	all.Wait()
+	if len(h.txs) != 199 {
+		t.Errorf("%d messages", len(h.txs))
+	}
+	h.do = func(ctx context.Context, tx *mail.Transaction) mail.Reply {
+		if tx.Message.File() == nil {
+			t.Error("a large message is in memory")
+		}
+		return passAll(ctx, tx)
+	}
+	m := dialMilter(t, addr).connect()
+	m.envelope("a@example.net", "b@example.org")
+	body := strings.Repeat(strings.Repeat("x", 998)+"\r\n", 50_000)
+	if _, a := m.send(plainFields, body); a.StopProcessing() {
+		t.Errorf("%v", a)
+	}
+	if got := h.raw[len(h.raw)-1]; !strings.HasSuffix(got, body) {
+		t.Errorf("%d octets", len(got))
+	}
+}
+
 // TestMilterProgress: while a message is looked at, the MTA hears that we are
 // alive, at once and not with the decision.
 func TestMilterProgress(t *testing.T) {

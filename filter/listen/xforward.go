@@ -102,12 +102,14 @@ func setXforward(c *mail.Client, name, value string) bool {
 // xtext decodes RFC 3461 xtext. What is no xtext stays as it is: Postfix
 // before 2.3 sent the values as they were, and a plus sign is no reason to
 // forget who the client is. Characters that are not printable become "?".
-func xtext(s string) string {
-	s = strings.ToValidUTF8(mail.Xtext(s), "?")
+func xtext(s string) string { return printable(mail.Xtext(s)) }
+
+// printable makes a "?" of every character that is not printable.
+func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return '?'
 		}
 		return r
-	}, s)
+	}, strings.ToValidUTF8(s, "?"))
 }

@@ -1,0 +1,317 @@
+package listen
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"postern/filter/mail"
+)
+
+// AMPDPOptions are the settings of an [AMPDP]. The zero value takes requests,
+// and puts off every message, since it may read no file.
+type AMPDPOptions struct {
+	Listener string // as configured, for Transaction.Listener
+	// Limits are those of Size, Recipients, Sessions, Idle (the time to wait
+	// for a request) and Process, of which no more than 270 s are taken: the
+	// MTA behind the client waits 300 s.
+	Limits      Limits
+	SpoolDir    string // folder of temporary files, see mail.Spool
+	SpoolMemory int    // octets of a message kept in memory, see mail.Spool
+
+	// Folders are absolute paths, for example /var/lib/amavis/tmp. The mail
+	// file and the tempdir of a request must lie below one of them, in the
+	// words in which it stands here, and belong to its owner, to root or to
+	// us.
+	Folders []string
+	// AllowBanks are the banks that a request may name (policy_bank), for
+	// example SMTP_AUTH. Others are ignored and logged.
+	AllowBanks []string
+
+	// Log gets what is wrong with a request. Nil logs nothing.
+	Log *slog.Logger
+}
+
+// AMPDP answers requests in the policy delegation protocol of Amavis (AM.PDP,
+// README.protocol of amavisd-new): amavisd-milter asks what is to become of a
+// message that lies in a file, and amavisd-release asks for one in quarantine.
+//
+// The answer to amavisd-milter has only the attributes that it knows, since
+// any other makes it put the message off. With its option -P it lets a message
+// pass when it cannot read an answer, even when it has done half of what
+// stands there: so an answer leaves in one write, and is short and plain enough
+// for its reader.
+type AMPDP struct {
+	opts   AMPDPOptions
+	limits Limits
+	log    *slog.Logger
+	proc   processor
+	stop   context.CancelFunc // ends what all handlers run under
+
+	mu       sync.Mutex // guards the fields below
+	closing  bool
+	listener net.Listener
+	conns    map[*ampdpConn]struct{} // sessions, and closed ones whose handler still runs
+	drained  chan struct{}           // closed when closing and conns is empty
+}
+
+// ampdpTime bounds the processing of a message. With the grace of the processor
+// the answer is there after 280 s: amavisd-milter tells Postfix nothing while
+// it waits for us, and Postfix gives up after 300 s (milter_content_timeout).
+const ampdpTime = 270 * time.Second
+
+// ampdpRequestTime is the time for a request from its first octet, and for a
+// client to read our answer.
+const ampdpRequestTime = 60 * time.Second
+
+// NewAMPDP returns a listener that hands its messages to h.
+func NewAMPDP(h Handler, o AMPDPOptions) *AMPDP {
+	a := &AMPDP{opts: o, limits: o.Limits.withDefaults(), log: o.Log, conns: map[*ampdpConn]struct{}{}, drained: make(chan struct{})}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	base, stop := context.WithCancel(context.Background())
+	a.stop = stop
+	a.proc = processor{handler: h, base: base, time: min(a.limits.Process, ampdpTime), grace: overrunGrace, log: a.log}
+	return a
+}
+
+// Serve accepts sessions from l until Shutdown or Close, after which it
+// returns nil, or until l fails. An AMPDP serves one listener.
+func (a *AMPDP) Serve(l net.Listener) error {
+	a.mu.Lock()
+	if a.closing {
+		a.mu.Unlock()
+		return l.Close()
+	}
+	a.listener = l
+	a.mu.Unlock()
+	for pause := time.Duration(0); ; {
+		nc, err := l.Accept()
+		switch {
+		case err == nil:
+		case a.isClosing():
+			return nil
+		case isTemporary(err):
+			// out of descriptors, most likely: sessions that end give some back
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			a.log.Error("accepting a session", "listener", a.opts.Listener, "error", err)
+			time.Sleep(pause)
+			continue
+		default:
+			return fmt.Errorf("accepting sessions on %s: %w", a.opts.Listener, err)
+		}
+		pause = 0
+		c := &ampdpConn{Conn: nc, a: a, id: newSessionID()}
+		c.in = bufio.NewReaderSize(nc, maxAttribute)
+		c.refs.Store(1)
+		if !a.admit(c) {
+			a.log.Warn("session refused", "listener", a.opts.Listener, "reason", "too many sessions, or shutting down")
+			nc.Close()
+			continue
+		}
+		go c.serve()
+	}
+}
+
+// isTemporary reports whether a later Accept may work, as net/http does.
+func isTemporary(err error) bool {
+	var ne interface{ Temporary() bool }
+	return errors.As(err, &ne) && ne.Temporary()
+}
+
+func (a *AMPDP) isClosing() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.closing
+}
+
+func (a *AMPDP) admit(c *ampdpConn) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closing || len(a.conns) >= a.limits.Sessions {
+		return false
+	}
+	a.conns[c] = struct{}{}
+	return true
+}
+
+// forget gives the slot of a session back.
+func (a *AMPDP) forget(c *ampdpConn) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.conns, c)
+	if a.closing && len(a.conns) == 0 {
+		close(a.drained)
+	}
+}
+
+// Shutdown stops accepting, ends the sessions that wait for a request and lets
+// the others answer theirs. When ctx ends first, it does as Close does and
+// returns the error of ctx.
+func (a *AMPDP) Shutdown(ctx context.Context) error {
+	err := a.stopAccepting()
+	select {
+	case <-a.drained:
+		a.stop()
+		return err
+	case <-ctx.Done():
+		a.Close()
+		return ctx.Err()
+	}
+}
+
+// Close ends everything at once: sessions are cut, and the context of running
+// handlers is cancelled. The client puts off what was not answered.
+func (a *AMPDP) Close() error {
+	err := a.stopAccepting()
+	a.stop()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for c := range a.conns {
+		c.Conn.Close()
+	}
+	return err
+}
+
+func (a *AMPDP) stopAccepting() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closing {
+		return nil
+	}
+	a.closing = true
+	if len(a.conns) == 0 {
+		close(a.drained)
+	}
+	for c := range a.conns {
+		c.end()
+	}
+	if a.listener == nil {
+		return nil
+	}
+	if err := a.listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// ampdpConn is one session: requests, and an answer to each.
+type ampdpConn struct {
+	net.Conn
+	a     *AMPDP
+	id    string // log id of the session
+	in    *bufio.Reader
+	mails int
+	refs  atomic.Int32 // the session, and its handler while it runs
+
+	mu      sync.Mutex
+	busy    bool // from the first octet of a request to the end of its answer
+	closing bool
+}
+
+// serve answers requests until the client goes, or says what cannot be read.
+func (c *ampdpConn) serve() {
+	defer c.release()
+	defer c.Close()
+	for c.wait() {
+		answer, last := c.handle()
+		if err := c.put(answer); err != nil {
+			// it puts the message off, or lets it pass if it is told to (-P)
+			c.a.log.Error("the client has not taken the answer", "session", c.id, "error", err)
+			return
+		}
+		if last || !c.rest() {
+			return
+		}
+	}
+}
+
+// release ends the session or the handler; the last gives the slot back.
+func (c *ampdpConn) release() {
+	if c.refs.Add(-1) == 0 {
+		c.a.forget(c)
+	}
+}
+
+// wait waits for the first octet of a request. False ends the session.
+func (c *ampdpConn) wait() bool {
+	c.mu.Lock()
+	closing := c.closing
+	err := c.SetReadDeadline(time.Now().Add(c.a.limits.Idle))
+	c.mu.Unlock()
+	if closing || err != nil {
+		return false
+	}
+	if _, err := c.in.Peek(1); err != nil {
+		if !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, net.ErrClosed) {
+			c.a.log.Warn("reading a request", "session", c.id, "error", err)
+		}
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy = true
+	return c.SetReadDeadline(time.Now().Add(ampdpRequestTime)) == nil
+}
+
+// rest ends a request. False ends the session.
+func (c *ampdpConn) rest() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy = false
+	return !c.closing
+}
+
+// end lets the session end when no request is under way.
+func (c *ampdpConn) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closing = true
+	if !c.busy {
+		_ = c.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// handle reads a request and returns the answer to it. last ends the session.
+// A panic becomes a delay.
+func (c *ampdpConn) handle() (answer []byte, last bool) {
+	c.mails++
+	id := messageID(c.id, c.mails)
+	defer func() {
+		if v := recover(); v != nil {
+			c.a.log.Error("panic in session", "session", c.id, "panic", v, "stack", string(debug.Stack()))
+			answer, last = delayed(id, inError), true
+		}
+	}()
+	r, err := readRequest(c.in, c.a.limits.Recipients)
+	if err != nil {
+		c.a.log.Warn("request not understood, closing connection", "session", c.id, "error", err)
+		return delayed(id, incomplete), true
+	}
+	return c.answer(id, r)
+}
+
+// put sends an answer.
+func (c *ampdpConn) put(answer []byte) error {
+	if err := c.SetWriteDeadline(time.Now().Add(ampdpRequestTime)); err != nil {
+		return err
+	}
+	_, err := c.Write(answer)
+	return err
+}
+
+// These say what is wrong with a request; Amavis answers the first so.
+var (
+	incomplete = mail.NewReply(450, 5, 0, "Incomplete request")
+	noMailFile = mail.NewReply(450, 5, 0, "The file of the message cannot be read")
+)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -41,6 +42,9 @@ func (c *ampdpConn) answer(id string, r *ampdpRequest) (answer []byte, last bool
 	}
 	if len(check.ignored) > 0 {
 		c.a.log.Info("the request names banks that it may not choose", "id", id, "banks", check.ignored)
+	}
+	if mangled(check.sender) || slices.ContainsFunc(check.rcpts, mangled) {
+		c.a.log.Warn("the client has garbled an address that is not ASCII", "id", id, "queue_id", check.tx.Client.Ident)
 	}
 	return c.check(id, check, r.many)
 }

@@ -142,11 +142,17 @@ var helperFields = [][2]string{
 
 // hideInHelper tries to hide a field of the message in the one of the helper,
 // which a long HELO makes it cut.
-func hideInHelper(t *testing.T, m *mta, h *milterHandler) {
+func hideInHelper(t *testing.T, socket string, h *milterHandler) {
 	t.Helper()
 	before := len(h.txs)
 	for n := 1800; n < 2048; n += 3 {
+		// a session of its own: the buffer stays as large as it ever was
+		m := helperMTA(t, socket)
+		m.must(m.Conn("mx.example.net", milter.FamilyInet, 4711, "198.51.100.9"))
 		_, act := m.mail(strings.Repeat("h", n), []string{"plain@example.org"}, helperFields, "x\r\n")
+		if err := m.Close(); err != nil {
+			t.Fatal(err)
+		}
 		if got := said(act, ""); got != "" && got != "450 4.5.0 The file of the message cannot be read" {
 			t.Fatalf("HELO of %d octets: %q", n, got)
 		}
@@ -217,7 +223,7 @@ func TestAMPDPHelper(t *testing.T) {
 		t.Errorf("%+v", tx)
 	}
 
-	hideInHelper(t, m, h)
+	hideInHelper(t, milterSocket, h)
 
 	// we are gone, and come back
 	a.Close()

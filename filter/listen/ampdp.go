@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -27,6 +28,11 @@ type AMPDPOptions struct {
 	Limits      Limits
 	SpoolDir    string // folder of temporary files, see mail.Spool
 	SpoolMemory int    // octets of a message kept in memory, see mail.Spool
+
+	// Allow says whether an address may come in, as that of FeedOptions; other
+	// sessions are closed. Nil lets in this machine only. Unix sockets, which
+	// have permissions, are not asked about.
+	Allow func(peer netip.Addr, fromHere bool) bool
 
 	// Folders are absolute paths, for example /var/lib/amavis/tmp. The mail
 	// file and the tempdir of a request must lie below one of them, in the
@@ -114,8 +120,8 @@ func (a *AMPDP) Serve(l net.Listener) error {
 		c := &ampdpConn{Conn: nc, a: a, id: newSessionID()}
 		c.in = bufio.NewReaderSize(nc, maxAttribute)
 		c.refs.Store(1)
-		if !a.admit(c) {
-			a.log.Warn("session refused", "listener", a.opts.Listener, "reason", "too many sessions, or shutting down")
+		if reason := a.admit(c); reason != "" {
+			a.log.Warn("session refused", "listener", a.opts.Listener, "peer", nc.RemoteAddr().String(), "reason", reason)
 			nc.Close()
 			continue
 		}
@@ -135,14 +141,27 @@ func (a *AMPDP) isClosing() bool {
 	return a.closing
 }
 
-func (a *AMPDP) admit(c *ampdpConn) bool {
+// admit registers a new session, or says what is against it.
+func (a *AMPDP) admit(c *ampdpConn) (reason string) {
+	allowed := true
+	if peer, local := addrPort(c.RemoteAddr()).Addr(), addrPort(c.LocalAddr()).Addr(); peer.IsValid() {
+		allowed = fromHere(peer, local)
+		if a.opts.Allow != nil {
+			allowed = a.opts.Allow(peer, allowed)
+		}
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.closing || len(a.conns) >= a.limits.Sessions {
-		return false
+	switch {
+	case a.closing:
+		return "Service shutting down"
+	case !allowed:
+		return "Access denied"
+	case len(a.conns) >= a.limits.Sessions:
+		return "Too many sessions"
 	}
 	a.conns[c] = struct{}{}
-	return true
+	return ""
 }
 
 // forget gives the slot of a session back.

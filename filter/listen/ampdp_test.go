@@ -310,7 +310,7 @@ func TestAMPDPReplies(t *testing.T) {
 	}{
 		{mail.NewReply(250, 0, 0, "Ok"), true, "continue", "", "0"},
 		{mail.NewReply(250, 7, 0, "Ok, discarded"), false, "discard", "", "99"},
-		{mail.NewReply(554, 7, 0, "Reject, 100%% – no"), false, "reject", "554 5.7.0 Reject, 100% ? no", "69"},
+		{mail.Reply{Code: 554, Enhanced: [3]int{5, 7, 0}, Text: "Reject, 100% – no"}, false, "reject", "554 5.7.0 Reject, 100% ? no", "69"},
 		{mail.NewReply(554, 7, 0, "Reject"), true, "reject", "554 5.7.0 Reject", "69"},
 		{mail.NewReply(451, 3, 0, "later"), true, "tempfail", "451 4.3.0 later", "75"},
 		{mail.NewReply(450, 7, 0, "Temporary failure"), false, "tempfail", "450 4.7.0 Temporary failure", "75"},

@@ -6,6 +6,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -36,6 +37,42 @@ func TestAMPDPSessions(t *testing.T) {
 	a.Close()
 	if err := a.Shutdown(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAMPDPAllow: by TCP, this machine comes in, and who is allowed.
+func TestAMPDPAllow(t *testing.T) {
+	t.Parallel()
+	dir := mailDir(t, plainMail)
+	for _, tt := range []struct {
+		allow func(netip.Addr, bool) bool
+		want  string
+	}{
+		{nil, "continue"},
+		{func(peer netip.Addr, here bool) bool { return peer.IsLoopback() && here }, "continue"},
+		{func(netip.Addr, bool) bool { return false }, ""},
+	} {
+		l, err := Listen("127.0.0.1:0", "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := &milterHandler{}
+		serveAMPDP(t, l, h, AMPDPOptions{Folders: []string{dir}, Allow: tt.allow})
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_, _ = io.WriteString(c, request(dir)) // who is not let in may be gone
+		got := heard{}
+		if in := bufio.NewReader(c); tt.want != "" {
+			got = hear(t, in)
+		} else if b, err := in.ReadByte(); err == nil {
+			t.Errorf("it says %q", b)
+		}
+		if got.result != tt.want || (len(h.txs) == 1) != (tt.want != "") || tt.want != "" && h.txs[0].PeerAddr.String() != c.LocalAddr().String() {
+			t.Errorf("%+v", got)
+		}
 	}
 }
 

@@ -272,9 +272,10 @@ func (f *Feed) admit(nc net.Conn) (*feedConn, denial) {
 }
 
 // fromHere reports whether the peer is on this machine.
-func (c *feedConn) fromHere() bool {
-	peer := c.peer.Addr()
-	if peer.IsLoopback() || peer == c.local.Addr() {
+func (c *feedConn) fromHere() bool { return fromHere(c.peer.Addr(), c.local.Addr()) }
+
+func fromHere(peer, local netip.Addr) bool {
+	if peer.IsLoopback() || peer == local {
 		return true
 	}
 	// what cannot be told is another machine

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/d--j/go-milter"
@@ -35,7 +36,10 @@ func (s *milterSession) EndOfMessage(m milter.Modifier) (resp *milter.Response, 
 
 	done := make(chan []mail.Reply, 1)
 	go func() {
-		replies, _ := s.m.proc.process(tx, 1, refusal, func() {})
+		replies, late := s.m.proc.process(tx, 1, refusal, func() {})
+		if late {
+			back.close()
+		}
 		done <- replies
 	}()
 	ticker := time.NewTicker(s.m.progress)
@@ -70,6 +74,8 @@ func (s *milterSession) take() (msg *mail.Message, refusal mail.Reply) {
 
 // backCopy is the way back: it keeps what passes until the one reply is known.
 type backCopy struct {
+	mu    sync.Mutex
+	late  bool // the reply is out: what comes now goes nowhere
 	sent  bool
 	edits []headerEdit
 	rcpts []mail.Recipient // who is to get it
@@ -78,19 +84,28 @@ type backCopy struct {
 // Send implements mail.Transport. The receipt says that the MTA goes on with the
 // message, which it has in its hands.
 func (b *backCopy) Send(_ context.Context, o *mail.Outgoing) []mail.Receipt {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	out := make([]mail.Receipt, len(o.Rcpts))
 	for i := range out {
-		if !b.sent {
+		if !b.sent && !b.late {
 			out[i] = mail.Receipt{Disposal: mail.Relayed, Reply: mail.NewReply(250, 6, 0, "Ok, accepted")}
 		} else { // there is one way back for one copy
 			out[i] = mail.Receipt{Disposal: mail.Deferred, Reply: mail.NewReply(451, 3, 0, "Error in processing")}
 		}
 	}
-	if !b.sent {
+	if !b.sent && !b.late {
 		// now: the message is there only as long as the handler runs
 		b.sent, b.edits, b.rcpts = true, headerEdits(o), o.Rcpts
 	}
 	return out
+}
+
+// close says that nothing can go back any more.
+func (b *backCopy) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.late = true
 }
 
 // answer gives the edits and the decision. Whatever fails here puts the message

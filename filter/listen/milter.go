@@ -34,6 +34,9 @@ type MilterOptions struct {
 	// sends to it in another transaction.
 	Fits func(ctx context.Context, tx *mail.Transaction) bool
 
+	// Allow says whether a peer may come in, see [FeedOptions].
+	Allow func(peer netip.Addr, fromHere bool) bool
+
 	// Log gets what is wrong with a session. Nil logs nothing.
 	Log *slog.Logger
 }
@@ -138,25 +141,45 @@ type milterGate struct {
 
 // Accept implements net.Listener.
 func (g milterGate) Accept() (net.Conn, error) {
-	for {
+	for pause := time.Duration(0); ; {
 		nc, err := g.Listener.Accept()
+		if err != nil && isTemporary(err) {
+			// out of descriptors, most likely: sessions that end give some back
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			g.m.log.Error("accepting a session", "listener", g.m.opts.Listener, "error", err)
+			time.Sleep(pause)
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
+		pause = 0
 		c := &milterConn{Conn: nc, idle: milterIdle}
-		if g.m.admit(c) {
+		reason := g.m.admit(c)
+		if reason == "" {
 			return c, nil
 		}
-		g.m.log.Warn("session refused", "listener", g.m.opts.Listener, "reason", "too many sessions, or shutting down")
+		g.m.log.Warn("session refused", "listener", g.m.opts.Listener, "peer", nc.RemoteAddr().String(), "reason", reason)
 		nc.Close()
 	}
 }
 
-func (m *Milter) admit(c *milterConn) bool {
+// admit registers a new session, or returns the reason against it.
+func (m *Milter) admit(c *milterConn) string {
+	peer := addrPort(c.RemoteAddr()).Addr()
+	if peer.IsValid() {
+		here := fromHere(peer, addrPort(c.LocalAddr()).Addr())
+		if allow := m.opts.Allow; allow == nil && !here || allow != nil && !allow(peer, here) {
+			return "access denied: allow of the listener names who may come in"
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closing || len(m.conns) >= m.limits.Sessions {
-		return false
+	switch {
+	case m.closing:
+		return "shutting down"
+	case len(m.conns) >= m.limits.Sessions:
+		return "too many sessions"
 	}
 	m.conns[c] = struct{}{}
 	c.onClose = func() {
@@ -167,7 +190,7 @@ func (m *Milter) admit(c *milterConn) bool {
 			close(m.drained)
 		}
 	}
-	return true
+	return ""
 }
 
 // Shutdown stops accepting, ends the sessions in which no message is under way

@@ -7,6 +7,7 @@ import (
 
 	"postern/filter/mail"
 	"postern/policy/banned"
+	"postern/policy/lookup"
 	"postern/policy/strict"
 )
 
@@ -138,7 +139,7 @@ type Listener struct {
 
 	Origin Origin `yaml:"-"`
 
-	allow *Networks // nil where Allow is empty; made by compile
+	allow *lookup.Networks // nil where Allow is empty; made by compile
 }
 
 // Allows reports whether a session may come in from a; fromHere says that a is

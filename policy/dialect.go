@@ -15,6 +15,7 @@ import (
 
 	"postern/filter/mail"
 	"postern/policy/banned"
+	"postern/policy/lookup"
 	"postern/policy/strict"
 )
 
@@ -44,7 +45,7 @@ func scalar(v reflect.Value, text string) (what, hint string, ok bool) {
 	if !ok {
 		return "", "", false
 	}
-	a, problem := parseAddress(text)
+	a, problem := lookup.ParseAddress(text)
 	if problem != "" {
 		return problem, addressHint(text), true
 	}

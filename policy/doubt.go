@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"postern/filter/mail"
+	"postern/policy/lookup"
 	"postern/policy/strict"
 )
 
@@ -79,10 +80,10 @@ func (d *doubts) openDoors() {
 			}
 			continue
 		}
-		everybody := slices.IndexFunc(l.allow.entries, func(e network) bool { return e.prefix.Bits() < widestAllowed && !e.not })
+		everybody := slices.IndexFunc(l.allow.Entries(), func(e lookup.Network) bool { return e.Prefix.Bits() < widestAllowed && !e.Not })
 		switch {
 		case everybody >= 0 && !onlyHere:
-			d.at(key+".allow", fmt.Sprintf("THE DOOR IS OPEN: %s lets in strangers, who would send past Postfix in the name of any client", l.allow.entries[everybody].entry),
+			d.at(key+".allow", fmt.Sprintf("THE DOOR IS OPEN: %s lets in strangers, who would send past Postfix in the name of any client", l.allow.Entries()[everybody].Entry),
 				"name the machines of your Postfix only")
 		case onlyHere && !l.Allows(addr, true):
 			d.at(key+".allow", fmt.Sprintf("it leaves out %s, which is all that can reach this address: all mail gets 421", addr), "add "+addr.String()+", or leave allow out")
@@ -139,10 +140,10 @@ func (d *doubts) unusedBanks() {
 func (d *doubts) hiddenNetworks() {
 	c, s := d.cfg, d.cfg.selector
 	for i, r := range s.clients {
-		for _, e := range r.networks.entries {
-			by, why := e.hiddenBy(r.networks), "an earlier entry of the same list"
+		for _, e := range r.networks.Entries() {
+			by, why := r.networks.HiddenBy(&e), "an earlier entry of the same list"
 			for j := 0; by == nil && j < i; j++ {
-				by, why = e.takenBy(s.clients[j].networks), c.ClientBanks[j].Origin.String()
+				by, why = s.clients[j].networks.TakenBy(&e), c.ClientBanks[j].Origin.String()
 			}
 			if by == nil {
 				continue
@@ -153,20 +154,12 @@ func (d *doubts) hiddenNetworks() {
 				key = fmt.Sprintf("client_banks[%d].networks", i)
 				list = c.ClientBanks[i].Networks
 			}
-			if k := slices.Index(list, e.entry.Text); k >= 0 && e.entry.File == "" {
+			if k := slices.Index(list, e.Entry.Text); k >= 0 && e.Entry.File == "" {
 				key += fmt.Sprintf("[%d]", k)
 			}
-			d.at(key, fmt.Sprintf("%s is never asked, since %s is in %s", e.entry, by.entry, why), "the first entry that holds an address decides: put the smaller network first")
+			d.at(key, fmt.Sprintf("%s is never asked, since %s is in %s", e.Entry, by.Entry, why), "the first entry that holds an address decides: put the smaller network first")
 		}
 	}
-}
-
-// hiddenBy returns the entry before e in its own list n that holds all of e.
-func (e *network) hiddenBy(n *Networks) *network {
-	if x := n.first[e.prefix]; x != e.index {
-		return &n.entries[x]
-	}
-	return n.cover(e.prefix, e.index)
 }
 
 // OwnClients reports whether mail from all clients of a network is that of our
@@ -177,7 +170,7 @@ func (c *Config) OwnClients(p netip.Prefix) bool {
 		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 	}
 	for _, r := range c.selector.clients {
-		if e := r.networks.cover(p, len(r.networks.entries)); e != nil && !e.not {
+		if e := r.networks.Cover(p); e != nil && !e.Not {
 			return c.originating(r)
 		}
 	}
@@ -194,39 +187,6 @@ func (c *Config) originating(r clientRule) bool {
 	return s.Originating
 }
 
-// takenBy returns the entry of another list n that takes every address of e.
-func (e *network) takenBy(n *Networks) *network {
-	by := n.cover(e.prefix, len(n.entries))
-	if by == nil || by.not {
-		return nil
-	}
-	for i := range n.entries[:by.index] {
-		if x := &n.entries[i]; x.not && x.prefix.Overlaps(e.prefix) {
-			return nil
-		}
-	}
-	return by
-}
-
-// cover returns the first entry before index that holds all of p, or nil.
-func (n *Networks) cover(p netip.Prefix, index int) *network {
-	bits := n.bits6
-	if p.Addr().Is4() {
-		bits = n.bits4
-	}
-	var found *network
-	for _, b := range bits {
-		if b > p.Bits() {
-			continue
-		}
-		wide, _ := p.Addr().Prefix(b) // b came from a prefix of this family
-		if i, ok := n.first[wide]; ok && i < index {
-			index, found = i, &n.entries[i]
-		}
-	}
-	return found
-}
-
 // twin returns another bank, or one with a meaning of its own, whose name is
 // the same but for case.
 func (d *doubts) twin(name string) string {
@@ -240,8 +200,8 @@ func (d *doubts) twin(name string) string {
 
 // onlyExclusions finds lists of networks that hold no client.
 func (d *doubts) onlyExclusions() {
-	check := func(key string, n *Networks) {
-		if len(n.entries) > 0 && !slices.ContainsFunc(n.entries, func(e network) bool { return !e.not }) {
+	check := func(key string, n *lookup.Networks) {
+		if len(n.Entries()) > 0 && !slices.ContainsFunc(n.Entries(), func(e lookup.Network) bool { return !e.Not }) {
 			d.at(key, "only exclusions: no client is in this list", `name the networks that are meant after them; all are 0.0.0.0/0 and "::/0"`)
 		}
 	}
@@ -265,9 +225,9 @@ func (d *doubts) ownClients() {
 		return "own_networks"
 	}
 	for i, r := range c.selector.clients {
-		everybody := slices.IndexFunc(r.networks.entries, func(e network) bool { return e.prefix.Bits() == 0 && !e.not })
+		everybody := slices.IndexFunc(r.networks.Entries(), func(e lookup.Network) bool { return e.Prefix.Bits() == 0 && !e.Not })
 		if everybody >= 0 && c.originating(r) {
-			d.at(key(i), r.networks.entries[everybody].entry.String()+" is everybody: mail of all strangers would be signed and count as that of our own people", "name your networks only")
+			d.at(key(i), r.networks.Entries()[everybody].Entry.String()+" is everybody: mail of all strangers would be signed and count as that of our own people", "name your networks only")
 			return
 		}
 	}
@@ -290,7 +250,7 @@ func (d *doubts) ownClients() {
 // late.
 func (d *doubts) localDomains() {
 	list := d.cfg.LocalDomains
-	if l := d.cfg.selector.local; !l.any() {
+	if len(d.cfg.selector.local.Names()) == 0 {
 		d.at("local_domains", "no domain is ours: all mail is Outbound or OpenRelay, and no sender gets a report", "name your domains")
 	}
 	exact, below := map[string]int{}, map[string]int{} // the first entry with that name
@@ -303,7 +263,7 @@ func (d *doubts) localDomains() {
 		if j, ok := exact[name]; ok && dot == "" {
 			by = j
 		}
-		parentDomains(name, func(parent string) bool {
+		lookup.ParentDomains(name, func(parent string) bool {
 			if j, ok := below[parent]; ok {
 				by = min(by, j)
 			}
@@ -322,18 +282,6 @@ func (d *doubts) localDomains() {
 	}
 }
 
-// any reports whether some domain can be in the list.
-func (d *Domains) any() bool {
-	for _, m := range []map[string]int{d.exact, d.below} {
-		for _, rank := range m {
-			if rank&1 == 0 {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // rules finds addresses that two rules treat differently, and users who would
 // be taken for domains.
 func (d *doubts) rules(list string, rules []Rule) {
@@ -344,7 +292,7 @@ func (d *doubts) rules(list string, rules []Rule) {
 			if !strings.ContainsAny(m, "@./:") && !d.cfg.selector.local.Match(m) {
 				d.in(r.Origin, at, strict.Quote(m)+" is taken for a domain", "for the user in any domain write "+m+"@")
 			}
-			local, domain := foldAddress(mail.Address(m))
+			local, domain := lookup.FoldAddress(mail.Address(m))
 			id := local + "@" + domain
 			if !strings.Contains(m, "@") {
 				id = strings.ToLower(m)
@@ -388,18 +336,15 @@ func (d *doubts) unsignedDomains() {
 		return
 	}
 	var without []string
-	for _, m := range []map[string]int{c.selector.local.exact, c.selector.local.below} {
-		for name, rank := range m {
-			// an exclusion further up may take the name away
-			if rank&1 == 0 && name != "" && c.selector.local.Match(name) && !slices.Contains(without, name) && !c.hasKey(name) {
-				without = append(without, name)
-			}
+	for _, name := range c.selector.local.Names() {
+		// an exclusion further up may take the name away
+		if name != "" && c.selector.local.Match(name) && !c.hasKey(name) {
+			without = append(without, name)
 		}
 	}
 	if len(without) == 0 {
 		return
 	}
-	slices.Sort(without)
 	const most = 5
 	names := strings.Join(without[:min(len(without), most)], ", ")
 	if n := len(without) - most; n > 0 {

@@ -129,8 +129,8 @@ func TestHiddenNetworks(t *testing.T) {
 				c := parse(t, fmt.Sprintf("client_banks:\n  - {networks: [%q, %q], bank: ORIGINATING}\n  - {networks: [%q], bank: MYNETS}\n", entries[a], entries[b], entries[x]))
 				hidden := slices.ContainsFunc(c.Doubts(), func(m Mistake) bool { return strings.Contains(m.What, "client_banks[1].networks[0]: ") })
 				asked := false
-				e := c.selector.clients[1].networks.entries[0]
-				for addr := e.prefix.Addr(); e.prefix.Contains(addr); addr = addr.Next() {
+				e := c.selector.clients[1].networks.Entries()[0]
+				for addr := e.Prefix.Addr(); e.Prefix.Contains(addr); addr = addr.Next() {
 					_, taken := c.selector.clients[0].networks.Match(addr)
 					asked = asked || !taken
 				}

@@ -10,6 +10,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"postern/filter/mail"
+	"postern/policy/lookup"
 	"postern/policy/strict"
 )
 
@@ -24,23 +25,16 @@ func single(n *yaml.Node, t reflect.Type) string {
 	return ""
 }
 
-// typographic quotes come from text processors and web pages. To YAML they are
-// letters like others.
-const (
-	typographic = "\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
-	quotesHint  = "quotes are straight, \" or '"
-)
-
 const severalHint = "for several people make an alias in Postfix"
 
 // addressHint says how to write what text was meant to be.
 func addressHint(text string) string {
 	_, inner, display := strings.Cut(text, "<")
 	inner, _, closed := strings.Cut(inner, ">")
-	_, problem := parseAddress(inner)
+	_, problem := lookup.ParseAddress(inner)
 	switch {
-	case strings.ContainsAny(text, typographic):
-		return quotesHint
+	case strings.ContainsAny(text, strict.Typographic):
+		return strict.QuotesHint
 	case strings.Count(text, "@") > 1:
 		return severalHint
 	case display && closed && inner != "" && problem == "":

@@ -303,3 +303,10 @@ func BenchmarkParse(b *testing.B) {
 		mustParse(b, data.String())
 	}
 }
+
+func write(t *testing.T, dir, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -5,7 +5,6 @@ package policy
 
 import (
 	"net/netip"
-	"slices"
 	"strings"
 
 	"postern/filter/mail"
@@ -16,8 +15,8 @@ import (
 func (c *Config) ClientSamples() map[string]netip.Addr {
 	out := map[string]netip.Addr{}
 	for _, r := range c.selector.clients {
-		for _, e := range r.networks.entries {
-			out[strings.TrimPrefix(e.entry.Text, "!")] = e.prefix.Addr()
+		for _, e := range r.networks.Entries() {
+			out[strings.TrimPrefix(e.Entry.Text, "!")] = e.Prefix.Addr()
 		}
 	}
 	return out
@@ -27,22 +26,5 @@ func (c *Config) ClientSamples() map[string]netip.Addr {
 // recipients, regular expressions excepted. local completes keys of a local
 // part only.
 func (c *Config) AddressSamples(local string) (senders, recipients []mail.Address) {
-	return c.selector.senders.samples(local), c.selector.recipients.samples(local)
-}
-
-func (t *addressTable[T]) samples(local string) []mail.Address {
-	var out []mail.Address
-	add := func(m map[string][]T, address func(key string) string) {
-		for key := range m {
-			if key != "" {
-				out = append(out, mail.Address(address(key)))
-			}
-		}
-	}
-	add(t.full, func(key string) string { return key })
-	add(t.local, func(key string) string { return key + "@" + local })
-	add(t.domain, func(key string) string { return "someone@" + key })
-	add(t.below, func(key string) string { return "someone@below." + key })
-	slices.Sort(out)
-	return out
+	return c.selector.senders.Samples(local), c.selector.recipients.Samples(local)
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"postern/filter/mail"
+	"postern/policy/lookup"
 )
 
 // selector is what [Config.Select] needs of a configuration in a form that is
@@ -18,11 +20,11 @@ import (
 type selector struct {
 	base    *layer // the settings that no overlay has changed
 	domain  string // of addresses without one
-	local   *Domains
+	local   *lookup.Domains
 	clients []clientRule
 	signers []signerRule
 
-	senders, recipients *overlayTable
+	senders, recipients *lookup.Addresses[*Overlay]
 	foreign             []Lookup // recipients, outside the configuration
 	timeout             time.Duration
 	layers              atomic.Int64 // kept so far
@@ -30,13 +32,13 @@ type selector struct {
 
 // clientRule loads banks for the clients in some networks.
 type clientRule struct {
-	networks *Networks
+	networks *lookup.Networks
 	banks    []*Overlay
 }
 
 // signerRule loads banks for mail that some domains have signed.
 type signerRule struct {
-	domains *Domains
+	domains *lookup.Domains
 	banks   []*Overlay
 }
 
@@ -65,7 +67,7 @@ func (c *Config) compile(dir string) error {
 	c.dir = dir
 	s := &selector{
 		base: &layer{settings: &c.Settings}, domain: c.Domain, timeout: lookupTimeout,
-		senders: &overlayTable{}, recipients: &overlayTable{},
+		senders: &lookup.Addresses[*Overlay]{}, recipients: &lookup.Addresses[*Overlay]{},
 	}
 	var errs []error
 	note := func(at Origin, key string, err error) {
@@ -74,31 +76,31 @@ func (c *Config) compile(dir string) error {
 		}
 	}
 	var err error
-	s.local, err = ParseDomains(dir, c.LocalDomains)
+	s.local, err = lookup.ParseDomains(dir, c.LocalDomains)
 	note(c.Origin("local_domains"), "local_domains", err)
 	for i := range c.Listeners {
 		if l := &c.Listeners[i]; len(l.Allow) > 0 {
-			l.allow, err = ParseNetworks(dir, l.Allow)
+			l.allow, err = lookup.ParseNetworks(dir, l.Allow)
 			note(l.Origin, "allow", err)
 		}
 	}
 	for _, cb := range c.ClientBanks {
 		var r clientRule
-		r.networks, err = ParseNetworks(dir, cb.Networks)
+		r.networks, err = lookup.ParseNetworks(dir, cb.Networks)
 		note(cb.Origin, "client_banks", err)
 		for _, name := range cb.Banks {
 			r.banks = append(r.banks, c.Bank(name))
 		}
 		s.clients = append(s.clients, r)
 	}
-	own, err := ParseNetworks(dir, c.OwnNetworks)
+	own, err := lookup.ParseNetworks(dir, c.OwnNetworks)
 	note(c.Origin("own_networks"), "own_networks", err)
 	if len(c.ClientBanks) == 0 {
 		s.clients = []clientRule{{own, []*Overlay{c.Bank("MYNETS")}}}
 	}
 	for _, sb := range c.SignerBanks {
 		var r signerRule
-		r.domains, err = ParseDomains(dir, sb.Domains)
+		r.domains, err = lookup.ParseDomains(dir, sb.Domains)
 		note(sb.Origin, "signer_banks", err)
 		for _, name := range sb.Banks {
 			r.banks = append(r.banks, c.Bank(name))
@@ -106,16 +108,24 @@ func (c *Config) compile(dir string) error {
 		s.signers = append(s.signers, r)
 	}
 	for _, r := range c.Senders {
-		note(r.Origin, "senders", s.senders.addKeys(dir, r.Match, r.Settings))
+		note(r.Origin, "senders", s.senders.AddAll(dir, r.Match, r.Settings))
 	}
 	for _, r := range c.Recipients {
-		note(r.Origin, "recipients", s.recipients.addKeys(dir, r.Match, r.Settings))
+		note(r.Origin, "recipients", s.recipients.AddAll(dir, r.Match, r.Settings))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	c.selector = s
 	return nil
+}
+
+// Lookup finds the overlays for an address outside the configuration, in a
+// database for example. They come back in the order in which they are laid
+// over the settings: the least specific first. No match is no error. Lookup
+// must be safe for concurrent use and return soon after ctx has ended.
+type Lookup interface {
+	Lookup(ctx context.Context, a mail.Address) ([]*Overlay, error)
 }
 
 // AddLookup adds a source of recipient settings, a database for example. Its
@@ -194,7 +204,7 @@ func (c *Config) Select(ctx context.Context, req Request) (*Selection, error) {
 	sel.Originating = sel.Settings.Originating
 	sel.Reason = sel.originatingReason()
 
-	for _, o := range s.senders.lookup(s.complete(req.From)) {
+	for _, o := range rulesFor(s.senders, s.complete(req.From)) {
 		sel.Path = append(sel.Path, ruleStep(o, "sender", req.From))
 		sel.settle(s.over(sel.layer, o))
 	}
@@ -227,7 +237,7 @@ func (s *selector) selectRcpts(ctx context.Context, sel *Selection, rcpts []mail
 		*r = RcptSelection{Address: a, Local: s.isLocal(a), Path: sel.Path}
 		r.Direction = direction(sel.Originating, r.Local)
 		at := sel.layer
-		for _, o := range s.recipients.lookup(s.complete(a)) {
+		for _, o := range rulesFor(s.recipients, s.complete(a)) {
 			r.Path = append(r.Path, ruleStep(o, "recipient", a))
 			at = s.over(at, o)
 		}
@@ -301,6 +311,13 @@ func direction(originating, local bool) Direction {
 		return Inbound
 	}
 	return OpenRelay
+}
+
+// rulesFor returns the overlays for a, the least specific first.
+func rulesFor(t *lookup.Addresses[*Overlay], a mail.Address) []*Overlay {
+	out := t.Find(a)
+	slices.Reverse(out)
+	return out
 }
 
 // ruleStep is the step of an overlay that is no bank.

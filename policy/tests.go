@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"postern/filter/mail"
+	"postern/policy/lookup"
 	"postern/policy/strict"
 )
 
@@ -149,7 +150,7 @@ func (l *loader) test(t *Test) {
 	if t.Want.Report == "none" {
 		t.Want.Report = ""
 	}
-	report, problem := parseAddress(t.Want.Report)
+	report, problem := lookup.ParseAddress(t.Want.Report)
 	if problem != "" {
 		l.At(t.key+".want.report", problem, `"none" means that the sender is not told`)
 	}

@@ -15,9 +15,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"golang.org/x/net/idna"
-
 	"postern/filter/mail"
+	"postern/policy/lookup"
 	"postern/policy/strict"
 )
 
@@ -68,7 +67,7 @@ func (l *loader) names() {
 	if !given {
 		c.Hostname, _ = os.Hostname()
 	}
-	name, problem := parseDomain(c.Hostname)
+	name, problem := lookup.ParseDomain(c.Hostname)
 	if _, err := netip.ParseAddr(c.Hostname); err == nil {
 		problem = "want a name, not the address " + strict.Quote(c.Hostname)
 	}
@@ -87,7 +86,7 @@ func (l *loader) names() {
 		}
 	}
 	// what comes from a bad hostname is told there
-	if c.Domain, problem = parseDomain(c.Domain); problem != "" && l.Given("domain") {
+	if c.Domain, problem = lookup.ParseDomain(c.Domain); problem != "" && l.Given("domain") {
 		l.At("domain", problem, "want a name, for example example.org")
 	}
 	if c.NotifyFrom == "" {
@@ -101,11 +100,11 @@ func (l *loader) lists() {
 	c := l.cfg
 	for i, d := range c.LocalDomains {
 		key := fmt.Sprintf("local_domains[%d]", i)
-		if _, err := ParseDomains(l.dir, []string{d}); err != nil {
+		if _, err := lookup.ParseDomains(l.dir, []string{d}); err != nil {
 			l.entry(key, err)
 		} else if !strings.HasPrefix(d, "file:") {
 			not, dot, name := cutMarks(d)
-			name, _ = parseDomain(name)
+			name, _ = lookup.ParseDomain(name)
 			c.LocalDomains[i] = not + dot + name
 		}
 	}
@@ -139,7 +138,7 @@ func (l *loader) signers() {
 			l.At(key, "no domains", "name the domains whose signature counts")
 		}
 		for j, d := range sb.Domains {
-			if _, err := ParseDomains(l.dir, []string{d}); err != nil {
+			if _, err := lookup.ParseDomains(l.dir, []string{d}); err != nil {
 				l.entry(fmt.Sprintf("%s.domains[%d]", key, j), err)
 			}
 		}
@@ -167,7 +166,7 @@ func cutMarks(d string) (not, dot, name string) {
 func (l *loader) networks(key string, list []string) {
 	for i, s := range list {
 		at := fmt.Sprintf("%s[%d]", key, i)
-		if _, err := ParseNetworks(l.dir, []string{s}); err != nil {
+		if _, err := lookup.ParseNetworks(l.dir, []string{s}); err != nil {
 			l.entry(at, err)
 			continue
 		}
@@ -261,7 +260,7 @@ func (l *loader) rules(list string, rules []Rule, why string) {
 			l.At(key, "no match", `for all addresses write match: "."`)
 		}
 		for j, m := range r.Match {
-			if err := CheckAddressKeys(l.dir, []string{m}); err != nil {
+			if err := lookup.CheckAddresses(l.dir, []string{m}); err != nil {
 				l.entry(fmt.Sprintf("%s.match[%d]", key, j), err)
 			}
 		}
@@ -287,7 +286,7 @@ func (l *loader) keys() {
 			continue
 		}
 		name, below := strings.CutPrefix(k.Domain, ".")
-		name, problem := parseDomain(name)
+		name, problem := lookup.ParseDomain(name)
 		switch {
 		case k.Domain == "" && l.BadBelow(key+".domain"):
 		case k.Domain == "":
@@ -300,7 +299,7 @@ func (l *loader) keys() {
 				k.Domain = "." + name
 			}
 		}
-		selector, problem := parseDomain(k.Selector)
+		selector, problem := lookup.ParseDomain(k.Selector)
 		switch {
 		case k.Selector == "" && l.BadBelow(key+".selector"):
 		case k.Selector == "":
@@ -379,60 +378,4 @@ func (l *loader) engineOptions() {
 			}
 		}
 	}
-}
-
-// parseDomain returns a domain name in lower case as A-labels, or what is
-// wrong with it.
-func parseDomain(s string) (name, problem string) {
-	switch {
-	case s == "":
-		return s, "empty domain name"
-	case strings.Contains(s, "@"):
-		return s, "want a domain, not the address " + strict.Quote(s)
-	case strings.ContainsAny(s, " \t"):
-		return s, "blank in the domain " + strict.Quote(s)
-	case strings.ContainsAny(s, typographic):
-		return s, strict.Quote(s) + " is no domain name: " + quotesHint
-	}
-	name, err := domainProfile.ToASCII(s)
-	if err != nil && mail.Address(s).ASCII() {
-		return s, strict.Quote(s) + " is no domain name"
-	}
-	if err != nil {
-		return s, strict.Quote(s) + " is no valid international domain name"
-	}
-	name = strings.ToLower(name)
-	if len(name) > 253 {
-		return s, "the domain " + strict.Quote(s) + " is longer than 253 bytes"
-	}
-	for label := range strings.SplitSeq(name, ".") {
-		if !domainLabel.MatchString(label) {
-			return s, strict.Quote(s) + " is no domain name"
-		}
-	}
-	return name, ""
-}
-
-var (
-	domainProfile = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.StrictDomainName(false))
-	// Underscores are no part of host names, but some mail domains have them.
-	domainLabel = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$`)
-	localPart   = regexp.MustCompile("^([A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*|\"([ !#-\\[\\]-~]|\\\\[ -~])*\")$")
-)
-
-// parseAddress returns an address with its domain as parseDomain has it. The
-// empty address stays.
-func parseAddress(s string) (a mail.Address, problem string) {
-	if s == "" {
-		return "", ""
-	}
-	local, domain := mail.Address(s).Split()
-	if domain == "" || !localPart.MatchString(local) {
-		return "", "want an address, not " + strict.Quote(s)
-	}
-	domain, problem = parseDomain(domain)
-	if problem != "" {
-		return "", problem
-	}
-	return mail.Address(local + "@" + domain), ""
 }

@@ -188,3 +188,10 @@ func Or(words []string) string {
 	n := len(words) - 1
 	return strings.Join(words[:n], ", ") + " or " + words[n]
 }
+
+// Typographic quotes come from text processors and web pages. To YAML they are
+// letters like others.
+const (
+	Typographic = "\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
+	QuotesHint  = "quotes are straight, \" or '"
+)

@@ -1,4 +1,4 @@
-package policy
+package lookup
 
 import (
 	"fmt"

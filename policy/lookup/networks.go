@@ -1,4 +1,4 @@
-package policy
+package lookup
 
 import (
 	"errors"
@@ -16,7 +16,7 @@ import (
 // the first entry that holds an address decides, and an entry with a "!" in
 // front decides that the list does not match. It is immutable.
 type Networks struct {
-	entries []network
+	entries []Network
 	// first has the lowest index for each prefix. Looking an address up at
 	// every prefix length in use and taking the lowest index found is the
 	// same as walking the entries in order.
@@ -24,11 +24,12 @@ type Networks struct {
 	bits4, bits6 []int // the prefix lengths in use
 }
 
-type network struct {
-	entry  strict.Entry
-	prefix netip.Prefix
-	index  int // in the list
-	not    bool
+// Network is one entry of [Networks].
+type Network struct {
+	Entry  strict.Entry
+	Prefix netip.Prefix
+	Not    bool // an exclusion
+	index  int  // in the list
 }
 
 // ParseNetworks builds a list from entries such as "10.0.0.0/8", "![::1]",
@@ -57,7 +58,7 @@ func ParseNetworks(dir string, list []string) (*Networks, error) {
 				*bits = append(*bits, p.Bits())
 			}
 		}
-		n.entries = append(n.entries, network{e, p, len(n.entries), not})
+		n.entries = append(n.entries, Network{e, p, not, len(n.entries)})
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -84,10 +85,10 @@ func (n *Networks) Match(a netip.Addr) (entry string, ok bool) {
 			best = i
 		}
 	}
-	if best == len(n.entries) || n.entries[best].not {
+	if best == len(n.entries) || n.entries[best].Not {
 		return "", false
 	}
-	return n.entries[best].entry.String(), true
+	return n.entries[best].Entry.String(), true
 }
 
 // shortNetwork is a network without its last numbers, as Amavis takes them.
@@ -133,4 +134,58 @@ func parsePrefix(s string) (netip.Prefix, error) {
 		a, bits = a.Unmap(), bits-96
 	}
 	return a.Prefix(bits)
+}
+
+// Entries returns the entries in their order. Nobody may write to them.
+func (n *Networks) Entries() []Network {
+	if n == nil {
+		return nil
+	}
+	return n.entries
+}
+
+// HiddenBy returns the entry before e in its own list n that holds all of e,
+// or nil.
+func (n *Networks) HiddenBy(e *Network) *Network {
+	if x := n.first[e.Prefix]; x != e.index {
+		return &n.entries[x]
+	}
+	return n.cover(e.Prefix, e.index)
+}
+
+// TakenBy returns the entry of n that takes every address of e, an entry of
+// another list, or nil.
+func (n *Networks) TakenBy(e *Network) *Network {
+	by := n.Cover(e.Prefix)
+	if by == nil || by.Not {
+		return nil
+	}
+	for i := range n.entries[:by.index] {
+		if x := &n.entries[i]; x.Not && x.Prefix.Overlaps(e.Prefix) {
+			return nil
+		}
+	}
+	return by
+}
+
+// Cover returns the first entry that holds all of p, or nil.
+func (n *Networks) Cover(p netip.Prefix) *Network { return n.cover(p, len(n.entries)) }
+
+// cover returns the first entry before index that holds all of p, or nil.
+func (n *Networks) cover(p netip.Prefix, index int) *Network {
+	bits := n.bits6
+	if p.Addr().Is4() {
+		bits = n.bits4
+	}
+	var found *Network
+	for _, b := range bits {
+		if b > p.Bits() {
+			continue
+		}
+		wide, _ := p.Addr().Prefix(b) // b came from a prefix of this family
+		if i, ok := n.first[wide]; ok && i < index {
+			index, found = i, &n.entries[i]
+		}
+	}
+	return found
 }

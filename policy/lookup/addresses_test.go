@@ -1,4 +1,4 @@
-package policy
+package lookup
 
 import (
 	"slices"
@@ -11,7 +11,7 @@ import (
 func TestFindOrder(t *testing.T) {
 	t.Parallel()
 	// every key that can match, the rule being the key itself
-	var table addressTable[string]
+	var table Addresses[string]
 	keys := []string{
 		"user+ext@sub.dom.example", "user@sub.dom.example", "user+ext@", "user@",
 		"/^user.*@sub/", "/dom/", "sub.dom.example",
@@ -23,7 +23,7 @@ func TestFindOrder(t *testing.T) {
 		if strings.HasPrefix(k, "/") {
 			k = keys[slices.Index(keys, "/^user.*@sub/")+slices.Index(keys, "/dom/")-slices.Index(keys, k)]
 		}
-		if err := table.add(k, k); err != nil {
+		if err := table.Add(k, k); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -48,7 +48,7 @@ func TestFindOrder(t *testing.T) {
 		{"", []string{"."}},
 	}
 	for _, tt := range tests {
-		if got := table.find(mail.Address(tt.addr)); !slices.Equal(got, tt.want) {
+		if got := table.Find(mail.Address(tt.addr)); !slices.Equal(got, tt.want) {
 			t.Errorf("%s:\n got %q\nwant %q", tt.addr, got, tt.want)
 		}
 	}
@@ -105,12 +105,12 @@ func TestFind(t *testing.T) {
 		{"/a|b/", "xbx@c.test", true},
 	}
 	for _, tt := range tests {
-		var table addressTable[bool]
-		if err := table.add(tt.key, true); err != nil {
+		var table Addresses[bool]
+		if err := table.Add(tt.key, true); err != nil {
 			t.Errorf("%s: %v", tt.key, err)
 			continue
 		}
-		if got := len(table.find(mail.Address(tt.addr))) > 0; got != tt.want {
+		if got := len(table.Find(mail.Address(tt.addr))) > 0; got != tt.want {
 			t.Errorf("key %s, address %s: got %v", tt.key, tt.addr, got)
 		}
 	}
@@ -138,15 +138,15 @@ func TestAddressKeyMistakes(t *testing.T) {
 		"file:nowhere": "nowhere",
 		"file:vip.txt": "vip.txt:2: ",
 	} {
-		err := CheckAddressKeys(dir, []string{key})
+		err := CheckAddresses(dir, []string{key})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q in it", key, err, want)
 		}
 	}
-	if err := CheckAddressKeys(dir, []string{"a@b.test", "a@", ".", ".test", "test", "/x #y/", `"a b"@c.test`}); err != nil {
+	if err := CheckAddresses(dir, []string{"a@b.test", "a@", ".", ".test", "test", "/x #y/", `"a b"@c.test`}); err != nil {
 		t.Error(err)
 	}
-	if err := CheckAddressKeys(dir, []string{"file:vip.txt"}); !strings.Contains(err.Error(), "vip.txt:3: ") {
+	if err := CheckAddresses(dir, []string{"file:vip.txt"}); !strings.Contains(err.Error(), "vip.txt:3: ") {
 		t.Errorf("the second mistake is not reported: %v", err)
 	}
 }
@@ -207,8 +207,8 @@ func FuzzAddressKeys(f *testing.F) {
 	f.Add("/^x/", "x@y.test")
 	f.Add(".", "")
 	f.Fuzz(func(t *testing.T, key, addr string) {
-		var table addressTable[string]
-		if table.add(key, key) == nil && !strings.HasPrefix(key, "/") {
+		var table Addresses[string]
+		if table.Add(key, key) == nil && !strings.HasPrefix(key, "/") {
 			probe := mail.Address(key)
 			switch local, domain := probe.Split(); {
 			case strings.HasPrefix(key, ".") && !strings.Contains(key, "@"):
@@ -221,15 +221,15 @@ func FuzzAddressKeys(f *testing.F) {
 			case domain == "":
 				probe = mail.Address(local + "@any.test")
 			}
-			if len(table.find(probe)) != 1 {
+			if len(table.Find(probe)) != 1 {
 				t.Errorf("key %q does not match %q", key, probe)
 			}
 		}
-		table = addressTable[string]{}
+		table = Addresses[string]{}
 		for _, k := range []string{addr, addr + "@", "."} {
-			_ = table.add(k, k)
+			_ = table.Add(k, k)
 		}
-		if got := table.find(mail.Address(addr)); got == nil || got[len(got)-1] != "." {
+		if got := table.Find(mail.Address(addr)); got == nil || got[len(got)-1] != "." {
 			t.Errorf("%q: the key for all did not match: %q", addr, got)
 		}
 	})

@@ -39,6 +39,23 @@ type Config struct {
 	//	client_banks:
 	//	  - {networks: ["!192.0.2.7", 192.0.2.0/24], bank: MYNETS}
 	ClientBanks []ClientBank `yaml:"client_banks"`
+	// Banks by the name with which the client has authenticated itself (SASL).
+	// Only a milter hears of it: XFORWARD does not tell it, and amavisd-milter
+	// names a bank SMTP_AUTH instead, see allow_banks. The first entry that
+	// holds the name is taken. Mail of somebody who has authenticated himself
+	// is not originating by that; a bank must say so.
+	//
+	//	auth_banks:
+	//	  - {users: ["!newsletter", "*"], bank: ORIGINATING}
+	AuthBanks []AuthBank `yaml:"auth_banks"`
+	// Banks by the name of the Postfix service that took the mail, which only
+	// a milter hears. The first entry that holds the name is taken. All
+	// services have the same name until milter_macro_daemon_name is set for
+	// each of them in master.cf.
+	//
+	//	daemon_banks:
+	//	  - {daemons: submission, bank: ORIGINATING}
+	DaemonBanks []DaemonBank `yaml:"daemon_banks"`
 	// Banks by the domain of a valid DKIM signature of the author; the first
 	// entry that names the domain is taken (Amavis:
 	// @author_to_policy_bank_maps). Signatures are not verified by this
@@ -51,10 +68,10 @@ type Config struct {
 	// The base bank: what holds where no bank says otherwise.
 	Settings Settings `yaml:"settings"`
 	// Policy banks: a name and the settings that it changes. They are laid
-	// over the base in this order: bank of the listener, of the client, banks
-	// named by an AM.PDP request, MYUSERS (when it is given, for originating
-	// mail of a sender in local_domains), of the DKIM signer, of the
-	// recipient. Mappings merge key by key, scalars and lists replace, null
+	// over the base in this order: bank of the listener, of the daemon, of the
+	// client, banks named by an AM.PDP request or by local_bank, bank of the
+	// login, MYUSERS (when it is given, for originating mail of a sender in
+	// local_domains), of the DKIM signer, of the recipient. Mappings merge key by key, scalars and lists replace, null
 	// or "" empties. ORIGINATING and MYNETS exist with originating: true.
 	//
 	//	banks:
@@ -120,7 +137,12 @@ type Config struct {
 
 // Listener is one address on which mail comes in.
 type Listener struct {
-	// How mail comes in; lmtp answers EHLO too, and smtp LHLO.
+	// How mail comes in. After the queue, by content_filter: lmtp, which answers
+	// EHLO too, and smtp, which answers LHLO. Before the queue, where a client
+	// that is refused hears of it himself: milter (smtpd_milters), am.pdp
+	// (amavisd-milter) and smtp-proxy (smtpd_proxy_filter), which hands mail to
+	// the next hop before it answers, and answers within 90 seconds whatever
+	// limits.deadline says.
 	Protocol mail.Input `yaml:"protocol"`
 	// IP address and port, for example 127.0.0.1:10024 or [::1]:10024, or a
 	// socket, for example unix:/run/postern/lmtp.sock.
@@ -131,6 +153,21 @@ type Listener struct {
 	Mode fs.FileMode `yaml:"mode"`
 	// Owner of the socket as user:group; empty: who started the program.
 	Owner string `yaml:"owner"`
+	// For milter. rcpt makes the client send in several transactions to
+	// recipients who have other settings than the first, or another direction,
+	// by 452 for those who must wait. Empty: they share the message, and the
+	// header of the one who needs to be warned most.
+	Split Split `yaml:"split"`
+	// For milter: bank of mail that has no connection, that of the sendmail
+	// command and reports of Postfix' own (non_smtpd_milters); empty: none.
+	LocalBank string `yaml:"local_bank"`
+	// For am.pdp: folders in which the messages of the requests lie. Nothing
+	// else is opened. Empty: /var/lib/amavis/tmp.
+	Folders []string `yaml:"folders"`
+	// For am.pdp: banks that a request may name; others are ignored.
+	// amavisd-milter names SMTP_AUTH for a client that has authenticated
+	// itself, and with its option -B what policy_bank of Postfix says.
+	AllowBanks []string `yaml:"allow_banks"`
 	// Networks from which mail may come in (Amavis: @inet_acl), as in
 	// own_networks; the others get 421. Empty: this machine alone, by its
 	// loopback and all its other addresses. Whoever may come in can send in
@@ -157,6 +194,31 @@ type ClientBank struct {
 	// The first network that holds the client's address decides, "!" in front
 	// excludes.
 	Networks []string `yaml:"networks"`
+	// Name of the bank, or a list of names, loaded in this order.
+	Banks []string `yaml:"bank"`
+
+	Origin Origin `yaml:"-"`
+}
+
+// AuthBank gives the banks of clients that have authenticated themselves.
+type AuthBank struct {
+	// Names as Postfix logs them (sasl_username=), whole; the case of letters
+	// does not count, as in reject_sender_login_mismatch. "*" is everybody who
+	// has authenticated himself, "!" in front excludes, and the first entry
+	// that is the name decides. "file:PATH" is a list with one name on each
+	// line.
+	Users []string `yaml:"users"`
+	// Name of the bank, or a list of names, loaded in this order.
+	Banks []string `yaml:"bank"`
+
+	Origin Origin `yaml:"-"`
+}
+
+// DaemonBank gives the banks of mail that some services of the MTA took.
+type DaemonBank struct {
+	// Names as milter_macro_daemon_name has them, compared to the letter, since
+	// both are written by the same hand; otherwise as the names of users.
+	Daemons []string `yaml:"daemons"`
 	// Name of the bank, or a list of names, loaded in this order.
 	Banks []string `yaml:"bank"`
 
@@ -287,6 +349,12 @@ type Log struct {
 	Ident string `yaml:"ident"`
 }
 
+// Split says when a client must send to a recipient in another transaction.
+type Split string
+
+// SplitRcpt splits by recipients with other needs.
+const SplitRcpt Split = "rcpt"
+
 // BareNewline is the treatment of bare line feeds.
 type BareNewline string
 
@@ -371,6 +439,29 @@ func (c *Config) Listener(address string) *Listener {
 		}
 	}
 	return nil
+}
+
+// proxyDeadline is what Postfix' smtpd_proxy_timeout of 100 s leaves: a handler
+// that overruns has ten seconds more, and the last octets of the message and the
+// answer are under way for a while.
+const proxyDeadline = 80 * time.Second
+
+// Deadline returns the time for a message that came in this way, from its end
+// to the answer.
+func (c *Config) Deadline(in mail.Input) time.Duration {
+	if in == mail.InputProxy {
+		return min(c.Limits.Deadline, proxyDeadline)
+	}
+	return c.Limits.Deadline
+}
+
+// CheckDeadline returns the part of it that the checks may take. Where the time
+// is short one half is left for handing the message on.
+func (c *Config) CheckDeadline(in mail.Input) time.Duration {
+	if in == mail.InputProxy {
+		return min(c.Limits.CheckDeadline, c.Deadline(in)/2)
+	}
+	return c.Limits.CheckDeadline
 }
 
 // Origin returns the place of a key outside the settings: "own_networks",

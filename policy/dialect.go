@@ -25,7 +25,8 @@ var words = map[reflect.Type][]string{
 	reflect.TypeFor[Direction]():       {string(Inbound), string(Outbound), string(Internal), string(OpenRelay)},
 	reflect.TypeFor[NameMeaning]():     {string(NameScore), string(NameUnchecked), string(NameInfected)},
 	reflect.TypeFor[OnError]():         {string(OnErrorTempfail), string(OnErrorPass)},
-	reflect.TypeFor[mail.Input]():      {string(mail.InputLMTP), string(mail.InputSMTP), string(mail.InputMilter), string(mail.InputAMPDP)},
+	reflect.TypeFor[mail.Input]():      {string(mail.InputLMTP), string(mail.InputSMTP), string(mail.InputProxy), string(mail.InputMilter), string(mail.InputAMPDP)},
+	reflect.TypeFor[Split]():           {string(SplitRcpt)},
 	reflect.TypeFor[BareNewline]():     {string(BareNewlineNormalize), string(BareNewlineReject)},
 	reflect.TypeFor[LogFormat]():       {string(LogText), string(LogJSON)},
 	reflect.TypeFor[banned.FileMark](): banned.Marks,
@@ -81,6 +82,10 @@ func entry(path string, at strict.Place, x any) {
 	case *Listener:
 		x.Origin = o
 	case *ClientBank:
+		x.Origin = o
+	case *AuthBank:
+		x.Origin = o
+	case *DaemonBank:
 		x.Origin = o
 	case *SignerBank:
 		x.Origin = o

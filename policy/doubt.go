@@ -25,6 +25,8 @@ func (c *Config) Doubts() []Mistake {
 	d.openDoors()
 	d.unusedBanks()
 	d.hiddenNetworks()
+	d.hiddenWords("auth_banks", "users", "login", d.cfg.selector.logins)
+	d.hiddenWords("daemon_banks", "daemons", "daemon", d.cfg.selector.daemons)
 	d.onlyExclusions()
 	d.ownClients()
 	d.localDomains()
@@ -98,21 +100,25 @@ const widestAllowed = 8
 func (d *doubts) unusedBanks() {
 	c := d.cfg
 	used := map[string]bool{"MYUSERS": true}
-	byRequest := false
+	take := func(banks []string) {
+		for _, b := range banks {
+			used[b] = true
+		}
+	}
 	for _, l := range c.Listeners {
-		used[l.Bank] = true
-		// a milter or AM.PDP request may name any bank
-		byRequest = byRequest || !l.Protocol.AfterQueue()
+		take(append([]string{l.Bank, l.LocalBank}, l.AllowBanks...))
+	}
+	for _, x := range c.AuthBanks {
+		take(x.Banks)
+	}
+	for _, x := range c.DaemonBanks {
+		take(x.Banks)
 	}
 	for _, cb := range c.ClientBanks {
-		for _, b := range cb.Banks {
-			used[b] = true
-		}
+		take(cb.Banks)
 	}
 	for _, sb := range c.SignerBanks {
-		for _, b := range sb.Banks {
-			used[b] = true
-		}
+		take(sb.Banks)
 	}
 	if len(c.ClientBanks) == 0 {
 		used["MYNETS"] = used["MYNETS"] || len(c.OwnNetworks) > 0
@@ -125,14 +131,17 @@ func (d *doubts) unusedBanks() {
 			d.at("banks."+name, "only the case of letters tells this bank from "+twin, "give it another name, or write "+twin)
 			continue
 		}
-		if o := c.Banks[name]; used[name] || o.Origin.File == BuiltIn || byRequest && name != "MYNETS" {
+		if o := c.Banks[name]; used[name] || o.Origin.File == BuiltIn {
 			continue
 		}
-		hint := "give it to a listener or to client_banks, or remove it"
+		hint := "give it to a listener, a client, a login or a daemon, or remove it"
+		if strings.HasPrefix(name, "SMTP_AUTH") {
+			hint = "a request of amavisd-milter may name it if allow_banks of the am.pdp listener does"
+		}
 		if name == "MYNETS" && len(c.ClientBanks) == 0 {
 			hint = "set own_networks"
 		}
-		d.at("banks."+name, "no listener and no client gets this bank", hint)
+		d.at("banks."+name, "no mail gets this bank", hint)
 	}
 }
 
@@ -158,6 +167,27 @@ func (d *doubts) hiddenNetworks() {
 				key += fmt.Sprintf("[%d]", k)
 			}
 			d.at(key, fmt.Sprintf("%s is never asked, since %s is in %s", e.Entry, by.Entry, why), "the first entry that holds an address decides: put the smaller network first")
+		}
+	}
+}
+
+// hiddenWords finds names that two entries choose a bank for, and entries that
+// no listener can ask.
+func (d *doubts) hiddenWords(list, key, what string, rules []wordRule) {
+	if len(rules) > 0 && !slices.ContainsFunc(d.cfg.Listeners, func(l Listener) bool { return l.Protocol == mail.InputMilter }) {
+		d.at(list, "no listener hears of a "+what, "only protocol: milter does")
+	}
+	for i, r := range rules {
+		names, every := r.names.Names()
+		if every && len(names) == 0 {
+			names = []string{"*"} // stands for whom no other list names
+		}
+		for j := range rules[:i] {
+			for _, name := range names {
+				if entry, ok := rules[j].names.Match(name); ok {
+					d.at(fmt.Sprintf("%s[%d].%s", list, i, key), fmt.Sprintf("%s is never asked, since %s is in %s[%d]", name, entry, list, j), "the first entry that holds a name decides")
+				}
+			}
 		}
 	}
 }

@@ -14,15 +14,27 @@ func TestDoubts(t *testing.T) {
 		text string
 		want []string // without the file
 	}{
-		"nothing":                 {"", nil},
-		"the built-in banks":      {"own_networks: [192.0.2.0/24]\n", nil},
-		"a bank for requests":     {"listeners: [{protocol: milter, address: unix:/m}]\nbanks: {SMTP_AUTH: {originating: true}}\n", nil},
+		"nothing":             {"", nil},
+		"the built-in banks":  {"own_networks: [192.0.2.0/24]\n", nil},
+		"a bank for requests": {"listeners: [{protocol: am.pdp, address: unix:/m, allow_banks: SMTP_AUTH}]\nbanks: {SMTP_AUTH: {originating: true}}\n", nil},
+		"a bank that no request may name": {"listeners: [{protocol: am.pdp, address: unix:/m}, {protocol: milter, address: unix:/n}]\nbanks: {SMTP_AUTH: {originating: true}}\n", []string{
+			"4:20: banks.SMTP_AUTH: no mail gets this bank; a request of amavisd-milter may name it if allow_banks of the am.pdp listener does",
+		}},
+		"banks of a milter": {"listeners: [{protocol: milter, address: unix:/m, bank: A, local_bank: B}]\nauth_banks: [{users: ann, bank: C}]\ndaemon_banks: [{daemons: s, bank: D}]\nbanks: {A: {}, B: {}, C: {}, D: {}}\n", nil},
+		"nobody hears of logins": {"listeners: [{protocol: am.pdp, address: unix:/m}, {protocol: smtp-proxy, address: \"127.0.0.1:1\"}]\nauth_banks: [{users: ann, bank: MYNETS}]\ndaemon_banks: [{daemons: s, bank: MYNETS}]\n", []string{
+			"4:13: auth_banks: no listener hears of a login; only protocol: milter does",
+			"5:15: daemon_banks: no listener hears of a daemon; only protocol: milter does",
+		}},
+		"names in two entries": {"listeners: [{protocol: milter, address: unix:/m}]\nauth_banks:\n  - {users: [Ann, \"!bob\"], bank: MYNETS}\n  - {users: [ann, bob], bank: MYNETS}\n  - {users: \"*\", bank: MYNETS}\n  - {users: [cid, \"*\"], bank: MYNETS}\ndaemon_banks: [{daemons: S, bank: MYNETS}, {daemons: s, bank: MYNETS}]\n", []string{
+			"6:13: auth_banks[1].users: ann is never asked, since Ann is in auth_banks[0]; the first entry that holds a name decides",
+			"8:13: auth_banks[3].users: cid is never asked, since * is in auth_banks[2]; the first entry that holds a name decides",
+		}},
 		"MYUSERS":                 {"banks: {MYUSERS: {virus: {lover: true}}}\n", nil},
-		"a bank that nobody gets": {"banks:\n  NOBODY: {originating: true}\n", []string{"4:11: banks.NOBODY: no listener and no client gets this bank; give it to a listener or to client_banks, or remove it"}},
-		"MYNETS without networks": {"banks:\n  MYNETS: {virus: {lover: true}}\n", []string{"4:11: banks.MYNETS: no listener and no client gets this bank; set own_networks"}},
+		"a bank that nobody gets": {"banks:\n  NOBODY: {originating: true}\n", []string{"4:11: banks.NOBODY: no mail gets this bank; give it to a listener, a client, a login or a daemon, or remove it"}},
+		"MYNETS without networks": {"banks:\n  MYNETS: {virus: {lover: true}}\n", []string{"4:11: banks.MYNETS: no mail gets this bank; set own_networks"}},
 		"own_networks without effect": {"own_networks: [192.0.2.0/24]\nclient_banks: [{networks: [198.51.100.0/24], bank: ORIGINATING}]\nbanks:\n  MYNETS: {virus: {lover: true}}\nlisteners: [{protocol: milter, address: unix:/m}]\n", []string{
 			"3:15: own_networks: they choose no bank, since client_banks are given; add {networks: [...], bank: MYNETS} to client_banks, or remove own_networks",
-			"6:11: banks.MYNETS: no listener and no client gets this bank; give it to a listener or to client_banks, or remove it",
+			"6:11: banks.MYNETS: no mail gets this bank; give it to a listener, a client, a login or a daemon, or remove it",
 		}},
 		"hidden in the same list": {"own_networks: [192.0.2.0/24, \"!192.0.2.7\", 192.0.2.0/24, 192.0.2.0/23]\n", []string{
 			"3:30: own_networks[1]: !192.0.2.7 is never asked, since 192.0.2.0/24 is in an earlier entry of the same list; the first entry that holds an address decides: put the smaller network first",

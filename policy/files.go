@@ -22,6 +22,12 @@ func (c *Config) Files() []string {
 	for _, x := range c.ClientBanks {
 		lists = append(lists, x.Networks)
 	}
+	for _, x := range c.AuthBanks {
+		lists = append(lists, x.Users)
+	}
+	for _, x := range c.DaemonBanks {
+		lists = append(lists, x.Daemons)
+	}
 	for _, x := range c.SignerBanks {
 		lists = append(lists, x.Domains)
 	}

@@ -34,6 +34,7 @@ func (l *loader) listeners() {
 		if x.Bank != "" {
 			l.bankExists(key+".bank", x.Bank)
 		}
+		l.listenerKeys(key, x)
 		socket, isSocket := strings.CutPrefix(x.Address, "unix:")
 		if isSocket {
 			x.Address = "unix:" + l.resolve(socket)
@@ -66,6 +67,46 @@ func (l *loader) listeners() {
 				break
 			}
 		}
+	}
+}
+
+// ampdpFolder is where amavisd-milter puts its messages, in Debian too.
+const ampdpFolder = "/var/lib/amavis/tmp"
+
+// listenerKeys judges the keys that are for some protocols only.
+func (l *loader) listenerKeys(key string, x *Listener) {
+	for _, k := range []struct {
+		name string
+		is   mail.Input
+		why  string
+	}{
+		{"split", mail.InputMilter, "each recipient has an answer of his own by lmtp; elsewhere recipients cannot be parted"},
+		{"local_bank", mail.InputMilter, "only a milter is shown mail that has no connection"},
+		{"folders", mail.InputAMPDP, "only its requests name files"},
+		{"allow_banks", mail.InputAMPDP, "only its requests name banks"},
+	} {
+		if l.Given(key+"."+k.name) && x.Protocol != "" && x.Protocol != k.is {
+			l.At(key+"."+k.name, fmt.Sprintf("not with protocol %s, it is for %s", x.Protocol, k.is), k.why)
+		}
+	}
+	if x.LocalBank != "" {
+		l.bankExists(key+".local_bank", x.LocalBank)
+	}
+	for i, b := range x.AllowBanks {
+		l.bankExists(fmt.Sprintf("%s.allow_banks[%d]", key, i), b)
+	}
+	for i, f := range x.Folders {
+		at := fmt.Sprintf("%s.folders[%d]", key, i)
+		x.Folders[i] = filepath.Clean(l.resolve(f))
+		switch {
+		case f == "":
+			l.At(at, "no folder", "for example "+ampdpFolder)
+		case x.Folders[i] == "/":
+			l.At(at, "every file of this machine is below /", "want the folder of amavisd-milter, for example "+ampdpFolder)
+		}
+	}
+	if x.Protocol == mail.InputAMPDP && len(x.Folders) == 0 && !l.BadBelow(key+".folders") {
+		x.Folders = []string{ampdpFolder}
 	}
 }
 

@@ -38,9 +38,12 @@ const (
 type Request struct {
 	Listener string     // address of the listener as configured
 	Client   netip.Addr // who brought the message to our system; invalid: unknown
+	Login    string     // with which the client has authenticated itself
+	Daemon   string     // service of the MTA that took the message
+	Local    bool       // the message has no connection, see [mail.InputLocal]
 	From     mail.Address
 	Rcpts    []mail.Address
-	Banks    []string // named by the request (AM.PDP)
+	Banks    []string // named by the request (AM.PDP), or local_bank
 	Signers  []string // domains of valid DKIM author signatures
 
 	// Automatic says which field or address shows that a program or a list

@@ -21,7 +21,9 @@ type selector struct {
 	base    *layer // the settings that no overlay has changed
 	domain  string // of addresses without one
 	local   *lookup.Domains
+	daemons []wordRule
 	clients []clientRule
+	logins  []wordRule
 	signers []signerRule
 
 	senders, recipients *lookup.Addresses[*Overlay]
@@ -34,6 +36,30 @@ type selector struct {
 type clientRule struct {
 	networks *lookup.Networks
 	banks    []*Overlay
+}
+
+// wordRule loads banks for the names in a list.
+type wordRule struct {
+	names *lookup.Words
+	banks []*Overlay
+}
+
+// loadWord loads the banks of the first rule that holds the name.
+func (s *selector) loadWord(sel *Selection, rules []wordRule, what, name string) {
+	for _, r := range rules {
+		entry, ok := r.names.Match(name)
+		if !ok {
+			continue
+		}
+		reason := what + " " + mail.Escape(name)
+		if entry != name {
+			reason += " in " + entry
+		}
+		for _, o := range r.banks {
+			s.load(sel, o, reason)
+		}
+		return
+	}
 }
 
 // signerRule loads banks for mail that some domains have signed.
@@ -84,13 +110,21 @@ func (c *Config) compile(dir string) error {
 			note(l.Origin, "allow", err)
 		}
 	}
+	for _, x := range c.DaemonBanks {
+		names, err := lookup.ParseWords(dir, x.Daemons, false)
+		note(x.Origin, "daemon_banks", err)
+		s.daemons = append(s.daemons, wordRule{names, c.banks(x.Banks)})
+	}
+	for _, x := range c.AuthBanks {
+		names, err := lookup.ParseWords(dir, x.Users, true)
+		note(x.Origin, "auth_banks", err)
+		s.logins = append(s.logins, wordRule{names, c.banks(x.Banks)})
+	}
 	for _, cb := range c.ClientBanks {
 		var r clientRule
 		r.networks, err = lookup.ParseNetworks(dir, cb.Networks)
 		note(cb.Origin, "client_banks", err)
-		for _, name := range cb.Banks {
-			r.banks = append(r.banks, c.Bank(name))
-		}
+		r.banks = c.banks(cb.Banks)
 		s.clients = append(s.clients, r)
 	}
 	own, err := lookup.ParseNetworks(dir, c.OwnNetworks)
@@ -102,9 +136,7 @@ func (c *Config) compile(dir string) error {
 		var r signerRule
 		r.domains, err = lookup.ParseDomains(dir, sb.Domains)
 		note(sb.Origin, "signer_banks", err)
-		for _, name := range sb.Banks {
-			r.banks = append(r.banks, c.Bank(name))
-		}
+		r.banks = c.banks(sb.Banks)
 		s.signers = append(s.signers, r)
 	}
 	for _, r := range c.Senders {
@@ -118,6 +150,15 @@ func (c *Config) compile(dir string) error {
 	}
 	c.selector = s
 	return nil
+}
+
+// banks returns the banks of those names.
+func (c *Config) banks(names []string) []*Overlay {
+	out := make([]*Overlay, len(names))
+	for i, name := range names {
+		out[i] = c.Bank(name)
+	}
+	return out
 }
 
 // Lookup finds the overlays for an address outside the configuration, in a
@@ -164,8 +205,8 @@ func (s *selector) complete(a mail.Address) mail.Address {
 
 // Select finds the banks that apply to a message and the settings of each
 // recipient; c must come from [Load] or [Parse]. Banks and rules are laid over
-// the base in this order, the later one wins: listener, client, banks named by
-// the request, MYUSERS, sender rules, recipient rules. A bank is not loaded
+// the base in this order, the later one wins: listener, daemon, client, banks
+// named by the request, login, MYUSERS, signer, sender rules, recipient rules. A bank is not loaded
 // twice in a row.
 //
 // Select fails only when a lookup outside the configuration fails and
@@ -182,6 +223,7 @@ func (c *Config) Select(ctx context.Context, req Request) (*Selection, error) {
 	if l := c.Listener(req.Listener); l != nil && l.Bank != "" {
 		s.load(sel, c.Bank(l.Bank), "listener "+req.Listener)
 	}
+	s.loadWord(sel, s.daemons, "daemon", req.Daemon)
 	for _, r := range s.clients {
 		if entry, ok := r.networks.Match(req.Client); ok {
 			for _, o := range r.banks {
@@ -190,13 +232,18 @@ func (c *Config) Select(ctx context.Context, req Request) (*Selection, error) {
 			break
 		}
 	}
+	by := "request"
+	if req.Local {
+		by = "mail without a connection"
+	}
 	for _, name := range req.Banks {
 		// a bank that does not exist is no error here: milters name banks
 		// such as SMTP_AUTH for whoever wants to define them
 		if o := c.Bank(name); o != nil {
-			s.load(sel, o, "request")
+			s.load(sel, o, by)
 		}
 	}
+	s.loadWord(sel, s.logins, "login", req.Login)
 	if o := c.Bank("MYUSERS"); o != nil && sel.SenderLocal && sel.Settings.Originating {
 		s.load(sel, o, "originating with local sender "+req.From.String())
 	}

@@ -24,6 +24,13 @@ type Test struct {
 	Listener string `yaml:"listener"`
 	// IP address of the client; empty: unknown.
 	Client string `yaml:"client"`
+	// Name with which the client has authenticated itself (milter).
+	Login string `yaml:"login"`
+	// Service of the MTA that took the mail (milter).
+	Daemon string `yaml:"daemon"`
+	// The mail has no connection: it comes from the sendmail command, or is a
+	// report of the MTA (milter).
+	Local bool `yaml:"local"`
 	// Envelope sender; empty: the null sender.
 	From mail.Address `yaml:"from"`
 	// Envelope recipients.
@@ -146,6 +153,9 @@ func (l *loader) test(t *Test) {
 	missing("want", "say what must come of the mail")
 	if _, err := netip.ParseAddr(t.Client); err != nil && t.Client != "" {
 		l.At(t.key+".client", "want an IP address, not "+strict.Quote(t.Client), "leave it out for an unknown client")
+	}
+	if t.Local && (t.Client != "" || t.Login != "") {
+		l.At(t.key+".local", "mail without a connection has no client and no login", "leave one of them out")
 	}
 	if t.Want.Report == "none" {
 		t.Want.Report = ""

@@ -125,29 +125,44 @@ func (l *loader) lists() {
 			l.bankExists(fmt.Sprintf("%s.bank[%d]", key, j), b)
 		}
 	}
-	l.signers()
+	l.bankLists()
 }
 
-func (l *loader) signers() {
-	for i, sb := range l.cfg.SignerBanks {
-		key := fmt.Sprintf("signer_banks[%d]", i)
-		if l.Bad(key) {
-			continue
+// bankLists checks the entries that choose banks by a list of something else
+// than networks.
+func (l *loader) bankLists() {
+	logins := func(s string) error { return lookup.CheckWords(l.dir, []string{s}) }
+	for i, x := range l.cfg.AuthBanks {
+		l.bankList(fmt.Sprintf("auth_banks[%d]", i), "users", x.Users, logins, `for everybody who has authenticated himself write users: "*"`, x.Banks)
+	}
+	for i, x := range l.cfg.DaemonBanks {
+		l.bankList(fmt.Sprintf("daemon_banks[%d]", i), "daemons", x.Daemons, logins, "name the services, as milter_macro_daemon_name does", x.Banks)
+	}
+	for i, x := range l.cfg.SignerBanks {
+		l.bankList(fmt.Sprintf("signer_banks[%d]", i), "domains", x.Domains, func(s string) error {
+			_, err := lookup.ParseDomains(l.dir, []string{s})
+			return err
+		}, "name the domains whose signature counts", x.Banks)
+	}
+}
+
+func (l *loader) bankList(key, what string, list []string, check func(string) error, hint string, banks []string) {
+	if l.Bad(key) {
+		return
+	}
+	if len(list) == 0 && !l.BadBelow(key+"."+what) {
+		l.At(key, "no "+what, hint)
+	}
+	for i, s := range list {
+		if err := check(s); err != nil {
+			l.entry(fmt.Sprintf("%s.%s[%d]", key, what, i), err)
 		}
-		if len(sb.Domains) == 0 && !l.BadBelow(key+".domains") {
-			l.At(key, "no domains", "name the domains whose signature counts")
-		}
-		for j, d := range sb.Domains {
-			if _, err := lookup.ParseDomains(l.dir, []string{d}); err != nil {
-				l.entry(fmt.Sprintf("%s.domains[%d]", key, j), err)
-			}
-		}
-		if len(sb.Banks) == 0 && !l.BadBelow(key+".bank") {
-			l.At(key, "no bank", "name the bank for these signers")
-		}
-		for j, b := range sb.Banks {
-			l.bankExists(fmt.Sprintf("%s.bank[%d]", key, j), b)
-		}
+	}
+	if len(banks) == 0 && !l.BadBelow(key+".bank") {
+		l.At(key, "no bank", "name the bank for these "+what)
+	}
+	for i, b := range banks {
+		l.bankExists(fmt.Sprintf("%s.bank[%d]", key, i), b)
 	}
 }
 

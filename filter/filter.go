@@ -200,7 +200,7 @@ func (f *Filter) Examine(ctx context.Context, tx *mail.Transaction) (*Examinatio
 	}
 	ex.Selection = sel
 	// what is left of the deadline is for handing the message on
-	checkCtx, cancel := context.WithTimeout(ctx, f.Policy.Limits.CheckDeadline)
+	checkCtx, cancel := context.WithTimeout(ctx, f.Policy.CheckDeadline(tx.Input))
 	defer cancel()
 	in := &check.Input{Tx: tx}
 	apart := newUnpacking(f.Policy)
@@ -222,7 +222,7 @@ func (f *Filter) Examine(ctx context.Context, tx *mail.Transaction) (*Examinatio
 // Select finds the settings of the envelope, and of those who have signed the
 // message if auth is not nil.
 func (f *Filter) Select(ctx context.Context, tx *mail.Transaction, auth *mail.Authentication) (*policy.Selection, error) {
-	req := policy.Request{Listener: tx.Listener, Client: tx.Client.Addr, From: tx.From, Banks: tx.Banks}
+	req := requestOf(tx)
 	if tx.From != "" { // else it is a report
 		req.Automatic = notify.Automatic(tx)
 	}
@@ -237,6 +237,35 @@ func (f *Filter) Select(ctx context.Context, tx *mail.Transaction, auth *mail.Au
 		return nil, fmt.Errorf("selecting the policy: %w", err)
 	}
 	return sel, nil
+}
+
+// requestOf is what the envelope says to the selection of banks, without its
+// recipients.
+func requestOf(tx *mail.Transaction) policy.Request {
+	return policy.Request{
+		Listener: tx.Listener, Client: tx.Client.Addr, Login: tx.Client.Login, Daemon: tx.Daemon,
+		Local: tx.Input == mail.InputLocal, From: tx.From, Banks: tx.Banks,
+	}
+}
+
+// Fits reports whether the last recipient of tx has the settings and the
+// direction of the first, so that both can share one answer and one copy. The
+// message need not be there yet. What cannot be found out fits: it will be
+// asked again at the end of the message, where it can be said.
+func (f *Filter) Fits(ctx context.Context, tx *mail.Transaction) bool {
+	n := len(tx.Rcpts)
+	if n < 2 {
+		return true
+	}
+	req := requestOf(tx)
+	req.Rcpts = []mail.Address{tx.Rcpts[0].Address, tx.Rcpts[n-1].Address}
+	sel, err := f.Policy.Select(ctx, req)
+	if err != nil {
+		f.Log.Warn("not known whether recipients fit together", "from", tx.From, "err", err)
+		return true
+	}
+	a, b := &sel.Rcpts[0], &sel.Rcpts[1]
+	return a.Local == b.Local && (a.Settings == b.Settings || a.Settings.Fingerprint() == b.Settings.Fingerprint())
 }
 
 // run runs the checks that some recipient needs and adds what they say.

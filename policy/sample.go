@@ -28,3 +28,20 @@ func (c *Config) ClientSamples() map[string]netip.Addr {
 func (c *Config) AddressSamples(local string) (senders, recipients []mail.Address) {
 	return c.selector.senders.Samples(local), c.selector.recipients.Samples(local)
 }
+
+// LoginSamples returns a name for each entry that may choose a bank by login.
+func (c *Config) LoginSamples() []string { return wordSamples(c.selector.logins) }
+
+// DaemonSamples returns a name for each entry that may choose a bank by daemon.
+func (c *Config) DaemonSamples() []string { return wordSamples(c.selector.daemons) }
+
+func wordSamples(rules []wordRule) []string {
+	var out []string
+	for _, r := range rules {
+		names, every := r.names.Names()
+		if out = append(out, names...); every {
+			out = append(out, "any other name")
+		}
+	}
+	return out
+}

@@ -19,16 +19,11 @@ import (
 
 // checkOptions are the flags of check.
 type checkOptions struct {
-	config                            string
-	strict, json, probe, show, diff   bool
-	listener, client, from, user      string
-	to                                []string
-	listenerSet, clientSet, senderSet bool
-}
-
-// situation reports whether --show is asked about an envelope.
-func (o *checkOptions) situation() bool {
-	return o.listenerSet || o.clientSet || o.senderSet || len(o.to) > 0
+	config                          string
+	strict, json, probe, show, diff bool
+	user                            string
+	envelope                        envelopeOptions
+	situation                       bool // --show is asked about an envelope
 }
 
 func newCheckCommand() *cobra.Command {
@@ -56,8 +51,9 @@ The exit code is 78 for mistakes, 69 if something does not answer, and with
   postern check --show --listener 127.0.0.1:10024 --client 192.0.2.7 --to b@example.org
   postern check --diff /etc/postern/postern.yaml new/postern.yaml`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f := cmd.Flags()
-			o.listenerSet, o.clientSet, o.senderSet = f.Changed("listener"), f.Changed("client"), f.Changed("from")
+			for _, name := range envelopeFlags {
+				o.situation = o.situation || cmd.Flags().Changed(name)
+			}
 			return runCheck(cmd.Context(), cmd.OutOrStdout(), o, args)
 		},
 	}
@@ -67,10 +63,7 @@ The exit code is 78 for mistakes, 69 if something does not answer, and with
 	f.BoolVar(&o.probe, "probe", false, "ask engines and next hops")
 	f.BoolVar(&o.show, "show", false, "print the settings in force")
 	f.BoolVar(&o.diff, "diff", false, "compare two configurations")
-	f.StringVar(&o.listener, "listener", "", "for --show: `address` of the listener")
-	f.StringVar(&o.client, "client", "", "for --show: `IP` address of the client")
-	f.StringVar(&o.from, "from", "", "for --show: envelope sender")
-	f.StringArrayVar(&o.to, "to", nil, "for --show: envelope recipient; may be repeated")
+	o.envelope.addFlags(f, "for --show: ")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	f.StringVar(&o.user, "user", "", "say what the daemon's user `NAME` cannot read, write or connect to")
 	cmd.MarkFlagsMutuallyExclusive("show", "diff", "user")
@@ -89,10 +82,10 @@ func runCheck(ctx context.Context, out io.Writer, o checkOptions, args []string)
 		return exit(exitUsage, fmt.Errorf("unexpected argument %q; the configuration is named by --config %[1]s", args[0]))
 	case o.show && len(args) > 1 || !o.show && len(args) > 0:
 		return exit(exitUsage, fmt.Errorf("unexpected argument %q", args[len(args)-1]))
-	case o.show && len(args) == 1 && o.situation():
+	case o.show && len(args) == 1 && o.situation:
 		return exit(exitUsage, errors.New("--show wants a bank or an envelope, not both"))
-	case !o.show && o.situation():
-		return exit(exitUsage, errors.New("--listener, --client, --from and --to go with --show; see also postern explain"))
+	case !o.show && o.situation:
+		return exit(exitUsage, errors.New("flags of an envelope, such as --client, go with --show; see also postern explain"))
 	}
 	if !o.show {
 		return checkConfig(ctx, out, o)
@@ -109,7 +102,6 @@ type judgement struct {
 	Config   string       `json:"config"`
 	Mistakes []ask.Remark `json:"mistakes"`
 	Warnings []ask.Remark `json:"warnings"`
-	Notes    []ask.Remark `json:"notes,omitempty"` // what this version cannot do yet
 	Probes   []probed     `json:"probes,omitempty"`
 }
 
@@ -125,20 +117,17 @@ func checkConfig(ctx context.Context, out io.Writer, o checkOptions) error {
 		f, problems := makeAll(cfg)
 		j.Mistakes = append(j.Mistakes, problems...)
 		if o.user != "" {
-			closed, err := ask.NotAccessible(cfg, o.user, isServed)
+			closed, err := ask.NotAccessible(cfg, o.user)
 			if err != nil {
 				return exit(exitOSErr, fmt.Errorf("--user %s: %w", o.user, err))
 			}
 			j.Mistakes = append(j.Mistakes, closed...)
 		}
-		warnings, err := ask.Doubts(ctx, f, isServed)
+		warnings, err := ask.Doubts(ctx, f)
 		if err != nil {
 			return exit(exitSoftware, err)
 		}
 		j.Warnings = append(j.Warnings, warnings...)
-		for _, w := range ask.Unserved(cfg, isServed) {
-			j.Notes = append(j.Notes, ask.Remarks(errors.New(w))...)
-		}
 		if o.probe {
 			j.Probes = probe(ctx, f, probeTime)
 		}
@@ -163,9 +152,6 @@ func (j *judgement) print(out io.Writer, cfg *policy.Config) error {
 	}
 	for _, w := range j.Warnings {
 		line("warning: %s", w)
-	}
-	for _, n := range j.Notes {
-		line("note: %s", n)
 	}
 	for _, p := range j.Probes {
 		line("%s", p)
@@ -220,7 +206,7 @@ func makeAll(cfg *policy.Config) (f *filter.Filter, problems []ask.Remark) {
 		problems = append(problems, ask.Remarks(err)...)
 	}
 	for _, l := range cfg.Listeners {
-		if err := listen.CheckOwner(l.Owner); err != nil && isServed(l) {
+		if err := listen.CheckOwner(l.Owner); err != nil {
 			problems = append(problems, ask.Remark{Place: l.Origin.String(), What: "listener " + l.Address + ": " + err.Error()})
 		}
 	}
@@ -231,23 +217,12 @@ func makeAll(cfg *policy.Config) (f *filter.Filter, problems []ask.Remark) {
 // situation; without both, of the base.
 func show(ctx context.Context, out io.Writer, cfg *policy.Config, o checkOptions, bank string) error {
 	var all []ask.ShownSettings
-	if o.situation() {
-		l, err := ask.Listener(cfg, o.listener)
+	if o.situation {
+		tx, err := o.envelope.transaction(cfg)
 		if err != nil {
-			return exit(exitUsage, fmt.Errorf("--listener: %w", err))
-		}
-		client, err := clientOf(o.client)
-		if err != nil {
-			return exit(exitUsage, fmt.Errorf("--client: %w", err))
-		}
-		req := policy.Request{Listener: l.Address, Client: client}
-		if req.From, err = addressOf(o.from); err != nil {
-			return exit(exitUsage, fmt.Errorf("--from: %w", err))
-		}
-		if req.Rcpts, err = envelopeTo(o.to); err != nil {
 			return exit(exitUsage, err)
 		}
-		sel, err := cfg.Select(ctx, req)
+		sel, err := (&filter.Filter{Policy: cfg}).Select(ctx, tx, nil)
 		if err != nil {
 			return exit(exitSoftware, err)
 		}

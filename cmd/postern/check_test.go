@@ -74,7 +74,7 @@ func TestCheckShippedExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	data = []byte(strings.Replace(string(data), "/run/clamav/clamd.ctl", dir+"/clamd", 1))
+	data = []byte(strings.NewReplacer("/run/clamav/clamd.ctl", dir+"/clamd", "/var/spool/postfix/postern", dir, "/run/postern", dir, "/var/lib/amavis/tmp", dir).Replace(string(data)))
 	if err := os.WriteFile(filepath.Join(dir, "postern.yaml"), data, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,8 @@ engines: {builtin: {}}
 	out = strings.ReplaceAll(out, dir+"/", "")
 	for _, want := range []string{
 		`postern.yaml:4: listener unix:a.sock: owner "nobody-of-this-name:0" of a socket: no user "nobody-of-this-name"`,
-		"postern.yaml:6: spool: stat none: no such file or directory; mkdir none", "log: ", " is a folder", "3 mistakes",
+		`postern.yaml:5: listener unix:b.sock: owner "nobody-of-this-name:0" of a socket: no user "nobody-of-this-name"`,
+		"postern.yaml:6: spool: stat none: no such file or directory; mkdir none", "log: ", " is a folder", "4 mistakes",
 	} {
 		if code != exitConfig || !strings.Contains(out, want) {
 			t.Errorf("code %d, %q is not in\n%s", code, want, out)

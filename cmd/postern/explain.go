@@ -18,9 +18,9 @@ import (
 
 // explainOptions are the flags of explain.
 type explainOptions struct {
-	config, listener, client, from string
-	to, banks                      []string
-	json                           bool
+	config   string
+	envelope envelopeOptions
+	json     bool
 }
 
 func newExplainCommand() *cobra.Command {
@@ -34,8 +34,13 @@ at it, and the output has their findings, the verdict, the changes to the
 header, the reply, and which settings would make the verdict different. "-"
 reads the message from standard input.
 
+How the mail comes in is decided by the protocol of the listener. What it says
+is what the client would hear: before the queue a refusal, where after it the
+mail of a stranger is dropped.
+
 Nothing is sent and nothing is written.`,
 		Example: `  postern explain --listener 127.0.0.1:10023 --client 192.0.2.7 --from a@example.org --to b@example.net
+  postern explain --listener unix:/run/postern/milter.sock --login ann --daemon submission --from a@example.org --to b@example.net
   postern explain --from a@example.org --to b@example.net suspicious.eml`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -48,11 +53,7 @@ Nothing is sent and nothing is written.`,
 	}
 	addConfigFlag(cmd, &o.config)
 	f := cmd.Flags()
-	f.StringVar(&o.listener, "listener", "", "`address` of the listener as configured (default: the first)")
-	f.StringVar(&o.client, "client", "", "`IP` address of the client, as XFORWARD would tell it (default: unknown)")
-	f.StringVar(&o.from, "from", "", "envelope sender; empty for the null sender")
-	f.StringArrayVar(&o.to, "to", nil, "envelope recipient; may be repeated")
-	f.StringArrayVar(&o.banks, "bank", nil, "`name` of a bank that the request asks for; may be repeated")
+	o.envelope.addFlags(f, "")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	_ = cmd.MarkFlagRequired("to")
 	return cmd
@@ -73,7 +74,7 @@ func explain(ctx context.Context, stdin io.Reader, out io.Writer, o explainOptio
 	if err != nil {
 		return exit(exitConfig, err)
 	}
-	tx, err := o.transaction(cfg)
+	tx, err := o.envelope.transaction(cfg)
 	if err != nil {
 		return exit(exitUsage, err)
 	}
@@ -95,45 +96,26 @@ func explain(ctx context.Context, stdin io.Reader, out io.Writer, o explainOptio
 	return printExplanation(out, e)
 }
 
-// transaction makes the envelope from the flags.
-func (o *explainOptions) transaction(cfg *policy.Config) (*mail.Transaction, error) {
-	client, err := clientOf(o.client)
-	if err != nil {
-		return nil, fmt.Errorf("--client: %w", err)
-	}
-	l, err := ask.Listener(cfg, o.listener)
-	if err != nil {
-		return nil, fmt.Errorf("--listener: %w", err)
-	}
-	for _, b := range o.banks {
-		if _, err := ask.Bank(cfg, b); err != nil {
-			return nil, fmt.Errorf("--bank: %w", err)
-		}
-	}
-	from, err := addressOf(o.from)
-	if err != nil {
-		return nil, fmt.Errorf("--from: %w", err)
-	}
-	to, err := envelopeTo(o.to)
-	if err != nil {
-		return nil, err
-	}
-	tx := ask.Transaction(l, client, from, to)
-	tx.Banks = o.banks
-	return tx, nil
-}
-
 // printExplanation writes the text form.
 func printExplanation(out io.Writer, e *ask.Explanation) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	client, sender := "unknown", "not local"
-	if e.Client != "" {
+	switch {
+	case e.Input == mail.InputLocal:
+		client = "none, mail without a connection"
+	case e.Client != "":
 		client = e.Client
 	}
 	if e.SenderLocal {
 		sender = "local"
 	}
-	fmt.Fprintf(w, "listener\t%s\nclient\t%s\nsender\t%s, %s\n", e.Listener, client, e.From, sender)
+	fmt.Fprintf(w, "listener\t%s, %s\nclient\t%s\n", e.Listener, e.Input, client)
+	for _, x := range [][2]string{{"login", e.Login}, {"daemon", e.Daemon}} {
+		if x[1] != "" {
+			fmt.Fprintf(w, "%s\t%s\n", x[0], mail.Escape(x[1]))
+		}
+	}
+	fmt.Fprintf(w, "sender\t%s, %s\n", e.From, sender)
 	path := e.BankPath
 	if path == "" {
 		path = "none, the base settings"
@@ -164,6 +146,9 @@ func printExplainedRcpt(w io.Writer, r *ask.ExplainedRcpt) {
 	fmt.Fprintf(w, "\nrecipient\t%s, %s: %s\n", r.Address, local, r.Direction)
 	for _, s := range r.Overlays {
 		fmt.Fprintf(w, "\t%s\n", s)
+	}
+	if r.Apart {
+		fmt.Fprint(w, "\tgets 452 and comes in another transaction (split: rcpt): ask about this recipient alone\n")
 	}
 	for _, c := range r.Categories {
 		fmt.Fprintf(w, "  %s\t%s, by %s (%s) -> %s", c.Category, c.Destiny, c.Setting, c.Origin, c.Action)

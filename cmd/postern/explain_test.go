@@ -94,6 +94,11 @@ func TestExplain(t *testing.T) {
 	runScript(t, "testdata/explain.txtar")
 }
 
+func TestBeforeTheQueue(t *testing.T) {
+	t.Parallel()
+	runScript(t, "testdata/milter.txtar")
+}
+
 func TestExplainErrors(t *testing.T) {
 	t.Parallel()
 	dir := writeFiles(t, "postern.yaml", testedConfig, "mbox", "From a@b.c Mon Nov  2 10:00:00 2026\nFrom: a@b.c\n\nx\n",

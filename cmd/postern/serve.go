@@ -133,7 +133,7 @@ func (d *daemon) reloadFile(config string) {
 }
 
 func (d *daemon) warn(cfg *policy.Config) {
-	for _, w := range ask.Warnings(cfg, isServed) {
+	for _, w := range ask.Warnings(cfg) {
 		d.log.Warn(w)
 	}
 }

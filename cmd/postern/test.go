@@ -38,6 +38,9 @@ those named, or all *.test.yaml beside the configuration. A case:
         action: RejectedOutbound
         notices: [postmaster@example.org]
 
+The listener decides how the mail comes in. For a milter a case may also have
+login, daemon and local (true: mail without a connection), for am.pdp banks.
+
 Only what stands in want is compared: banks, originating, direction, destiny,
 action, reply, notices, report, signed. Nothing is sent, no key is read.
 The exit code is 1 if a case fails.`,

@@ -35,14 +35,14 @@ type need struct {
 // NotAccessible says what of all that the configuration names a user cannot
 // use: files, keys, sockets, folders. What does not exist is left to others.
 // Only root can ask about another user.
-func NotAccessible(cfg *policy.Config, name string, served func(policy.Listener) bool) ([]Remark, error) {
+func NotAccessible(cfg *policy.Config, name string) ([]Remark, error) {
 	uid, groups, err := userIDs(name)
 	if err != nil {
 		return nil, err
 	}
 	var out []Remark
 	err = as(uid, groups, func() error {
-		for _, n := range needs(cfg, served) {
+		for _, n := range needs(cfg) {
 			err := mayAccess(n.path, n.access)
 			switch {
 			case err == nil, errors.Is(err, fs.ErrNotExist):
@@ -84,7 +84,7 @@ func closed(path, name string) string {
 }
 
 // needs lists what the daemon uses.
-func needs(cfg *policy.Config, served func(policy.Listener) bool) []need {
+func needs(cfg *policy.Config) []need {
 	var out []need
 	for _, f := range cfg.Files() {
 		out = append(out, need{f, "configuration", f, mayRead})
@@ -96,8 +96,11 @@ func needs(cfg *policy.Config, served func(policy.Listener) bool) []need {
 		out = append(out, need{cfg.Origin("engines." + s.engine).String(), "engine " + s.engine, s.path, mayWrite})
 	}
 	for _, l := range cfg.Listeners {
-		if path, ok := strings.CutPrefix(l.Address, "unix:"); ok && served(l) {
+		if path, ok := strings.CutPrefix(l.Address, "unix:"); ok {
 			out = append(out, need{l.Origin.String(), "listener " + l.Address, filepath.Dir(path), mayWrite | mayEnter})
+		}
+		for _, dir := range l.Folders {
+			out = append(out, need{l.Origin.String(), "listener " + l.Address, dir, mayRead | mayEnter})
 		}
 	}
 	for key, dir := range map[string]string{"spool": cfg.Spool.Dir, "state": cfg.State.Dir} {

@@ -98,7 +98,7 @@ engines: {clamav: {address: ["unix:` + dir + `/open.sock", "unix:` + dir + `/clo
 	if err != nil {
 		t.Fatal(err)
 	}
-	remarks, err := NotAccessible(cfg, who, afterQueue)
+	remarks, err := NotAccessible(cfg, who)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ engines: {clamav: {address: ["unix:` + dir + `/open.sock", "unix:` + dir + `/clo
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if _, err := NotAccessible(cfg, "nobody-of-this-name", afterQueue); err == nil {
+	if _, err := NotAccessible(cfg, "nobody-of-this-name"); err == nil {
 		t.Error("a user that is not there was asked about")
 	}
 	// the program is still who it was

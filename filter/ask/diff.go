@@ -108,7 +108,7 @@ var unseen = map[string][]string{
 func (o *outcome) hops() string {
 	var out []string
 	for _, s := range o.result.sent {
-		if s.kind(o.result.tx) == kindMessage && !s.goesBack(o.result.tx) {
+		if s.kind() == kindMessage && !s.back {
 			out = append(out, s.hop.String())
 		}
 	}
@@ -120,7 +120,7 @@ func (o *outcome) hops() string {
 func (o *outcome) marks() string {
 	var out []string
 	for _, s := range o.result.sent {
-		if s.kind(o.result.tx) != kindMessage {
+		if s.kind() != kindMessage {
 			continue
 		}
 		for _, e := range s.out.Edits {
@@ -145,6 +145,8 @@ var dimensions = []struct {
 	{func(s situation) string { return s.content.name }, func(*survey) int { return len(contents) }, "%s"},
 	{func(s situation) string { return s.listener.Address }, func(v *survey) int { return len(v.listeners) }, "listener %s"},
 	{func(s situation) string { return s.client.String() }, func(v *survey) int { return len(v.clients) }, "client %s"},
+	{func(s situation) string { return s.login.String() }, func(v *survey) int { return len(v.logins) }, "login %s"},
+	{func(s situation) string { return s.daemon.String() }, func(v *survey) int { return len(v.daemons) }, "daemon %s"},
 	{func(s situation) string { return s.sender.String() }, func(v *survey) int { return len(v.senders) }, "sender %s"},
 	{func(s situation) string { return s.recipient.String() }, func(v *survey) int { return len(v.recipients) }, "recipient %s"},
 }
@@ -247,10 +249,8 @@ func aroundMail(a, b *policy.Config) []Difference {
 			out = append(out, Difference{"listener " + l.Address + " comes, " + string(l.Protocol) + ", bank " + orNone(l.Bank), nil})
 		case old.Protocol != l.Protocol:
 			out = append(out, Difference{fmt.Sprintf("listener %s: %s -> %s", l.Address, old.Protocol, l.Protocol), nil})
-		case !slices.Equal(old.Allow, l.Allow):
-			out = append(out, Difference{fmt.Sprintf("listener %s: allow %s -> %s", l.Address, allowed(old), allowed(&l)), nil})
-		case old.Mode != l.Mode || old.Owner != l.Owner:
-			out = append(out, Difference{fmt.Sprintf("listener %s: %s -> %s", l.Address, access(old), access(&l)), nil})
+		default:
+			out = append(out, otherKeys(old, &l)...)
 		}
 	}
 	for _, x := range []struct {
@@ -269,6 +269,24 @@ func aroundMail(a, b *policy.Config) []Difference {
 	}
 	if !slices.Equal(a.ArchivePasswords, b.ArchivePasswords) {
 		out = append(out, Difference{"archive_passwords: not the same", nil}) // nothing to show around
+	}
+	return out
+}
+
+// otherKeys compares what of a listener no mail shows.
+func otherKeys(old, l *policy.Listener) []Difference {
+	var out []Difference
+	for _, x := range []struct{ what, before, now string }{
+		{"allow ", allowed(old), allowed(l)},
+		{"", access(old), access(l)},
+		{"split ", orNone(string(old.Split)), orNone(string(l.Split))},
+		{"local_bank ", orNone(old.LocalBank), orNone(l.LocalBank)},
+		{"folders ", list(old.Folders), list(l.Folders)},
+		{"allow_banks ", list(old.AllowBanks), list(l.AllowBanks)},
+	} {
+		if x.before != x.now {
+			out = append(out, Difference{fmt.Sprintf("listener %s: %s%s -> %s", l.Address, x.what, x.before, x.now), nil})
+		}
 	}
 	return out
 }

@@ -97,17 +97,13 @@ func folderMissing(dir string) (what, hint string) {
 }
 
 // Doubts says what would work but is most likely not meant. Of f the policy is
-// needed, the keys and the checks are looked at as far as they could be made;
-// served tells which listeners this version serves, and those that it does not
-// are left to [Unserved]. An error comes with the remarks so far.
-func Doubts(ctx context.Context, f *filter.Filter, served func(policy.Listener) bool) ([]Remark, error) {
+// needed, the keys and the checks are looked at as far as they could be made. An
+// error comes with the remarks so far.
+func Doubts(ctx context.Context, f *filter.Filter) ([]Remark, error) {
 	cfg := f.Policy
 	var out []Remark
-	unserved := Unserved(cfg, served)
-	for _, w := range Warnings(cfg, served) {
-		if !slices.Contains(unserved, w) {
-			out = append(out, Remarks(errors.New(w))...)
-		}
+	for _, w := range Warnings(cfg) {
+		out = append(out, Remarks(errors.New(w))...)
 	}
 	for _, m := range cfg.Doubts() {
 		out = append(out, Remark{m.Place(), m.What, m.Hint})
@@ -115,16 +111,29 @@ func Doubts(ctx context.Context, f *filter.Filter, served func(policy.Listener) 
 	for _, w := range f.Keys.Warnings() {
 		out = append(out, Remark{cfg.Origin("dkim_keys").String(), w, ""})
 	}
-	for _, l := range cfg.Listeners {
-		if dir, ok := strings.CutPrefix(l.Address, "unix:"); ok && served(l) {
-			if what, hint := folderMissing(filepath.Dir(dir)); what != "" {
-				out = append(out, Remark{l.Origin.String(), "listener " + l.Address + ": " + what, hint})
-			}
-		}
-	}
+	out = append(out, missingFolders(cfg)...)
 	out = append(out, missingSockets(cfg)...)
 	lost, err := lostAndReturned(ctx, f)
 	return append(out, lost...), err
+}
+
+// missingFolders finds listeners whose socket cannot be made, or whose requests
+// name files that cannot be there.
+func missingFolders(cfg *policy.Config) []Remark {
+	var out []Remark
+	for _, l := range cfg.Listeners {
+		if socket, ok := strings.CutPrefix(l.Address, "unix:"); ok {
+			if what, hint := folderMissing(filepath.Dir(socket)); what != "" {
+				out = append(out, Remark{l.Origin.String(), "listener " + l.Address + ": " + what, hint})
+			}
+		}
+		for _, dir := range l.Folders {
+			if what, _ := folderMissing(dir); what != "" {
+				out = append(out, Remark{l.Origin.String(), "listener " + l.Address + ": folders: " + what, "name the folder in which amavisd-milter puts its messages (option -w)"})
+			}
+		}
+	}
+	return out
 }
 
 // engineSocket is a Unix socket behind which an engine is.
@@ -221,6 +230,7 @@ func lostAndReturned(ctx context.Context, f *filter.Filter) ([]Remark, error) {
 				order = append(order, k)
 			}
 			lost[k].add(at, o)
+			lost[k].inSession = !at.listener.Protocol.AfterQueue()
 		}
 		if at.content.name == "INFECTED" && o.returned() {
 			returned[place] = include(returned[place], at.listener.Address+" ("+o.selection.BankPath()+")")
@@ -245,6 +255,7 @@ type lostMail struct {
 	place                           string // of the first setting
 	contents, directions, destinies []string
 	sections                        []string // of the settings
+	inSession                       bool     // the listener is before the queue
 }
 
 func (l *lostMail) add(at situation, o *outcome) {
@@ -276,30 +287,17 @@ func (l *lostMail) remark(listener, why string) Remark {
 		word = "the sender is not told: " + why
 	}
 	hint := "set " + strings.Join(l.sections, ".admin and ") + ".admin"
-	if !slices.Contains(l.destinies, string(policy.Discard)) {
+	if !l.inSession && !slices.Contains(l.destinies, string(policy.Discard)) {
 		hint += ", or filter that mail before the queue"
 	}
 	return Remark{l.place, fmt.Sprintf("listener %s drops %s (%s, destiny %s) and nobody hears of it: %s; accepted mail must not vanish in silence (in Germany section 206 StGB)",
 		listener, strings.Join(l.contents, ", "), strings.Join(l.directions, ", "), strings.Join(l.destinies, ", "), word), hint}
 }
 
-// Unserved names the listeners that this version does not serve, in the form of
-// Warnings. It is no fault of the configuration, which may be for a later one.
-func Unserved(cfg *policy.Config, served func(policy.Listener) bool) []string {
-	var out []string
-	for _, l := range cfg.Listeners {
-		if !served(l) {
-			out = append(out, fmt.Sprintf("%s: listener %s IS NOT SERVED: this version does not speak %s; mail that is sent there waits", l.Origin, l.Address, l.Protocol))
-		}
-	}
-	return out
-}
-
 // Warnings says what is configured and not done, loudly enough for the log of a
-// start; served tells which listeners this version serves. Each is one line, and
-// a remark by [Remarks].
-func Warnings(cfg *policy.Config, served func(policy.Listener) bool) []string {
-	out := Unserved(cfg, served)
+// start. Each is one line, and a remark by [Remarks].
+func Warnings(cfg *policy.Config) []string {
+	var out []string
 	if len(cfg.Engines) == 0 {
 		out = append(out, "NO ENGINE IS CONFIGURED: nothing looks for viruses. Set engines: {clamav: {address: ...}}")
 	}

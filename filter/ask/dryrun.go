@@ -20,10 +20,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"postern/filter"
 	"postern/filter/auth"
@@ -34,14 +32,14 @@ import (
 // DryRun is a filter that hands nothing on. One goroutine at a time may use it.
 type DryRun struct {
 	filter *filter.Filter
-	tx     *mail.Transaction // the one being enacted
 	sent   []drySent
 }
 
 // drySent is one mail that would be handed on.
 type drySent struct {
-	hop mail.NextHop
-	out *mail.Outgoing
+	hop  mail.NextHop
+	out  *mail.Outgoing
+	back bool // to the MTA that asked, before its queue
 }
 
 // New makes one with the policy and the checks of f. Throw-away keys stand in for
@@ -66,7 +64,7 @@ func New(f *filter.Filter) (*DryRun, error) {
 	d := &DryRun{}
 	d.filter = &filter.Filter{
 		Policy: cfg, Checks: f.Checks, Keys: all, Log: slog.New(slog.DiscardHandler),
-		Relay: func(h mail.NextHop) mail.Transport { return &dryTransport{d, h} },
+		Relay: func(h mail.NextHop) mail.Transport { return &dryTransport{run: d, hop: h} },
 	}
 	return d, nil
 }
@@ -81,7 +79,11 @@ type dryResult struct {
 
 // enact does what the verdicts say, as far as a dry run goes.
 func (d *DryRun) enact(ctx context.Context, tx *mail.Transaction, ex *filter.Examination) *dryResult {
-	d.tx, d.sent = tx, nil
+	d.sent, tx.Back = nil, nil
+	switch tx.Input {
+	case mail.InputMilter, mail.InputAMPDP, mail.InputLocal:
+		tx.Back = &dryTransport{run: d, back: true}
+	}
 	replies, event := d.filter.Enact(ctx, tx, ex)
 	return &dryResult{tx, replies, event, d.sent}
 }
@@ -106,7 +108,7 @@ func (r *dryResult) reports() []mail.Address { return r.recipientsOf(kindReport)
 func (r *dryResult) recipientsOf(kind string) []mail.Address {
 	var out []mail.Address
 	for _, s := range r.sent {
-		if s.kind(r.tx) == kind {
+		if s.kind() == kind {
 			for _, to := range s.out.Rcpts {
 				out = append(out, to.Address)
 			}
@@ -133,72 +135,33 @@ const (
 	kindNotice  = "a notice"
 )
 
-func (s *drySent) kind(tx *mail.Transaction) string {
-	switch {
-	case s.out.Message == tx.Message:
+func (s *drySent) kind() string {
+	switch s.out.Kind {
+	case mail.KindMessage:
 		return kindMessage
-	case s.out.From == "":
+	case mail.KindReport:
 		return kindReport
 	}
 	return kindNotice
 }
 
+// dryTransport is a next hop, or the way back to an MTA that still has the
+// message.
 type dryTransport struct {
-	run *DryRun
-	hop mail.NextHop
+	run  *DryRun
+	hop  mail.NextHop
+	back bool
 }
 
 // Send keeps o and says that all is well.
 func (t *dryTransport) Send(_ context.Context, o *mail.Outgoing) []mail.Receipt {
-	s := drySent{t.hop, o}
-	t.run.sent = append(t.run.sent, s)
-	r := mail.Receipt{
-		Disposal: mail.Relayed, NextHop: t.hop.String(),
-		Reply: mail.NewReply(250, 0, 0, "from MTA(%s): 250 2.0.0 Ok (not sent, this is a dry run)", t.hop),
-	}
-	if s.goesBack(t.run.tx) {
-		r.Reply = mail.NewReply(250, 0, 0, "Ok (not sent, this is a dry run)")
+	t.run.sent = append(t.run.sent, drySent{t.hop, o, t.back})
+	r := mail.Receipt{Disposal: mail.Relayed, Reply: mail.NewReply(250, 6, 0, "Ok, accepted (not sent, this is a dry run)")}
+	if !t.back {
+		r.NextHop = t.hop.String()
+		r.Reply = mail.NewReply(250, 0, 0, "from MTA(%s): 250 2.0.0 Ok (not sent, this is a dry run)", t.hop)
 	}
 	return slices.Repeat([]mail.Receipt{r}, len(o.Rcpts))
-}
-
-// goesBack reports whether the mail goes on with the MTA that asked, before
-// its queue, and not to a next hop.
-func (s *drySent) goesBack(tx *mail.Transaction) bool {
-	return s.kind(tx) == kindMessage && !tx.Input.AfterQueue()
-}
-
-// Transaction is a transaction as the listener l would hand it over, with a
-// message whose author is the sender. A client that is not valid is unknown.
-func Transaction(l *policy.Listener, client netip.Addr, from mail.Address, to []mail.Address) *mail.Transaction {
-	tx := &mail.Transaction{
-		ID: "dry-run", Received: time.Now(), Input: l.Protocol, Protocol: "LMTP", Helo: "localhost",
-		Listener: l.Address, Client: mail.Client{Addr: client}, From: from,
-		Message: mail.NewMessage([]byte("From: " + string(from) + "\r\n\r\n")),
-	}
-	if a, err := netip.ParseAddrPort(l.Address); err == nil {
-		tx.LocalAddr = a
-	}
-	for _, r := range to {
-		tx.Rcpts = append(tx.Rcpts, mail.Recipient{Address: r})
-	}
-	return tx
-}
-
-// Listener finds a listener by its address; empty means the first. The error for
-// one that is missing says which there are.
-func Listener(cfg *policy.Config, address string) (*policy.Listener, error) {
-	if address == "" {
-		return &cfg.Listeners[0], nil // the configuration has one at least
-	}
-	if l := cfg.Listener(address); l != nil {
-		return l, nil
-	}
-	var known []string
-	for _, l := range cfg.Listeners {
-		known = append(known, l.Address)
-	}
-	return nil, fmt.Errorf("there is no listener %q; there are %s", address, strings.Join(known, ", "))
 }
 
 // Bank finds a bank by its name. The error for one that is missing says which

@@ -2,7 +2,6 @@ package ask
 
 import (
 	"errors"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -45,7 +44,7 @@ func dryRunOf(t *testing.T, name, text string) *DryRun {
 
 const askedConfig = `hostname: mail.example.org
 local_domains: [.example.org]
-listeners: [{protocol: lmtp, address: "127.0.0.1:10023", bank: ORIGINATING}, {protocol: milter, address: "unix:/m"}]
+listeners: [{protocol: lmtp, address: "127.0.0.1:10023", bank: ORIGINATING}, {protocol: milter, address: "unix:/m"}, {protocol: am.pdp, address: "unix:/a", allow_banks: ORIGINATING}]
 settings: {virus: {destiny: bounce, admin: postmaster@example.org}}
 banks: {ORIGINATING: {originating: true}}
 dkim_keys: [{domain: example.org, selector: s, key: not-there.pem}]
@@ -62,7 +61,11 @@ func TestExplainHandsNothingOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	envelope := func() *mail.Transaction {
-		return Transaction(l, netip.Addr{}, "a@example.org", []mail.Address{"b@example.net", "c@example.org"})
+		tx, err := (&Envelope{Listener: l, From: "a@example.org", To: []mail.Address{"b@example.net", "c@example.org"}}).Transaction(run.filter.Policy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tx
 	}
 	e, err := Explain(t.Context(), run, envelope())
 	if err != nil || len(e.Recipients) != 2 || e.Message != nil {
@@ -93,8 +96,13 @@ func TestCaseThatDoesNotFit(t *testing.T) {
 	t.Parallel()
 	run := dryRunOf(t, "postern.yaml", askedConfig)
 	for _, tt := range []struct{ lines, want string }{
-		{"listener: 127.0.0.1:1", `a.test.yaml:2: there is no listener "127.0.0.1:1"; there are 127.0.0.1:10023, unix:/m`},
-		{"banks: [NONE]", `a.test.yaml:2: there is no bank "NONE"`},
+		{"listener: 127.0.0.1:1", `a.test.yaml:2: there is no listener "127.0.0.1:1"; there are 127.0.0.1:10023, unix:/m, unix:/a`},
+		{"banks: [NONE]", `a.test.yaml:2: there is no bank "NONE"; there are MYNETS, ORIGINATING`},
+		{"banks: [MYNETS]", "a.test.yaml:2: nobody names banks to listener 127.0.0.1:10023, which is lmtp: only requests of am.pdp do"},
+		{"banks: [MYNETS], listener: 'unix:/a'", "a.test.yaml:2: listener unix:/a does not let a request name MYNETS (postern.yaml:3); put it into allow_banks"},
+		{"login: ann", "a.test.yaml:2: listener 127.0.0.1:10023, which is lmtp, does not hear of logins: only a milter does"},
+		{"daemon: smtpd, listener: 'unix:/a'", "a.test.yaml:2: listener unix:/a, which is am.pdp, does not hear of the name of a daemon: only a milter does"},
+		{"local: true", "a.test.yaml:2: listener 127.0.0.1:10023, which is lmtp, does not hear of mail without a connection: only a milter does"},
 	} {
 		cases, err := policy.ParseTests("a.test.yaml", []byte("tests:\n  - {name: x, from: a@example.org, to: b@example.net, want: {action: x}, "+tt.lines+"}\n"))
 		if err != nil {

@@ -15,7 +15,10 @@ import (
 // JSON.
 type Explanation struct {
 	Listener    string            `json:"listener"`         // its address
+	Input       mail.Input        `json:"input"`            // how the mail comes in
 	Client      string            `json:"client,omitempty"` // IP address; empty: unknown
+	Login       string            `json:"login,omitempty"`
+	Daemon      string            `json:"daemon,omitempty"`
 	From        mail.Address      `json:"mail_from"`
 	SenderLocal bool              `json:"sender_local"`
 	BankPath    string            `json:"policy_banks"` // as in the log; empty: the base alone
@@ -46,7 +49,8 @@ type ExplainedRcpt struct {
 	Address    mail.Address        `json:"rcpt_to"`
 	Local      bool                `json:"local"`
 	Direction  policy.Direction    `json:"direction"`
-	Overlays   []ExplainedStep     `json:"overlays,omitempty"` // beyond the path of the message
+	Apart      bool                `json:"in_another_transaction,omitempty"` // by split: rcpt, and then what is said of all together does not come
+	Overlays   []ExplainedStep     `json:"overlays,omitempty"`               // beyond the path of the message
 	Categories []ExplainedCategory `json:"if,omitempty"`
 	Reasons    []string            `json:"reasons,omitempty"`
 	NotSigned  string              `json:"not_signed,omitempty"` // why the message goes on without a signature of ours
@@ -89,7 +93,7 @@ func Explain(ctx context.Context, run *DryRun, tx *mail.Transaction) (*Explanati
 	if err != nil {
 		return nil, err
 	}
-	e := explanationOf(tx, sel)
+	e := run.explanationOf(ctx, tx, sel)
 	for _, c := range []mail.Category{mail.Infected, mail.Banned, mail.Unchecked, mail.Spam, mail.BadHeader, mail.Clean} {
 		findings := []mail.Finding{{Category: c, Minor: mail.OverLimits, Check: "explain", Name: "example", Rcpt: mail.AllRcpts}}
 		ex, result := run.suppose(ctx, tx, sel, findings)
@@ -116,13 +120,13 @@ func ExplainMessage(ctx context.Context, run *DryRun, tx *mail.Transaction, name
 		return nil, fmt.Errorf("%s has %d octets: it would be refused with 552, since limits.message_size is %s (%s)", name, len(data), limit, run.filter.Policy.Origin("limits.message_size"))
 	}
 	tx.Message = mail.NewMessage(data)
-	ctx, cancel := context.WithTimeout(ctx, run.filter.Policy.Limits.Deadline)
+	ctx, cancel := context.WithTimeout(ctx, run.filter.Policy.Deadline(tx.Input))
 	defer cancel()
 	ex, err := run.filter.Examine(ctx, tx)
 	if err != nil {
 		return nil, err
 	}
-	e := explanationOf(tx, ex.Selection)
+	e := run.explanationOf(ctx, tx, ex.Selection)
 	for i := range ex.Verdicts {
 		r := &e.Recipients[i]
 		r.Reasons = ex.Verdicts[i].Reasons
@@ -142,20 +146,33 @@ func ExplainMessage(ctx context.Context, run *DryRun, tx *mail.Transaction, name
 }
 
 // explanationOf says what was selected for an envelope, and why.
-func explanationOf(tx *mail.Transaction, sel *policy.Selection) *Explanation {
+func (d *DryRun) explanationOf(ctx context.Context, tx *mail.Transaction, sel *policy.Selection) *Explanation {
 	e := &Explanation{
-		Listener: tx.Listener, From: tx.From, SenderLocal: sel.SenderLocal, BankPath: sel.BankPath(),
+		Listener: tx.Listener, Input: tx.Input, Login: tx.Client.Login, Daemon: tx.Daemon, From: tx.From, SenderLocal: sel.SenderLocal, BankPath: sel.BankPath(),
 		Path: steps(sel.Path), Originating: sel.Originating, Reason: sel.Reason,
 	}
 	if tx.Client.Addr.IsValid() {
 		e.Client = tx.Client.Addr.String()
 	}
-	for _, r := range sel.Rcpts {
+	for i, r := range sel.Rcpts {
 		e.Recipients = append(e.Recipients, ExplainedRcpt{
 			Address: r.Address, Local: r.Local, Direction: r.Direction, Overlays: steps(r.Path[len(sel.Path):]),
+			Apart: d.apart(ctx, tx, i),
 		})
 	}
 	return e
+}
+
+// apart reports whether the listener has the client send to recipient i in
+// another transaction.
+func (d *DryRun) apart(ctx context.Context, tx *mail.Transaction, i int) bool {
+	l := d.filter.Policy.Listener(tx.Listener)
+	if l.Split != policy.SplitRcpt || tx.Input != mail.InputMilter {
+		return false
+	}
+	upTo := *tx
+	upTo.Rcpts = tx.Rcpts[:i+1]
+	return !d.filter.Fits(ctx, &upTo)
 }
 
 // deciding returns the key of the setting that makes the destiny of category c
@@ -191,7 +208,7 @@ func (r *dryResult) describe(i int) []string {
 			to = append(to, rcpt.Address.String())
 			mine = mine || rcpt.Address == r.tx.Rcpts[i].Address
 		}
-		kind := s.kind(r.tx)
+		kind := s.kind()
 		switch {
 		case kind == kindMessage && mine:
 			var edits, without []string
@@ -202,21 +219,38 @@ func (r *dryResult) describe(i int) []string {
 					without = append(without, e.Name)
 				}
 			}
-			with := strings.Join(edits, ", ")
+			var changed []string
+			if len(edits) > 0 {
+				changed = append(changed, "with "+strings.Join(edits, ", "))
+			}
 			if len(without) > 0 {
-				with += ", without " + mail.Escape(strings.Join(without, ", "))
+				changed = append(changed, "without "+mail.Escape(strings.Join(without, ", ")))
+			}
+			if changed == nil {
+				changed = append(changed, "as it came")
 			}
 			hop := s.hop.String()
-			if s.goesBack(r.tx) {
+			if s.back {
 				hop = "the feeding MTA"
 			}
-			out = append(out, fmt.Sprintf("%s to %s for %s, with %s", kind, hop, strings.Join(to, " "), with))
+			out = append(out, fmt.Sprintf("%s to %s for %s, %s", kind, hop, strings.Join(to, " "), strings.Join(changed, ", ")))
 		case kind != kindMessage:
 			out = append(out, kind+" to "+strings.Join(to, " "))
 		}
 	}
 	if len(out) == 0 {
-		out = append(out, "nothing")
+		out = append(out, r.nothing())
 	}
 	return out
+}
+
+// nothing says what an MTA that still has the message does when nothing is sent.
+func (r *dryResult) nothing() string {
+	switch {
+	case r.tx.Back == nil || r.replies[0].Class() != 2:
+		return "nothing"
+	case slices.ContainsFunc(r.sent, func(s drySent) bool { return s.back }):
+		return "nothing, the feeding MTA takes the recipient out"
+	}
+	return "nothing, the feeding MTA drops the message"
 }

@@ -93,7 +93,11 @@ func explainGolden(t *testing.T, run *DryRun, listener, client, from, to string)
 	for _, r := range strings.Split(to, ",") {
 		rcpts = append(rcpts, mail.Address(r))
 	}
-	e, err := Explain(t.Context(), run, Transaction(l, addr, mail.Address(strings.Trim(from, "<>")), rcpts))
+	tx, err := (&Envelope{Listener: l, Client: addr, From: mail.Address(strings.Trim(from, "<>")), To: rcpts}).Transaction(run.filter.Policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := Explain(t.Context(), run, tx)
 	if err != nil {
 		t.Fatal(err)
 	}

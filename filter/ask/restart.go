@@ -30,6 +30,28 @@ func TakenAtStart(start, cfg *policy.Config) []string {
 			out = append(out, x.key)
 		}
 	}
+	for i := range min(len(start.Listeners), len(cfg.Listeners)) {
+		if x, y := &start.Listeners[i], &cfg.Listeners[i]; x.Address == y.Address && len(otherOptions(x, y)) > 0 {
+			out = append(out, strings.Join(otherOptions(x, y), " and ")+" of listener "+y.Address)
+		}
+	}
+	return out
+}
+
+// otherOptions names the keys that a listener reads once, and that differ.
+func otherOptions(a, b *policy.Listener) []string {
+	var out []string
+	for _, x := range []struct {
+		key  string
+		same bool
+	}{
+		{"split", a.Split == b.Split}, {"local_bank", a.LocalBank == b.LocalBank},
+		{"folders", slices.Equal(a.Folders, b.Folders)}, {"allow_banks", slices.Equal(a.AllowBanks, b.AllowBanks)},
+	} {
+		if !x.same {
+			out = append(out, x.key)
+		}
+	}
 	return out
 }
 

@@ -19,7 +19,9 @@ import (
 type survey struct {
 	runs       []*DryRun
 	listeners  []*policy.Listener // that all of them have
-	clients    []sample[netip.Addr]
+	clients    []sample[origin]
+	logins     []sample[string]
+	daemons    []sample[string]
 	senders    []sample[mail.Address]
 	recipients []sample[mail.Address]
 	untried    bool // there are more kinds of mail than are tried
@@ -40,13 +42,29 @@ func (s sample[T]) String() string {
 	return strings.Join(s.names, ", ")
 }
 
+// origin is where mail comes from.
+type origin struct {
+	client netip.Addr
+	local  bool // there is no connection
+}
+
 // anyOther names the clients that are in no list, unknown ones among them.
 const anyOther = "any other"
 
-// maxSamples bounds the kinds of clients, senders and recipients.
-const maxSamples = 50
+// localMail names mail that has no client.
+const localMail = "none, mail of the machine itself"
 
-var tooMany = fmt.Sprintf("there are more than %d kinds of clients, senders or recipients: not all were tried", maxSamples)
+// noLogin names who has not authenticated himself.
+const noLogin = "none"
+
+// maxSamples bounds the kinds of clients, senders and recipients, maxTold those
+// of logins and daemons.
+const (
+	maxSamples = 50
+	maxTold    = 10
+)
+
+const tooMany = "there are too many kinds of clients, logins, daemons, senders or recipients: not all were tried"
 
 // content is what checks may have found.
 type content struct {
@@ -76,7 +94,9 @@ func init() {
 // situation is one mail of the survey.
 type situation struct {
 	listener  *policy.Listener
-	client    sample[netip.Addr]
+	client    sample[origin]
+	login     sample[string]
+	daemon    sample[string]
 	sender    sample[mail.Address]
 	recipient sample[mail.Address]
 	content   content
@@ -103,11 +123,25 @@ func newSurvey(ctx context.Context, runs ...*DryRun) (*survey, error) {
 			s.listeners = append(s.listeners, l)
 		}
 	}
-	clients, senders, recipients := map[string]netip.Addr{}, map[string]mail.Address{}, map[string]mail.Address{}
+	clients, senders, recipients := map[string]origin{}, map[string]mail.Address{}, map[string]mail.Address{}
+	logins, daemons := map[string]string{noLogin: ""}, map[string]string{anyOther: ""}
 	local, foreign := domainsOf(cfgs)
 	for _, cfg := range cfgs {
 		for name, a := range cfg.ClientSamples() {
-			clients[name] = a
+			clients[name] = origin{client: a}
+		}
+		for i := range cfg.Listeners {
+			if cfg.Listeners[i].LocalBank != "" {
+				clients[localMail] = origin{local: true}
+			}
+		}
+		if slices.ContainsFunc(s.listeners, s.hears) {
+			for _, name := range cfg.LoginSamples() {
+				logins[name] = name
+			}
+			for _, name := range cfg.DaemonSamples() {
+				daemons[name] = name
+			}
 		}
 		from, to := cfg.AddressSamples(local)
 		for _, a := range from {
@@ -131,15 +165,25 @@ func newSurvey(ctx context.Context, runs ...*DryRun) (*survey, error) {
 		senders["local"], recipients["local"] = mail.Address("someone@"+local), mail.Address("someone@"+local)
 	}
 	senders["foreign"], recipients["foreign"] = mail.Address("someone@"+foreign), mail.Address("someone@"+foreign)
-	clients[anyOther] = netip.Addr{}
+	clients[anyOther] = origin{}
 	var err error
-	if s.clients, err = group(ctx, s, clients, []string{anyOther}, s.clientKey); err != nil {
+	if s.clients, err = group(ctx, s, maxSamples, clients, []string{anyOther, localMail}, s.clientKey); err != nil {
 		return nil, err
 	}
-	if s.senders, err = group(ctx, s, senders, []string{"local", "foreign"}, s.senderKey); err != nil {
+	if s.logins, err = group(ctx, s, maxTold, logins, []string{noLogin}, func(ctx context.Context, name string) (string, error) {
+		return s.toldKey(ctx, policy.Request{Login: name})
+	}); err != nil {
 		return nil, err
 	}
-	s.recipients, err = group(ctx, s, recipients, []string{"local", "foreign"}, s.recipientKey)
+	if s.daemons, err = group(ctx, s, maxTold, daemons, []string{anyOther}, func(ctx context.Context, name string) (string, error) {
+		return s.toldKey(ctx, policy.Request{Daemon: name})
+	}); err != nil {
+		return nil, err
+	}
+	if s.senders, err = group(ctx, s, maxSamples, senders, []string{"local", "foreign"}, s.senderKey); err != nil {
+		return nil, err
+	}
+	s.recipients, err = group(ctx, s, maxSamples, recipients, []string{"local", "foreign"}, s.recipientKey)
 	return s, err
 }
 
@@ -162,7 +206,7 @@ func domainsOf(cfgs []*policy.Config) (local, foreign string) {
 
 // group puts the values together that have the same key. The general names
 // stand for themselves and take those that are like them.
-func group[T any](ctx context.Context, s *survey, values map[string]T, general []string, key func(context.Context, T) (string, error)) ([]sample[T], error) {
+func group[T any](ctx context.Context, s *survey, most int, values map[string]T, general []string, key func(context.Context, T) (string, error)) ([]sample[T], error) {
 	var names []string
 	for name := range values {
 		if !slices.Contains(general, name) {
@@ -183,7 +227,7 @@ func group[T any](ctx context.Context, s *survey, values map[string]T, general [
 		}
 		i, known := at[k]
 		switch {
-		case !known && len(out) == maxSamples:
+		case !known && len(out) == most:
 			s.untried = true
 		case !known:
 			at[k] = len(out)
@@ -196,11 +240,13 @@ func group[T any](ctx context.Context, s *survey, values map[string]T, general [
 }
 
 // clientKey tells clients apart by banks and settings at every listener.
-func (s *survey) clientKey(ctx context.Context, a netip.Addr) (string, error) {
+func (s *survey) clientKey(ctx context.Context, from origin) (string, error) {
 	var b strings.Builder
+	fmt.Fprintf(&b, "%v\n", from.local) // it is answered in another way
 	for _, run := range s.runs {
 		for _, l := range s.listeners {
-			sel, err := run.filter.Policy.Select(ctx, policy.Request{Listener: l.Address, Client: a})
+			tx := (&Envelope{Listener: run.filter.Policy.Listener(l.Address), Client: from.client, Local: from.local}).transaction()
+			sel, err := run.filter.Select(ctx, tx, nil)
 			if err != nil {
 				return "", err
 			}
@@ -208,6 +254,27 @@ func (s *survey) clientKey(ctx context.Context, a netip.Addr) (string, error) {
 		}
 	}
 	return b.String(), nil
+}
+
+// toldKey tells apart what only some listeners hear.
+func (s *survey) toldKey(ctx context.Context, req policy.Request) (string, error) {
+	var b strings.Builder
+	for _, run := range s.runs {
+		sel, err := run.filter.Policy.Select(ctx, req)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&b, "%s %s\n", sel.BankPath(), sel.Settings.Fingerprint())
+	}
+	return b.String(), nil
+}
+
+// hears reports whether logins and daemons are told to a listener, in one of the
+// configurations.
+func (s *survey) hears(l *policy.Listener) bool {
+	return slices.ContainsFunc(s.runs, func(run *DryRun) bool {
+		return run.filter.Policy.Listener(l.Address).Protocol == mail.InputMilter
+	})
 }
 
 func (s *survey) senderKey(ctx context.Context, a mail.Address) (string, error) {
@@ -250,7 +317,7 @@ func (s *survey) each(ctx context.Context, visit func(situation, []outcome)) err
 		for _, client := range s.clients {
 			for _, from := range s.senders {
 				for _, to := range s.recipients {
-					if err := s.tryAll(ctx, situation{listener: l, client: client, sender: from, recipient: to}, visit); err != nil {
+					if err := s.told(ctx, situation{listener: l, client: client, sender: from, recipient: to}, visit); err != nil {
 						return err
 					}
 				}
@@ -260,27 +327,50 @@ func (s *survey) each(ctx context.Context, visit func(situation, []outcome)) err
 	return nil
 }
 
+// told tries a situation with every login and every daemon. Where no listener
+// hears of them one try is enough.
+func (s *survey) told(ctx context.Context, at situation, visit func(situation, []outcome)) error {
+	var all [][]outcome
+	var err error
+	for _, at.login = range s.logins {
+		for _, at.daemon = range s.daemons {
+			if all == nil || s.hears(at.listener) {
+				if all, err = s.tryAll(ctx, at); err != nil {
+					return err
+				}
+			}
+			for i, c := range contents {
+				at.content = c
+				visit(at, all[i])
+			}
+		}
+	}
+	return nil
+}
+
 // tryAll tries every content in one situation.
-func (s *survey) tryAll(ctx context.Context, at situation, visit func(situation, []outcome)) error {
+func (s *survey) tryAll(ctx context.Context, at situation) ([][]outcome, error) {
 	txs := make([]*mail.Transaction, len(s.runs))
 	selections := make([]*policy.Selection, len(s.runs))
 	for i, run := range s.runs {
-		l := run.filter.Policy.Listener(at.listener.Address)
-		txs[i] = Transaction(l, at.client.value, at.sender.value, []mail.Address{at.recipient.value})
+		txs[i] = (&Envelope{
+			Listener: run.filter.Policy.Listener(at.listener.Address), Client: at.client.value.client, Local: at.client.value.local,
+			Login: at.login.value, Daemon: at.daemon.value, From: at.sender.value, To: []mail.Address{at.recipient.value},
+		}).transaction()
 		var err error
 		if selections[i], err = run.filter.Select(ctx, txs[i], nil); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	for _, at.content = range contents {
-		out := make([]outcome, len(s.runs))
+	all := make([][]outcome, len(contents))
+	for k, c := range contents {
+		all[k] = make([]outcome, len(s.runs))
 		for i, run := range s.runs {
-			ex, result := run.suppose(ctx, txs[i], selections[i], at.content.findings)
-			out[i] = outcome{selections[i], selections[i].Rcpts[0].Settings, result, &ex.Verdicts[0]}
+			ex, result := run.suppose(ctx, txs[i], selections[i], c.findings)
+			all[k][i] = outcome{selections[i], selections[i].Rcpts[0].Settings, result, &ex.Verdicts[0]}
 		}
-		visit(at, out)
 	}
-	return nil
+	return all, nil
 }
 
 // action is the word of the log line without the direction.

@@ -51,13 +51,12 @@ func Test(ctx context.Context, run *DryRun, t *policy.Test) (TestResult, error) 
 	if err != nil {
 		return result, &CaseError{t.Origin, err}
 	}
-	for _, b := range t.Banks {
-		if cfg.Bank(b) == nil {
-			return result, &CaseError{t.Origin, fmt.Errorf("there is no bank %q", b)}
-		}
+	tx, err := (&Envelope{
+		Listener: l, Client: t.ClientAddr(), Login: t.Login, Daemon: t.Daemon, Local: t.Local, Banks: t.Banks, From: t.From, To: t.To,
+	}).Transaction(cfg)
+	if err != nil {
+		return result, &CaseError{t.Origin, err}
 	}
-	tx := Transaction(l, t.ClientAddr(), t.From, t.To)
-	tx.Banks = t.Banks
 	sel, err := run.filter.Select(ctx, tx, nil)
 	if err != nil {
 		return result, fmt.Errorf("%s: %w", t.Origin, err)
@@ -157,7 +156,7 @@ func list[T ~string](in []T) string {
 // pathReason says why each bank was loaded.
 func pathReason(path []policy.Step) string {
 	if len(path) == 0 {
-		return "no listener, client or request names a bank"
+		return "no listener, daemon, client, request or login names a bank"
 	}
 	var out []string
 	for _, s := range path {

@@ -54,3 +54,46 @@ func TestDoubtsAboutWhatIsFound(t *testing.T) {
 		}
 	}
 }
+
+// What a stranger sends is dropped after the queue only: before it he hears of a
+// refusal. Mail without a connection has a queue behind it.
+func TestNothingIsLostBeforeTheQueue(t *testing.T) {
+	t.Parallel()
+	const head = "hostname: mail.example.org\nlocal_domains: [.example.org]\nengines: {builtin: {}}\nsettings: {dkim: {sign: false}}\nbanks: {A: {}}\n"
+	for listener, want := range map[string][]string{
+		`{protocol: lmtp, address: "127.0.0.1:1"}`:                                          {"drops INFECTED, BANNED, SPAM (Inbound, OpenRelay, destiny reject)"},
+		`{protocol: smtp, address: "127.0.0.1:1"}`:                                          {"drops INFECTED, BANNED, SPAM (Inbound, OpenRelay, destiny reject)"},
+		`{protocol: smtp-proxy, address: "127.0.0.1:1"}`:                                    nil,
+		`{protocol: milter, address: "127.0.0.1:1"}`:                                        nil,
+		`{protocol: am.pdp, address: "127.0.0.1:1", folders: /}`:                            nil,
+		`{protocol: milter, address: "127.0.0.1:1", local_bank: A}`:                         {"drops INFECTED, BANNED, SPAM (Inbound, OpenRelay, destiny reject)"},
+		`{protocol: milter, address: "127.0.0.1:1", bank: ORIGINATING, local_bank: MYNETS}`: {"refused after the queue", "drops INFECTED, BANNED, SPAM (Internal, Outbound, destiny reject)"},
+	} {
+		cfg, err := policy.Parse("postern.yaml", []byte(head+"listeners:\n  - "+strings.Replace(listener, "folders: /", "folders: "+t.TempDir(), 1)+"\n"), engines())
+		if err != nil {
+			t.Fatal(err)
+		}
+		remarks, err := Doubts(t.Context(), &filter.Filter{Policy: cfg})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, r := range remarks {
+			if strings.Contains(r.What, "drops ") || strings.Contains(r.What, "refused after the queue") {
+				got = append(got, r.What)
+				if !cfg.Listeners[0].Protocol.AfterQueue() && strings.Contains(r.Hint, "before the queue") {
+					t.Errorf("%s: the hint is no help: %s", listener, r)
+				}
+			}
+		}
+		if len(got) != len(want) {
+			t.Errorf("%s: %s", listener, strings.Join(got, "\n"))
+			continue
+		}
+		for i := range want {
+			if !strings.Contains(got[i], want[i]) {
+				t.Errorf("%s: %q is not in %s", listener, want[i], got[i])
+			}
+		}
+	}
+}

@@ -109,11 +109,7 @@ func (d *daemon) Refuse(ctx context.Context, tx *mail.Transaction, refusal mail.
 func (d *daemon) start(open func(policy.Listener) (net.Listener, error)) error {
 	cfg := d.filter.Load().Policy
 	var opened []net.Listener
-	var served []policy.Listener
 	for _, l := range cfg.Listeners {
-		if !isServed(l) {
-			continue
-		}
 		nl, err := open(l)
 		if err != nil {
 			for _, o := range opened {
@@ -124,12 +120,9 @@ func (d *daemon) start(open func(policy.Listener) (net.Listener, error)) error {
 			}
 			return fmt.Errorf("%s: listener %s: %w", l.Origin, l.Address, err)
 		}
-		opened, served = append(opened, nl), append(served, l)
+		opened = append(opened, nl)
 	}
-	if len(served) == 0 {
-		return fmt.Errorf("%s: there is no listener that can be served", cfg.Origin("listeners"))
-	}
-	for i, l := range served {
+	for i, l := range cfg.Listeners {
 		s := d.newServer(cfg, l)
 		d.servers = append(d.servers, s)
 		go func() {
@@ -155,12 +148,13 @@ func (d *daemon) newServer(cfg *policy.Config, l policy.Listener) server {
 	switch l.Protocol {
 	case mail.InputMilter:
 		return listen.NewMilter(d, d.milterOptions(cfg, l))
+	case mail.InputAMPDP:
+		return listen.NewAMPDP(d, d.ampdpOptions(cfg, l))
+	case mail.InputLMTP, mail.InputSMTP, mail.InputProxy:
+		return listen.NewFeed(d, d.feedOptions(cfg, l))
 	}
-	return listen.NewFeed(d, d.feedOptions(cfg, l))
+	panic("no listener for protocol " + string(l.Protocol)) // the configuration knows no other
 }
-
-// isServed reports whether this version speaks the protocol of l.
-func isServed(l policy.Listener) bool { return l.Protocol != mail.InputAMPDP }
 
 // openListener opens what the configuration says.
 func openListener(l policy.Listener) (net.Listener, error) {
@@ -171,32 +165,46 @@ func openListener(l policy.Listener) (net.Listener, error) {
 	return listen.Listen(l.Address, mode, l.Owner)
 }
 
-func limits(cfg *policy.Config) listen.Limits {
+// limits are the same for all listeners, but for the time.
+func limits(cfg *policy.Config, in mail.Input) listen.Limits {
 	return listen.Limits{
 		Size: int64(cfg.Limits.MessageSize), Recipients: cfg.Limits.Recipients,
 		Sessions: cfg.Limits.Sessions, PeerSessions: cfg.Limits.SessionsPerClient,
-		Idle: cfg.Limits.Idle, Data: cfg.Limits.DataIdle, Process: cfg.Limits.Deadline,
+		Idle: cfg.Limits.Idle, Data: cfg.Limits.DataIdle, Process: cfg.Deadline(in),
 	}
 }
 
-func (d *daemon) milterOptions(cfg *policy.Config, l policy.Listener) listen.MilterOptions {
-	return listen.MilterOptions{
-		Listener: l.Address, Limits: limits(cfg),
-		SpoolDir: cfg.Spool.Dir, SpoolMemory: int(cfg.Spool.Memory), Log: d.log,
+// allows asks the configuration of the moment who may come in.
+func (d *daemon) allows(address string) func(netip.Addr, bool) bool {
+	return func(peer netip.Addr, fromHere bool) bool {
+		now := d.filter.Load().Policy.Listener(address)
+		return now != nil && now.Allows(peer, fromHere)
 	}
 }
 
 func (d *daemon) feedOptions(cfg *policy.Config, l policy.Listener) listen.FeedOptions {
 	return listen.FeedOptions{
-		Listener: l.Address, Hostname: cfg.Hostname,
-		Limits: limits(cfg), Proxy: l.Protocol == mail.InputProxy,
-		// as the configuration of the moment says
-		Allow: func(peer netip.Addr, fromHere bool) bool {
-			now := d.filter.Load().Policy.Listener(l.Address)
-			return now != nil && now.Allows(peer, fromHere)
-		},
-		RefuseBareLF: cfg.BareNewline == policy.BareNewlineReject,
-		SpoolDir:     cfg.Spool.Dir, SpoolMemory: int(cfg.Spool.Memory), Log: d.log,
+		Listener: l.Address, Hostname: cfg.Hostname, Limits: limits(cfg, l.Protocol), Allow: d.allows(l.Address),
+		Proxy: l.Protocol == mail.InputProxy, RefuseBareLF: cfg.BareNewline == policy.BareNewlineReject,
+		SpoolDir: cfg.Spool.Dir, SpoolMemory: int(cfg.Spool.Memory), Log: d.log,
+	}
+}
+
+func (d *daemon) milterOptions(cfg *policy.Config, l policy.Listener) listen.MilterOptions {
+	o := listen.MilterOptions{
+		Listener: l.Address, Limits: limits(cfg, l.Protocol), Allow: d.allows(l.Address), LocalBank: l.LocalBank,
+		SpoolDir: cfg.Spool.Dir, SpoolMemory: int(cfg.Spool.Memory), Log: d.log,
+	}
+	if l.Split == policy.SplitRcpt {
+		o.Fits = func(ctx context.Context, tx *mail.Transaction) bool { return d.filter.Load().Fits(ctx, tx) }
+	}
+	return o
+}
+
+func (d *daemon) ampdpOptions(cfg *policy.Config, l policy.Listener) listen.AMPDPOptions {
+	return listen.AMPDPOptions{
+		Listener: l.Address, Limits: limits(cfg, l.Protocol), Allow: d.allows(l.Address), Folders: l.Folders, AllowBanks: l.AllowBanks,
+		SpoolDir: cfg.Spool.Dir, SpoolMemory: int(cfg.Spool.Memory), Log: d.log,
 	}
 }
 

@@ -180,7 +180,7 @@ func loadFacts(config string) (*postfix.Postern, error) {
 	for _, l := range cfg.Listeners {
 		settings := cfg.Bank(l.Bank).Over(&cfg.Settings)
 		facts.Listeners = append(facts.Listeners, postfix.Listener{
-			Protocol: string(l.Protocol), Address: l.Address, Bank: l.Bank, Originating: settings.Originating, Unserved: !isServed(l),
+			Protocol: string(l.Protocol), Address: l.Address, Bank: l.Bank, Originating: settings.Originating,
 		})
 	}
 	for _, hop := range nextHops(cfg) {

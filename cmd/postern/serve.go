@@ -70,9 +70,6 @@ func serve(config string) error {
 		return exit(code, err)
 	}
 	for _, l := range cfg.Listeners {
-		if !isServed(l) {
-			continue
-		}
 		log.Info("listening", "address", l.Address, "protocol", string(l.Protocol), "bank", l.Bank)
 	}
 	d.warn(cfg)

@@ -30,10 +30,6 @@ func TestEveryProtocolIsServed(t *testing.T) {
 			t.Fatal(err)
 		}
 		l := cfg.Listeners[0]
-		if !isServed(l) {
-			t.Errorf("%s is not served", word)
-			continue
-		}
 		d, err := newDaemon(cfg, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)

@@ -181,6 +181,7 @@ func loadFacts(config string) (*postfix.Postern, error) {
 		settings := cfg.Bank(l.Bank).Over(&cfg.Settings)
 		facts.Listeners = append(facts.Listeners, postfix.Listener{
 			Protocol: string(l.Protocol), Address: l.Address, Bank: l.Bank, Originating: settings.Originating,
+			Deadline: cfg.Deadline(l.Protocol), LocalBank: l.LocalBank != "", Mode: l.Mode, Owner: l.Owner,
 		})
 	}
 	for _, hop := range nextHops(cfg) {

@@ -14,9 +14,11 @@ type checker struct {
 	postern  *Postern
 	system   *System
 	all      []feed
-	takers   []*Service  // the services that take mail back from us
-	inner    []*Service  // the cleanup services that only they use
-	offered  []*Listener // those to which some finding leads mail
+	takers   []*Service            // the services that take mail back from us
+	inner    []*Service            // the cleanup services that only they use
+	offered  []*Listener           // those to which some finding leads mail
+	joins    map[*Service][]string // milters that some finding adds to the list of a service
+	leaves   map[*Service]bool     // services of whose milters ours is to be none
 	findings []Finding
 }
 
@@ -24,9 +26,10 @@ type checker struct {
 // way of a message. Nothing found means that mail goes to Postern and back as
 // it should, as far as the two configurations can tell.
 func Check(p *Postern, s *System) []Finding {
-	c := &checker{postern: p, system: s}
+	c := &checker{postern: p, system: s, joins: map[*Service][]string{}}
 	c.all = c.feeds()
 	hops := c.reinjections()
+	c.leaves = c.leaving()
 	for _, hop := range hops {
 		c.checkReinjection(hop)
 	}
@@ -37,6 +40,8 @@ func Check(p *Postern, s *System) []Finding {
 	c.checkRelayClients()
 	c.checkListeners()
 	c.checkMilters()
+	c.checkProxies()
+	c.checkSockets()
 	c.checkMain()
 	c.checkVersion()
 	// the last change to a service is the one after which it has another name
@@ -113,24 +118,33 @@ func (c *checker) feedEdits(l *Listener, services ...*Service) []Edit {
 		c.offered = append(c.offered, l)
 	}
 	for _, v := range services {
-		if l.afterQueue() {
+		switch l.Protocol {
+		case "milter":
+			c.joins[v] = append(c.joins[v], c.milterAddress(l))
+			out = append(out, c.miltersEdit(v, smtpdMilters))
+		case "smtp-proxy":
+			out = append(out, v.set(proxyFilter, l.nexthop()), v.set("smtpd_proxy_options", "speed_adjust"))
+		default:
 			out = append(out, v.set("content_filter", c.feedTransport()+":"+l.nexthop()))
-			continue
 		}
-		milters := append([]string{c.milterAddress(l)}, list(c.system.value(v, "smtpd_milters"))...)
-		out = append(out, v.set("smtpd_milters", joinMilters(milters)))
 	}
 	return out
 }
 
-// milterAddress is relative to the queue directory where it can be, so that it
-// holds within a chroot and outside.
+// milterAddress is how a list of milters names l.
 func (c *checker) milterAddress(l *Listener) string {
-	queue := path.Clean(c.system.value(nil, "queue_directory")) + "/"
-	if rest, ok := strings.CutPrefix(l.Address, "unix:"+queue); ok {
+	return inQueue(l.nexthop(), c.system.value(nil, "queue_directory"))
+}
+
+const defaultQueue = "/var/spool/postfix"
+
+// inQueue writes a path relative to the queue directory where it can be, so that
+// it holds within a chroot and outside.
+func inQueue(address, queue string) string {
+	if rest, ok := strings.CutPrefix(address, "unix:"+path.Clean(queue)+"/"); ok {
 		return "unix:" + rest
 	}
-	return l.nexthop()
+	return address
 }
 
 // feedTransport is the name of the transport to use for a new feed: the one in

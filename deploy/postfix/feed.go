@@ -86,6 +86,27 @@ type feed struct {
 	outOfReach *Listener
 }
 
+// milter reports whether it is one that Postfix asks, and does not hand over to.
+func (f *feed) milter() bool { return strings.HasSuffix(f.parameter, "milters") }
+
+// fits reports whether the listener speaks what the service does. After the
+// queue its client is a queue, before the queue it is a client who waits.
+func (f *feed) fits() bool {
+	l := f.listener
+	return f.parameter == l.parameter() || f.parameter == otherMilters && l.Protocol == "milter" || f.parameter == "FILTER" && l.afterQueue()
+}
+
+// parameter is the one that leads mail of smtpd to l.
+func (l *Listener) parameter() string {
+	switch l.Protocol {
+	case "milter":
+		return smtpdMilters
+	case "smtp-proxy":
+		return proxyFilter
+	}
+	return "content_filter"
+}
+
 // inherited reports whether main.cf sets it, not the service.
 func (f *feed) inherited() bool { return !f.service.overrides(f.parameter) }
 

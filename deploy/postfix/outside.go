@@ -1,15 +1,13 @@
 package postfix
 
-// The services that take mail from outside, milters, and what main.cf says for
-// all of them.
+// The services that take mail from outside, and what main.cf says for all of
+// them.
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 )
 
 // checkServices asks of each service whether its mail goes to the right
@@ -27,10 +25,16 @@ func (c *checker) checkServices() {
 			if !f.listener.Originating || other == nil || f.parameter == "FILTER" {
 				continue
 			}
+			var mend []Edit
+			if !f.milter() {
+				if mend = c.feedEdits(other, v); other.parameter() != f.parameter {
+					mend = append(mend, v.set(f.parameter, ""))
+				}
+			}
 			c.add(Finding{
 				Rule: "strangers-originating", Where: v.place(), What: fmt.Sprintf("%s leads to %s, whose bank %s is originating", f.parameter, f.listener.Address, f.listener.Bank),
 				Why:  "Mail from strangers counts as mail of our own people: it is signed, and reports go to forged senders.",
-				Mend: c.feedEdits(other, v),
+				Mend: mend,
 			})
 		}
 	}
@@ -47,6 +51,16 @@ func (c *checker) pick(originating bool) *Listener {
 		}
 	}
 	return out
+}
+
+// pickProxy is the same for smtpd_proxy_filter.
+func (c *checker) pickProxy(originating bool) *Listener {
+	for i := range c.postern.Listeners {
+		if l := &c.postern.Listeners[i]; l.Protocol == "smtp-proxy" && l.Originating == originating && l.feedable() {
+			return l
+		}
+	}
+	return nil
 }
 
 func (c *checker) checkSubmission(v *Service, own *Listener) {
@@ -141,6 +155,9 @@ func (c *checker) checkListeners() {
 		if l.Originating {
 			kind, services = "submission", c.services((*Service).submission)
 		}
+		if l.afterQueue() && c.fedBefore(services) {
+			continue // it is there to be used instead
+		}
 		f := Finding{
 			Rule: "listener-unfed", Where: "master.cf", What: fmt.Sprintf("nothing leads to the listener %s %s", l.Protocol, l.Address),
 			Why: "Mail that is meant to be checked there passes by, or the listener is not needed.",
@@ -155,42 +172,19 @@ func (c *checker) checkListeners() {
 	}
 }
 
+// fedBefore reports whether all these services lead to us before the queue.
+func (c *checker) fedBefore(services []*Service) bool {
+	for _, v := range services {
+		if !slices.ContainsFunc(c.feedsOf(v), func(f *feed) bool { return !f.listener.afterQueue() && f.fits() }) {
+			return false
+		}
+	}
+	return len(services) > 0
+}
+
 // reachable: a socket that is found, but out of reach of its feed.
 func (c *checker) reachable(l *Listener) bool {
 	return slices.ContainsFunc(c.all, func(f feed) bool { return f.outOfReach == l })
-}
-
-// checkMilters judges the services that call milters, ours above all.
-func (c *checker) checkMilters() {
-	general := list(c.system.value(nil, "smtpd_milters"))
-	for _, v := range c.system.Services {
-		if v.Command == "smtpd" && v.overrides("smtpd_milters") && !c.taker(v) {
-			c.checkHidden(v, general)
-		}
-	}
-	for _, f := range c.feeding() {
-		if f.listener.Protocol == "milter" && strings.HasSuffix(f.parameter, "milters") {
-			c.checkMilter(f)
-		}
-		if f.parameter != "smtpd_proxy_filter" {
-			continue
-		}
-		const name = "smtpd_proxy_timeout"
-		if is := c.system.value(f.service, name); tooShort(is, c.postern.Deadline) {
-			c.add(Finding{
-				Rule: "proxy-timeout", Where: place(f.service, name), What: fmt.Sprintf("%s is %s, limits.deadline is %s", name, is, seconds(c.postern.Deadline)),
-				Why:  "Postfix refuses the message while Postern may still hand it on.",
-				Mend: []Edit{c.set(f.service, name, c.postern.milterTimeout())},
-			})
-		}
-		if m := c.system.value(f.service, "smtpd_milters"); m != "" {
-			c.add(Finding{
-				Rule: "proxy-milters", Where: f.service.place(), What: "smtpd_proxy_filter together with smtpd_milters",
-				Why:  "Before a proxy filter milters see the commands only, no header and no body.",
-				Mend: []Edit{f.service.set("content_filter", c.feedTransport()+":"+f.listener.nexthop()), c.drop(f.service, "smtpd_proxy_filter")},
-			})
-		}
-	}
 }
 
 // drop takes a parameter out where it is set.
@@ -199,92 +193,6 @@ func (c *checker) drop(v *Service, name string) Edit {
 		return v.drop(name)
 	}
 	return dropMain(name)
-}
-
-// checkHidden: a service's own list takes the place of main.cf's. An empty one
-// says that none shall be called, and is left alone.
-func (c *checker) checkHidden(v *Service, general []string) {
-	own := list(c.system.value(v, "smtpd_milters"))
-	var known, hidden []string
-	for _, m := range own {
-		address, _ := milterOptions(m)
-		known = append(known, address)
-	}
-	for _, m := range general {
-		if address, _ := milterOptions(m); !slices.Contains(known, address) {
-			hidden = append(hidden, m)
-		}
-	}
-	if len(own) == 0 || len(hidden) == 0 {
-		return
-	}
-	c.add(Finding{
-		Rule: "milters-hidden", Where: v.place(), What: "-o smtpd_milters hides " + strings.Join(hidden, ", ") + " of main.cf",
-		Why:  "A list given for a service takes the place of that in main.cf, so these milters are never called for its mail.",
-		Mend: []Edit{v.set("smtpd_milters", joinMilters(append(own, hidden...)))},
-	})
-}
-
-// checkMilter judges how a service calls a listener of ours.
-func (c *checker) checkMilter(f *feed) {
-	for _, option := range []string{"milter_default_action", "milter_content_timeout"} {
-		is, braced := c.milterOption(f, option)
-		finding := Finding{Rule: "milter-action", Where: place(f.service, option), What: option + " is " + is}
-		var want string
-		switch {
-		case option == "milter_content_timeout" && tooShort(is, c.postern.Deadline):
-			want, finding.Rule = c.postern.milterTimeout(), "milter-timeout"
-			finding.What += ", limits.deadline is " + seconds(c.postern.Deadline)
-			finding.Why = "Postfix gives up before Postern has answered, and takes the default action for the message."
-		case option == "milter_default_action" && is == "accept":
-			want, finding.Why = "tempfail", "While Postern is away, mail passes unchecked."
-		case option == "milter_default_action" && is == "reject":
-			want, finding.Why = "tempfail", "While Postern is away, good mail is refused for good."
-		default:
-			continue
-		}
-		if braced {
-			finding.Where = place(f.service, f.parameter)
-			finding.What = strings.TrimPrefix(finding.What, "milter_") + ", for " + f.target
-			finding.Mend = []Edit{c.set(f.service, f.parameter, c.withMilterOption(f, option, want))}
-		} else {
-			finding.Mend = []Edit{c.set(f.service, option, want)}
-		}
-		c.add(finding)
-	}
-}
-
-// milterOption is what holds for the feed: its own braces, or the service.
-func (c *checker) milterOption(f *feed, name string) (value string, braced bool) {
-	for _, m := range list(c.system.value(f.service, f.parameter)) {
-		address, options := milterOptions(m)
-		if value, ok := options[strings.TrimPrefix(name, "milter_")]; ok && address == f.target {
-			return value, true
-		}
-	}
-	return c.system.value(f.service, name), false
-}
-
-// withMilterOption is the list with that option of this milter changed.
-func (c *checker) withMilterOption(f *feed, name, want string) string {
-	var out []string
-	for _, m := range list(c.system.value(f.service, f.parameter)) {
-		if address, options := milterOptions(m); address == f.target && options != nil {
-			options[strings.TrimPrefix(name, "milter_")] = want
-			m = address
-			for _, k := range slices.Sorted(maps.Keys(options)) {
-				m += "," + k + "=" + options[k]
-			}
-			m = "{" + m + "}"
-		}
-		out = append(out, m)
-	}
-	return joinMilters(out)
-}
-
-func tooShort(value string, deadline time.Duration) bool {
-	d, ok := duration(value)
-	return ok && d < deadline+margin
 }
 
 // checkMain judges what holds for all services.

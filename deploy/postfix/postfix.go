@@ -8,7 +8,9 @@
 package postfix
 
 import (
+	"cmp"
 	_ "embed" // for the files below
+	"io/fs"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -38,11 +40,16 @@ type Postern struct {
 
 // Listener is one address on which Postern takes mail.
 type Listener struct {
-	Protocol    string // lmtp, smtp, milter or am.pdp
+	Protocol    string // lmtp, smtp, smtp-proxy, milter or am.pdp
 	Address     string // host:port, or unix:/path
 	Bank        string // "" for none
 	Originating bool   // what comes in here is mail of our own people
 	Unserved    bool   // this version of Postern does not open it
+	// from the end of a message to our answer, where it is not that of all
+	Deadline  time.Duration
+	LocalBank bool        // there is a bank for mail without a connection
+	Mode      fs.FileMode // of a socket; 0: as the umask leaves it
+	Owner     string      // user:group; empty: who starts Postern
 }
 
 // feedable reports whether Postfix can and should be led to l.
@@ -125,8 +132,16 @@ func (p *Postern) doneTimeout() string {
 	return seconds(2 * p.Deadline)
 }
 
-func (p *Postern) milterTimeout() string {
-	return seconds(max(300*time.Second, p.Deadline+2*margin))
+// The same for a proxy before the queue, which has a bound of its own that fits
+// Postfix' default. Ten seconds of it are for a handler that overruns.
+const proxyMargin = 20 * time.Second
+
+// deadline is how long l may take for a message.
+func (p *Postern) deadline(l *Listener) time.Duration { return cmp.Or(l.Deadline, p.Deadline) }
+
+// proxyTimeout is Postfix' own smtpd_proxy_timeout if it is long enough.
+func (p *Postern) proxyTimeout(l *Listener) string {
+	return seconds(max(100*time.Second, p.deadline(l)+proxyMargin))
 }
 
 func seconds(d time.Duration) string {

@@ -245,7 +245,7 @@ func TestUnfedMilter(t *testing.T) {
 				continue
 			}
 			found = true
-			if want := "postconf -P smtp/inet/smtpd_milters=unix:postern/milter.sock,inet:127.0.0.1:8893"; len(f.Mend) != 1 || f.Mend[0].String() != want {
+			if want := "postconf -P smtp/inet/smtpd_milters=inet:127.0.0.1:8893,unix:postern/milter.sock"; len(f.Mend) != 1 || f.Mend[0].String() != want {
 				t.Errorf("mended by %v, want %s", f.Mend, want)
 			}
 		}
@@ -271,8 +271,8 @@ func TestShowFits(t *testing.T) {
 	for _, want := range []string{
 		"amavisfeed_destination_concurrency_limit=4\n", "amavisfeed_destination_recipient_limit=500\n", "amavisfeed unix - - n - 4 lmtp -o lmtp_data_done_timeout=2400s ",
 		"postconf -M '[::1]:1025/inet=[::1]:1025 inet ", " -o mynetworks=[::1]/128 ", " -o smtpd_authorized_xforward_hosts=[::1]/128 ", " -o syslog_name=postfix/1025 ",
-		"submission/inet/content_filter=amavisfeed:unix:/run/postern/lmtp.sock\n", "'smtp/inet/content_filter=amavisfeed:[::1]:1024'\n",
-		"smtp/inet/smtpd_milters=unix:/var/spool/postfix/postern/milter.sock\n", "milter_content_timeout=1260s",
+		"submission/inet/content_filter=amavisfeed:unix:/run/postern/lmtp.sock\n", "\n# postconf -P 'smtp/inet/content_filter=amavisfeed:[::1]:1024'\n",
+		"\npostconf -P 'smtp/inet/smtpd_milters=$postern_milter'\n", "pickup/unix/content_filter=amavisfeed:unix:/run/postern/lmtp.sock\n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)

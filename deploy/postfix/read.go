@@ -11,9 +11,12 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 )
 
 // Read asks postconf for what is in dir; "" is the folder that Postfix itself
@@ -53,8 +56,47 @@ func Read(ctx context.Context, dir string) (*System, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Dir, s.Version = dir, ParseVersion(version)
+	s.Dir, s.Version, s.Stat = dir, ParseVersion(version), stat
+	s.OwnerGroups = groupsOf(s.value(nil, "mail_owner"))
 	return s, nil
+}
+
+// stat is System.Stat for this machine.
+func stat(path string) (File, bool) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return File{}, false
+	}
+	f := File{Mode: info.Mode()}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		f.User, f.Group = strconv.Itoa(int(st.Uid)), strconv.Itoa(int(st.Gid))
+	}
+	if u, err := user.LookupId(f.User); err == nil {
+		f.User = u.Username
+	}
+	if g, err := user.LookupGroupId(f.Group); err == nil {
+		f.Group = g.Name
+	}
+	return f, true
+}
+
+// groupsOf names the groups of a user; nil if that cannot be found out.
+func groupsOf(name string) []string {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return nil
+	}
+	ids, err := u.GroupIds()
+	if err != nil {
+		return nil
+	}
+	out := []string{}
+	for _, id := range ids {
+		if g, err := user.LookupGroupId(id); err == nil {
+			out = append(out, g.Name)
+		}
+	}
+	return out
 }
 
 // ReadFiles reads a main.cf or what "postconf -n" has printed, and a master.cf

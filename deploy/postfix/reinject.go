@@ -82,8 +82,7 @@ func (c *checker) checkReinjection(r reinjection) {
 func (c *checker) checkLoop(v *Service) {
 	looped := map[string]bool{}
 	for _, f := range c.all {
-		milter := strings.HasSuffix(f.parameter, "milters")
-		if f.service != v || milter || f.listener == nil && (f.parameter != "content_filter" || !f.inherited()) {
+		if f.service != v || f.milter() || f.listener == nil && (f.parameter != "content_filter" || !f.inherited()) {
 			continue
 		}
 		why := "What Postern hands back is handed to Postern again, until it is refused as a loop."
@@ -127,9 +126,13 @@ func (c *checker) checkOverrides(v *Service) {
 	has := list(c.system.value(v, "receive_override_options"))
 	for _, o := range receiveOverrides {
 		done := o.name == "no_milters" && v.overrides("smtpd_milters") && c.system.value(v, "smtpd_milters") == ""
-		if !slices.Contains(has, o.name) && !done {
-			missing, why = append(missing, o.name), append(why, o.why)
+		if slices.Contains(has, o.name) || done {
+			continue
 		}
+		if o.name == "no_milters" && slices.ContainsFunc(c.all, func(f feed) bool { return f.service == v && f.milter() && f.listener != nil }) {
+			o.why = "Postern is one of the milters, and is shown what it has just handed on: marked twice, logged twice, and refused at worst"
+		}
+		missing, why = append(missing, o.name), append(why, o.why)
 	}
 	if len(missing) > 0 {
 		c.add(Finding{

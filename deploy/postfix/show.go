@@ -18,18 +18,22 @@ type addition struct {
 	comment  string
 	service  string // service/type
 	settings []setting
+	instead  bool // of another one for this service
 }
 
 // pieces is all that Postfix needs for one configuration.
 type pieces struct {
 	main      []setting
-	services  []*Service // the transport to Postern first
+	services  []*Service
 	additions []addition
 }
 
 func (p *Postern) pieces() pieces {
 	transport := shippedTransport(p)
-	out := pieces{main: p.mainSettings(transport), services: []*Service{transport}, additions: p.additions()}
+	out := pieces{main: append(p.mainSettings(transport), p.milterSettings()...), additions: p.additions()}
+	if p.hasAfterQueue() {
+		out.services = append(out.services, transport)
+	}
 	for _, hop := range p.NextHops {
 		out.services = append(out.services, shippedReinjection(hop))
 	}
@@ -51,7 +55,8 @@ type Piece struct {
 	Service  string            `json:"service"`         // name/type
 	Entry    string            `json:"entry,omitempty"` // the whole of it, on one line
 	Comment  string            `json:"comment,omitempty"`
-	Settings map[string]string `json:"settings"` // the -o options
+	Instead  bool              `json:"instead,omitempty"` // of another one for this service
+	Settings map[string]string `json:"settings"`          // the -o options
 }
 
 // Show returns what Postfix needs for p.
@@ -69,7 +74,7 @@ func (p *Postern) Show() *Pieces {
 		out.Services = append(out.Services, Piece{Service: v.key(), Entry: v.line(), Settings: v.options()})
 	}
 	for _, a := range need.additions {
-		out.Add = append(out.Add, Piece{Service: a.service, Comment: a.comment, Settings: asMap(a.settings)})
+		out.Add = append(out.Add, Piece{Service: a.service, Comment: a.comment, Instead: a.instead, Settings: asMap(a.settings)})
 	}
 	return out
 }
@@ -90,7 +95,11 @@ func Show(p *Postern, commands bool) string {
 		for _, a := range additions {
 			fmt.Fprintln(&b, "# "+a.comment)
 			for _, s := range a.settings {
-				fmt.Fprintln(&b, Edit{"-P", a.service + "/" + s.name + "=" + s.value})
+				off := ""
+				if a.instead {
+					off = "# "
+				}
+				fmt.Fprintln(&b, off+Edit{"-P", a.service + "/" + s.name + "=" + s.value}.String())
 			}
 		}
 		b.WriteString("postfix check && postfix reload\n")
@@ -100,9 +109,12 @@ func Show(p *Postern, commands bool) string {
 	for _, s := range need.main {
 		fmt.Fprintf(&b, "%s = %s\n", s.name, s.value)
 	}
-	b.WriteString("\n# master.cf, to Postern\n" + services[0].lines())
-	for _, v := range services[1:] {
-		b.WriteString("\n# master.cf, from Postern\n" + v.lines())
+	for _, v := range services {
+		way := "from"
+		if v.Name == feedTransport {
+			way = "to"
+		}
+		b.WriteString("\n# master.cf, " + way + " Postern\n" + v.lines())
 	}
 	for _, a := range additions {
 		fmt.Fprintf(&b, "\n# master.cf, add to the service %s that is there: %s\n", strings.ReplaceAll(a.service, "/", " "), a.comment)
@@ -124,6 +136,9 @@ func (p *Postern) mainSettings(transport *Service) []setting {
 	var out []setting
 	for _, name := range slices.Sorted(maps.Keys(shipped)) {
 		value := shipped[name]
+		if strings.HasPrefix(name, feedTransport+"_") && !p.hasAfterQueue() {
+			continue
+		}
 		if name == feedTransport+"_destination_concurrency_limit" && atoi(value) > atoi(transport.Limit) {
 			value = strconv.Itoa(atoi(transport.Limit))
 		}
@@ -135,22 +150,64 @@ func (p *Postern) mainSettings(transport *Service) []setting {
 	return out
 }
 
-// additions leads the usual services to the listeners.
+func (p *Postern) hasAfterQueue() bool {
+	return slices.ContainsFunc(p.Listeners, func(l Listener) bool { return l.afterQueue() && !l.Unserved })
+}
+
+// milterSettings give each milter a name, so that what Postfix has to know of
+// it is said once.
+func (p *Postern) milterSettings() []setting {
+	var out []setting
+	for i := range p.Listeners {
+		if l := &p.Listeners[i]; l.Protocol == "milter" && !l.Unserved {
+			// the names of options as in main.cf, without their prefix
+			value := "{ " + inQueue(l.nexthop(), defaultQueue) + ", default_action=tempfail, content_timeout=300s, protocol=6 }"
+			out = append(out, setting{p.milterName(l), value})
+		}
+	}
+	if l := p.localFeed(); l != nil && l.Protocol == "milter" {
+		out = append(out, setting{otherMilters, "$" + p.milterName(l)})
+	}
+	return out
+}
+
+// milterName is the parameter of main.cf that stands for l.
+func (p *Postern) milterName(l *Listener) string {
+	n := 0
+	for i := range p.Listeners {
+		if x := &p.Listeners[i]; x.Protocol == "milter" && !x.Unserved {
+			n++
+			if x == l && n > 1 {
+				return "postern_milter" + strconv.Itoa(n)
+			}
+		}
+	}
+	return "postern_milter"
+}
+
+// additions leads the usual services to the listeners, mail from outside to one
+// before the queue if there is one.
 func (p *Postern) additions() []addition {
 	var out []addition
 	given := map[string]bool{}
 	for i := range p.Listeners {
 		l := &p.Listeners[i]
+		if !l.feedable() {
+			continue
+		}
 		a := addition{service: "smtp/inet", comment: l.describe()}
 		if l.Originating {
 			a.service = "submission/inet"
+		} else if !l.afterQueue() {
+			a.comment += "; with postscreen to smtpd pass"
 		}
-		switch {
-		case !l.feedable():
-			continue
-		case l.Protocol == "milter":
-			a.comment += "; the list takes the place of smtpd_milters in main.cf"
-			a.settings = []setting{{"smtpd_milters", l.nexthop()}, {"milter_default_action", "tempfail"}, {"milter_content_timeout", p.milterTimeout()}}
+		switch l.Protocol {
+		case "milter":
+			a.comment += "; milters of main.cf go in front, the list takes the place of that one"
+			a.settings = []setting{{smtpdMilters, "$" + p.milterName(l)}}
+		case "smtp-proxy":
+			a.comment += "; milters see no header and no body here"
+			a.settings = []setting{{proxyFilter, l.nexthop()}, {"smtpd_proxy_timeout", p.proxyTimeout(l)}, {"smtpd_proxy_options", "speed_adjust"}}
 		default:
 			a.settings = []setting{{"content_filter", feedTransport + ":" + l.nexthop()}}
 			if l.Originating {
@@ -158,13 +215,22 @@ func (p *Postern) additions() []addition {
 				a.settings = append(a.settings, setting{"local_header_rewrite_clients", "static:all"})
 			}
 		}
-		if given[a.service] {
-			a.comment += "; one of the listeners for this service is enough"
+		a.instead = given[a.service] || l.afterQueue() && p.hasBefore(l.Originating)
+		if a.instead {
+			a.comment += "; instead of the other listener for this service, not with it"
 		}
-		given[a.service] = true
+		given[a.service] = given[a.service] || !a.instead
 		out = append(out, a)
 	}
+	if l := p.localFeed(); l != nil && l.afterQueue() {
+		out = append(out, addition{service: "pickup/unix", comment: "mail of the sendmail command, which smtpd_milters do not see", settings: []setting{{"content_filter", feedTransport + ":" + l.nexthop()}}})
+	}
 	return out
+}
+
+// hasBefore reports whether there is a listener before the queue for that mail.
+func (p *Postern) hasBefore(originating bool) bool {
+	return slices.ContainsFunc(p.Listeners, func(l Listener) bool { return l.feedable() && !l.afterQueue() && l.Originating == originating })
 }
 
 func (l *Listener) describe() string {

@@ -4,6 +4,7 @@ package postfix
 
 import (
 	"fmt"
+	"io/fs"
 	"regexp"
 	"strconv"
 	"strings"
@@ -19,6 +20,16 @@ type System struct {
 	// Filters are the targets of FILTER actions by table ("hash:/etc/..."),
 	// as far as somebody has looked into the tables.
 	Filters map[string][]string
+	// Stat looks at a file of this machine; nil where Postfix is elsewhere
+	Stat func(path string) (File, bool)
+	// OwnerGroups are the groups of the user mail_owner; nil: not known
+	OwnerGroups []string
+}
+
+// File is what access to a file depends on.
+type File struct {
+	Mode        fs.FileMode
+	User, Group string
 }
 
 // Service is one entry of master.cf.
@@ -250,10 +261,16 @@ var builtIn = map[string]string{
 	"local_header_rewrite_clients":          "permit_inet_interfaces",
 	"max_use":                               "100",
 	"message_size_limit":                    "10240000",
+	"mail_owner":                            "postfix",
+	"milter_connect_macros":                 "j {daemon_name} {daemon_addr} v _",
 	"milter_content_timeout":                "300s",
+	"milter_end_of_data_macros":             "i",
+	"milter_helo_macros":                    "{tls_version} {cipher} {cipher_bits} {cert_subject} {cert_issuer}",
+	"milter_mail_macros":                    "i {auth_type} {auth_authen} {auth_author} {mail_addr} {mail_host} {mail_mailer}",
+	"milter_protocol":                       "6",
 	// the real one adds networks by mynetworks_style; loopback is always in
 	"mynetworks":                           "127.0.0.0/8 [::1]/128",
-	"queue_directory":                      "/var/spool/postfix",
+	"queue_directory":                      defaultQueue,
 	"smtp_data_done_timeout":               "600s",
 	"smtp_line_length_limit":               "998",
 	"smtp_send_xforward_command":           "no",

@@ -154,10 +154,10 @@ func (c *checker) atOnce() int {
 func (c *checker) sessions(l *Listener) (n int, transports []*Service) {
 	for _, f := range c.feeding() {
 		v := f.client
-		if f.parameter == "smtpd_proxy_filter" {
+		if f.parameter == proxyFilter {
 			v = f.service
 		}
-		if f.listener != l || !l.afterQueue() || v == nil || slices.Contains(transports, v) {
+		if f.listener != l || f.milter() || v == nil || slices.Contains(transports, v) {
 			continue
 		}
 		transports = append(transports, v)
@@ -224,13 +224,29 @@ func (c *checker) checkTargets() {
 			continue
 		}
 		c.checkNobodyThere(f)
-		if l := f.listener; l != nil && !strings.HasSuffix(f.parameter, "milters") && !l.afterQueue() {
-			c.add(Finding{
-				Rule: "feed-protocol", Where: place(f.service, f.parameter), What: fmt.Sprintf("%s leads to %s, which speaks %s", f.parameter, l.Address, l.Protocol),
-				Why: "A message is handed over by LMTP or SMTP here, and the listener does not understand it.", Mend: c.redirect(f),
-			})
+		if f.listener != nil && !f.fits() {
+			c.checkSpeech(f)
 		}
 	}
+}
+
+// checkSpeech: a listener that speaks something else than the service, or takes
+// it for somebody else.
+func (c *checker) checkSpeech(f *feed) {
+	l := f.listener
+	why := "A message is handed over by LMTP or SMTP here, and the listener does not understand it."
+	switch {
+	case f.milter():
+		why = "The listener does not understand what a milter is asked, and Postfix takes the default action for all mail."
+	case l.Protocol == "smtp-proxy":
+		why = "The listener takes its client for one who waits for the answer, and refuses mail of strangers: here Postfix would report that to forged senders."
+	case l.afterQueue():
+		why = "The listener takes its client for a mail queue: it refuses nothing to strangers but puts them off, and takes longer than Postfix waits. The protocol for this is smtp-proxy."
+	}
+	c.add(Finding{
+		Rule: "feed-protocol", Where: place(f.service, f.parameter), What: fmt.Sprintf("%s leads to %s, which speaks %s", f.parameter, l.Address, l.Protocol),
+		Why: why, Mend: c.redirect(f),
+	})
 }
 
 func (c *checker) checkMissingTransport(f *feed) {
@@ -243,8 +259,7 @@ func (c *checker) checkMissingTransport(f *feed) {
 // checkNobodyThere: an address of this machine on which no listener is. What
 // is on another machine, or a program, is another filter than this one.
 func (c *checker) checkNobodyThere(f *feed) {
-	milter := strings.HasSuffix(f.parameter, "milters")
-	if f.listener != nil || milter || f.to.path == "" && !f.to.loopback() {
+	if f.listener != nil || f.milter() || f.to.path == "" && !f.to.loopback() {
 		return
 	}
 	c.add(Finding{
@@ -257,16 +272,22 @@ func (c *checker) checkNobodyThere(f *feed) {
 func (c *checker) redirect(f *feed) []Edit {
 	// main.cf speaks for all services, and strangers are not our people
 	own := !f.inherited() && f.service.submission()
-	best := c.pick(own)
-	if best == nil || !best.afterQueue() {
-		best = c.pick(!own)
+	if f.parameter == proxyFilter {
+		if best := c.pickProxy(own); best != nil {
+			c.offered = append(c.offered, best)
+			return []Edit{c.set(f.service, f.parameter, best.nexthop())}
+		}
 	}
-	if best == nil || !best.afterQueue() || f.parameter == "FILTER" {
+	best := c.pick(own)
+	if own && (best == nil || !best.afterQueue()) {
+		best = c.pick(false)
+	}
+	if best == nil || !best.afterQueue() || f.parameter == "FILTER" || f.milter() {
 		return nil
 	}
 	c.offered = append(c.offered, best)
-	if f.parameter == "smtpd_proxy_filter" {
-		return []Edit{c.set(f.service, f.parameter, best.nexthop())}
+	if f.parameter == proxyFilter {
+		return append(c.feedEdits(best, f.service), c.drop(f.service, proxyFilter))
 	}
 	name := f.transport
 	if slices.Contains(shared, name) {
@@ -283,7 +304,7 @@ func (c *checker) checkChroot(f *feed) {
 	}
 	c.add(Finding{
 		Rule: "feed-chroot", Where: v.place(), What: fmt.Sprintf("runs in its chroot, where %s is another path", strings.TrimPrefix(f.outOfReach.Address, "unix:")),
-		Why:  "The process sees only what is below the queue directory, and does not find the socket.",
+		Why:  "The process sees only what is below the queue directory, and does not find the socket. Let Postern listen there, or run the process outside.",
 		Mend: []Edit{v.field("chroot", "n")},
 	})
 }

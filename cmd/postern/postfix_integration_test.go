@@ -139,17 +139,28 @@ func TestPostfixFromNothing(t *testing.T) {
 	}
 	x.mend()
 
-	x = newPrivatePostfix(t, plain, plainConfig)
-	facts, err := loadFacts(x.config)
-	if err != nil {
-		t.Fatal(err)
+	shown := map[string]string{"plain": plainConfig}
+	cases, _ := filepath.Glob("testdata/postfix/show/*.txtar")
+	for _, file := range cases {
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown[file] = string(archive.Files[0].Data)
 	}
-	commands, _, ok := strings.Cut(postfix.Show(facts, true), "postfix check")
-	if !ok {
-		t.Fatal("show ends otherwise")
-	}
-	x.shell(strings.ReplaceAll(commands, "postconf ", "postconf -c '"+x.dir+"' "))
-	if found := x.check(); len(found) > 0 {
-		t.Errorf("found %+v", found)
+	for name, config := range shown {
+		x = newPrivatePostfix(t, plain, config)
+		facts, err := loadFacts(x.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		commands, _, ok := strings.Cut(postfix.Show(facts, true), "postfix check")
+		if !ok {
+			t.Fatal("show ends otherwise")
+		}
+		x.shell(strings.ReplaceAll(commands, "postconf ", "postconf -c '"+x.dir+"' "))
+		if found := x.check(); len(found) > 0 {
+			t.Errorf("%s: found %+v", name, found)
+		}
 	}
 }

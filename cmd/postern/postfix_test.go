@@ -203,6 +203,38 @@ func TestPostfixCheckJSON(t *testing.T) {
 	}
 }
 
+// TestPostfixShow runs testdata/postfix/show: a configuration, the text that is
+// printed for it, and the commands for a shell.
+func TestPostfixShow(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/postfix/show/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no cases, %v", err)
+	}
+	for _, file := range files {
+		archive, err := txtar.ParseFile(file)
+		if err != nil || len(archive.Files) != 3 {
+			t.Fatalf("%s: %v, want postern.yaml, text and commands", file, err)
+		}
+		config := writeFiles(t, "postern.yaml", string(archive.Files[0].Data)) + "/postern.yaml"
+		for i, args := range [][]string{nil, {"--commands"}} {
+			got, code, err := postern(t, append([]string{"postfix", "show", "-c", config}, args...)...)
+			if err != nil || code != 0 {
+				t.Fatal(file, err, code)
+			}
+			if *updatePostfix {
+				archive.Files[i+1].Data = []byte(got)
+				if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if want := string(archive.Files[i+1].Data); got != want {
+				t.Errorf("%s %v: got\n%s", file, args, got)
+			}
+		}
+	}
+}
+
 func TestPostfixShowJSON(t *testing.T) {
 	t.Parallel()
 	out, code, err := postern(t, "postfix", "show", "--json", "-c", writeFiles(t, "postern.yaml", plainConfig)+"/postern.yaml")

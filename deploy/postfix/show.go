@@ -35,7 +35,12 @@ func (p *Postern) pieces() pieces {
 		out.services = append(out.services, transport)
 	}
 	for _, hop := range p.NextHops {
-		out.services = append(out.services, shippedReinjection(hop))
+		v := shippedReinjection(hop)
+		if slices.ContainsFunc(p.Listeners, func(l Listener) bool { return l.feedable() && l.Protocol == "smtp-proxy" }) {
+			// each client before the queue needs one of its processes as well
+			v.Limit = strconv.Itoa(atoi(builtIn["default_process_limit"]) + atoi(transport.Limit))
+		}
+		out.services = append(out.services, v)
 	}
 	if len(p.NextHops) > 0 {
 		out.services = append(out.services, shippedCleanup())
@@ -203,17 +208,17 @@ func (p *Postern) additions() []addition {
 		}
 		switch l.Protocol {
 		case "milter":
-			a.comment += "; milters of main.cf go in front, the list takes the place of that one"
+			a.comment += "; name those of main.cf in front of it, this list takes their place"
 			a.settings = []setting{{smtpdMilters, "$" + p.milterName(l)}}
 		case "smtp-proxy":
 			a.comment += "; milters see no header and no body here"
 			a.settings = []setting{{proxyFilter, l.nexthop()}, {"smtpd_proxy_timeout", p.proxyTimeout(l)}, {"smtpd_proxy_options", "speed_adjust"}}
 		default:
 			a.settings = []setting{{"content_filter", feedTransport + ":" + l.nexthop()}}
-			if l.Originating {
-				// what lacks Date or Message-ID gets them before it is signed
-				a.settings = append(a.settings, setting{"local_header_rewrite_clients", "static:all"})
-			}
+		}
+		if l.Originating {
+			// what lacks Date or Message-ID gets them before it is signed
+			a.settings = append(a.settings, setting{rewriteClients, "static:all"})
 		}
 		a.instead = given[a.service] || l.afterQueue() && p.hasBefore(l.Originating)
 		if a.instead {

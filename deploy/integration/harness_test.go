@@ -37,17 +37,31 @@ type site struct {
 	world, mailboxes   *sink  // where mail to remote and to local domains ends
 	worldAt, boxesAt   string
 	clamdSocket        string
-	clamd, postern     *exec.Cmd
+	addition
+	clamd, postern *exec.Cmd
 }
 
 // newSite starts everything. settings is a YAML mapping for Postern's base
 // bank, for example "virus: {destiny: reject}".
 func newSite(t *testing.T, settings string) *site {
 	t.Helper()
+	return newSiteWith(t, settings, addition{})
+}
+
+// addition is what a site has besides the usual.
+type addition struct {
+	listeners string      // of Postern, in YAML
+	services  string      // of Postfix, in master.cf
+	set       func(*site) // called when Postfix is set up and does not run yet
+}
+
+// newSiteWith is newSite with something added.
+func newSiteWith(t *testing.T, settings string, more addition) *site {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("these tests need root")
 	}
-	s := &site{t: t, dir: t.TempDir()}
+	s := &site{t: t, dir: t.TempDir(), addition: more}
 	// users clamav and postfix must get to their files
 	for d := s.dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
 		s.must(os.Chmod(d, 0o755))
@@ -238,7 +252,7 @@ listeners:
   - {protocol: lmtp, address: %q, bank: ORIGINATING}
   - {protocol: lmtp, address: %q}
   - {protocol: milter, address: %[7]q, bank: GATE}
-client_banks:
+%[8]sclient_banks:
   - {networks: [192.0.2.128/25], bank: INT-MTA}
 settings:
   forward_to: smtp://%[3]s
@@ -251,7 +265,7 @@ banks:
 dkim_keys:
 %[5]sengines:
   clamav: {address: "unix:%[6]s"}
-`, s.feedOwn, s.feedOther, s.reinject, settings, keys.String(), s.clamdSocket, s.milter), 0o600)
+`, s.feedOwn, s.feedOther, s.reinject, settings, keys.String(), s.clamdSocket, s.milter, s.listeners), 0o600)
 	s.servePostern()
 	s.t.Cleanup(func() { stop(s.postern) })
 }
@@ -277,6 +291,10 @@ const masterCF = `
   -o syslog_name=postfix/gate
   -o content_filter=
   -o smtpd_milters=inet:%s
+` + innerCF
+
+// innerCF are the services that no client sees.
+const innerCF = `
 pickup    unix n - n 60 1 pickup
 cleanup   unix n - n - 0 cleanup
 qmgr      unix n - n 300 1 qmgr
@@ -331,18 +349,33 @@ const messageSizeLimit = 200000
 // postmaster to, and starts it.
 func (s *site) startPostfix() {
 	s.t.Helper()
-	etc := filepath.Join(s.dir, "postfix")
 	ports := strings.NewReplacer("127.0.0.1]:10023", "127.0.0.1]:"+port(s.feedOwn), "127.0.0.1]:10024", "127.0.0.1]:"+port(s.feedOther),
 		"127.0.0.1:10025", s.reinject, "'submission/inet", "'"+s.submission+"/inet", "'smtp/inet", "'"+s.mx+"/inet")
-	s.write("postfix/master.cf", fmt.Sprintf(masterCF, s.submission, s.mx, s.gate, s.milter)+ports.Replace(deployed(s.t, "master.cf")), 0o644)
+	s.write("postfix/master.cf", fmt.Sprintf(masterCF, s.submission, s.mx, s.gate, s.milter)+s.services+ports.Replace(deployed(s.t, "master.cf")), 0o644)
 	s.write("postfix/main.cf", fmt.Sprintf(mainCF, s.dir, s.boxesAt, port(s.worldAt), messageSizeLimit)+deployed(s.t, "main.cf"), 0o644)
 	s.must(os.MkdirAll(filepath.Join(s.dir, "spool"), 0o755))
 	data := filepath.Join(s.dir, "data")
 	s.must(os.MkdirAll(data, 0o755))
 	run(s.t, nil, "chown", "postfix", data)
-	for _, command := range readmeCommands(s.t) {
-		run(s.t, nil, "sh", "-e", "-c", strings.Replace(ports.Replace(command), "postconf ", "postconf -c "+etc+" ", 1))
+	s.tell(ports, readmeCommands(s.t, "What to do", 3)...)
+	if s.set != nil {
+		s.set(s)
 	}
+	s.runPostfix(s.submission, s.mx, s.gate, s.reinject)
+}
+
+// tell runs postconf commands on the private Postfix, with its ports.
+func (s *site) tell(ports *strings.Replacer, commands ...string) {
+	s.t.Helper()
+	for _, command := range commands {
+		run(s.t, nil, "sh", "-e", "-c", strings.Replace(ports.Replace(command), "postconf ", "postconf -c "+filepath.Join(s.dir, "postfix")+" ", 1))
+	}
+}
+
+// runPostfix starts the Postfix that has been set up, and stops it at the end.
+func (s *site) runPostfix(addrs ...string) {
+	s.t.Helper()
+	etc := filepath.Join(s.dir, "postfix")
 	postfix := program(s.t, "postfix")
 	if out := run(s.t, nil, postfix, "-c", etc, "check"); out != "" {
 		s.t.Errorf("postfix check: %s", out)
@@ -363,7 +396,7 @@ func (s *site) startPostfix() {
 		}
 	})
 	run(s.t, nil, postfix, "-c", etc, "start")
-	for _, addr := range []string{s.submission, s.mx, s.gate, s.reinject} {
+	for _, addr := range addrs {
 		eventually(s.t, "Postfix listens on "+addr, listens("tcp", addr))
 	}
 }
@@ -383,16 +416,19 @@ func deployed(t *testing.T, name string) string {
 	return string(text)
 }
 
-// readmeCommands returns the commands that the README tells to run.
-func readmeCommands(t *testing.T) []string {
+// readmeCommands returns the n commands that a section of the README tells to
+// run.
+func readmeCommands(t *testing.T, section string, n int) []string {
 	t.Helper()
-	commands := regexp.MustCompile(`(?m)^ *(postconf -P '.*')$`).FindAllStringSubmatch(deployed(t, "README.md"), -1)
+	_, text, _ := strings.Cut(deployed(t, "README.md"), "\n## "+section+"\n")
+	text, _, _ = strings.Cut(text, "\n## ")
+	commands := regexp.MustCompile(`(?m)^ *(postconf -[eP] '.*')$`).FindAllStringSubmatch(text, -1)
 	var out []string
 	for _, c := range commands {
 		out = append(out, c[1])
 	}
-	if len(out) != 3 {
-		t.Fatalf("the README has %d commands: %q", len(out), out)
+	if len(out) != n {
+		t.Fatalf("the README has %d commands under %s: %q", len(out), section, out)
 	}
 	return out
 }

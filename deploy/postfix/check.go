@@ -120,7 +120,7 @@ func (c *checker) feedEdits(l *Listener, services ...*Service) []Edit {
 	for _, v := range services {
 		switch l.Protocol {
 		case "milter":
-			c.joins[v] = append(c.joins[v], c.milterAddress(l))
+			c.join(v, l)
 			out = append(out, c.miltersEdit(v, smtpdMilters))
 		case "smtp-proxy":
 			out = append(out, v.set(proxyFilter, l.nexthop()), v.set("smtpd_proxy_options", "speed_adjust"))
@@ -129,6 +129,13 @@ func (c *checker) feedEdits(l *Listener, services ...*Service) []Edit {
 		}
 	}
 	return out
+}
+
+// join adds l to the milters that v is to call.
+func (c *checker) join(v *Service, l *Listener) {
+	if m := c.milterAddress(l); !slices.Contains(c.joins[v], m) {
+		c.joins[v] = append(c.joins[v], m)
+	}
 }
 
 // milterAddress is how a list of milters names l.

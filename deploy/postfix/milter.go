@@ -46,26 +46,53 @@ func (c *checker) checkMilters() {
 	c.checkMilterSessions()
 }
 
+// called is one milter in a list.
+type called struct {
+	written string // as the list has it, perhaps by the name of a parameter
+	address string
+	options map[string]string // in braces
+	ours    *Listener
+}
+
+// milterList reads the list of v, or with nil that of main.cf.
+func (c *checker) milterList(v *Service, parameter string) []called {
+	e := expansion{system: c.system, left: maxReferences}
+	if v != nil {
+		e.own = v.options()
+	}
+	var out []called
+	for _, word := range list(e.raw(parameter)) {
+		meant := list(e.expand(word))
+		for _, m := range meant {
+			x := called{written: m}
+			if len(meant) == 1 && !strings.ContainsAny(word, " \t") {
+				x.written = word
+			}
+			x.address, x.options = milterOptions(m)
+			if l := c.arrive(feed{}, v, x.address, "").listener; l != nil && l.Protocol == "milter" {
+				x.ours = l
+			}
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
 // hidden are the milters of main.cf that a list of the service's own takes the
 // place of. An empty list says that none shall be called, and is left alone; so
 // is one without ours where mail comes to us by another way.
-func (c *checker) hidden(v *Service) []string {
+func (c *checker) hidden(v *Service) []called {
 	if v == nil || !v.overrides(smtpdMilters) {
 		return nil
 	}
-	own := list(c.system.value(v, smtpdMilters))
+	own := c.milterList(v, smtpdMilters)
 	if len(own) == 0 {
 		return nil
 	}
-	var known, out []string
-	for _, m := range own {
-		address, _ := milterOptions(m)
-		known = append(known, address)
-	}
-	for _, m := range list(c.system.value(nil, smtpdMilters)) {
-		address, _ := milterOptions(m)
-		ours := c.milterListener(v, address) != nil
-		if !slices.Contains(known, address) && !(ours && len(c.feedsOf(v)) > 0) {
+	var out []called
+	for _, m := range c.milterList(nil, smtpdMilters) {
+		known := slices.ContainsFunc(own, func(x called) bool { return x.address == m.address })
+		if !known && !(m.ours != nil && len(c.feedsOf(v)) > 0) {
 			out = append(out, m)
 		}
 	}
@@ -73,7 +100,10 @@ func (c *checker) hidden(v *Service) []string {
 }
 
 func (c *checker) checkHidden(v *Service) {
-	hidden := c.hidden(v)
+	var hidden []string
+	for _, m := range c.hidden(v) {
+		hidden = append(hidden, m.written)
+	}
 	if len(hidden) == 0 {
 		return
 	}
@@ -82,11 +112,6 @@ func (c *checker) checkHidden(v *Service) {
 		Why:  "A list given for a service takes the place of that in main.cf, so these milters are never called for its mail.",
 		Mend: []Edit{c.miltersEdit(v, smtpdMilters)},
 	})
-}
-
-// milterListener is the listener of ours on that address, as v sees it.
-func (c *checker) milterListener(v *Service, address string) *Listener {
-	return c.arrive(feed{}, v, address, "").listener
 }
 
 // miltersEdit changes the list of v, or that of main.cf where v has none of its
@@ -103,27 +128,22 @@ func (c *checker) miltersEdit(v *Service, parameter string) Edit {
 // options that ours need, then what the list hides, and ours behind those that
 // verify signatures.
 func (c *checker) wanted(v *Service, parameter string) []string {
-	entries := append(list(c.system.value(v, parameter)), c.hidden(v)...)
-	for _, m := range c.joins[v] {
-		if !slices.Contains(entries, m) {
-			entries = append(entries, m)
-		}
-	}
 	var out, ours []string
-	for _, m := range entries {
-		address, options := milterOptions(m)
-		l := c.milterListener(v, address)
-		if l == nil || l.Protocol != "milter" {
-			out = append(out, m)
-			continue
-		}
-		if c.leaves[v] {
-			continue
-		}
-		m = c.mendOptions(l, m, address, options)
-		ours, out = append(ours, m), append(out, m)
+	hidden := []called(nil)
+	if parameter == smtpdMilters {
+		hidden = c.hidden(v)
 	}
-	if c.early(v, parameter) == "" && len(c.joins[v]) == 0 && !slices.ContainsFunc(c.hidden(v), verifies) {
+	for _, m := range append(c.milterList(v, parameter), hidden...) {
+		switch {
+		case m.ours == nil:
+			out = append(out, m.written)
+		case !c.leaves[v]:
+			m.written = c.mendOptions(m)
+			ours, out = append(ours, m.written), append(out, m.written)
+		}
+	}
+	ours, out = append(ours, c.joins[v]...), append(out, c.joins[v]...)
+	if c.early(v, parameter) == "" && !slices.ContainsFunc(hidden, called.verifies) {
 		return out
 	}
 	out = slices.DeleteFunc(out, func(m string) bool { return slices.Contains(ours, m) })
@@ -131,24 +151,24 @@ func (c *checker) wanted(v *Service, parameter string) []string {
 }
 
 // mendOptions is the entry of ours with what is wrong in its braces mended.
-func (c *checker) mendOptions(l *Listener, m, address string, options map[string]string) string {
+func (c *checker) mendOptions(m called) string {
 	changed := false
 	for _, name := range milterSettings {
 		short := strings.TrimPrefix(name, "milter_")
-		if is, ok := options[short]; ok {
-			if _, want, _ := c.milterFault(l, name, is); want != "" {
-				options[short], changed = want, true
+		if is, ok := m.options[short]; ok {
+			if _, want, _ := c.milterFault(m.ours, name, is); want != "" {
+				m.options[short], changed = want, true
 			}
 		}
 	}
 	if !changed {
-		return m
+		return m.written
 	}
-	m = "{" + address
-	for _, k := range slices.Sorted(maps.Keys(options)) {
-		m += "," + k + "=" + options[k]
+	out := "{" + m.address
+	for _, k := range slices.Sorted(maps.Keys(m.options)) {
+		out += "," + k + "=" + m.options[k]
 	}
-	return m + "}"
+	return out + "}"
 }
 
 // milterSettings are the settings of Postfix' side that ours needs: for all
@@ -206,9 +226,8 @@ func (c *checker) checkMilter(f *feed) {
 
 // milterOption is what holds for the feed: its own braces, or the service.
 func (c *checker) milterOption(f *feed, name string) (value string, braced bool) {
-	for _, m := range list(c.system.value(f.service, f.parameter)) {
-		address, options := milterOptions(m)
-		if value, ok := options[strings.TrimPrefix(name, "milter_")]; ok && address == f.target {
+	for _, m := range c.milterList(f.service, f.parameter) {
+		if value, ok := m.options[strings.TrimPrefix(name, "milter_")]; ok && m.address == f.target {
 			return value, true
 		}
 	}
@@ -251,10 +270,7 @@ func (c *checker) checkMacros(f *feed) {
 // names, and the ports that are usual for OpenDKIM and OpenDMARC.
 var verifier = regexp.MustCompile(`(?i)dkim|dmarc|openarc|spf|:(?:8891|8893|12301)$`)
 
-func verifies(m string) bool {
-	address, _ := milterOptions(m)
-	return verifier.MatchString(address)
-}
+func (m called) verifies() bool { return verifier.MatchString(m.address) }
 
 // early returns a milter that verifies signatures, and that comes after ours in
 // the list. Where our own people send it is one that signs, and right there.
@@ -263,14 +279,11 @@ func (c *checker) early(v *Service, parameter string) string {
 		return ""
 	}
 	ours := false
-	for _, m := range list(c.system.value(v, parameter)) {
-		address, _ := milterOptions(m)
-		switch l := c.milterListener(v, address); {
-		case l != nil:
-			ours = true
-		case ours && verifies(address):
-			return address
+	for _, m := range c.milterList(v, parameter) {
+		if m.ours == nil && ours && m.verifies() {
+			return m.address
 		}
+		ours = ours || m.ours != nil
 	}
 	return ""
 }
@@ -368,7 +381,7 @@ func (c *checker) checkLocalMail() {
 		if own := c.postern.localFeed(); own.afterQueue() {
 			finding.Mend = c.feedEdits(own, v)
 		} else {
-			c.joins[cleanup] = append(c.joins[cleanup], c.milterAddress(own))
+			c.join(cleanup, own)
 			list := joinMilters(c.wanted(cleanup, otherMilters))
 			finding.Mend = []Edit{c.set(cleanup, otherMilters, list)}
 		}

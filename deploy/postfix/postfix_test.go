@@ -255,6 +255,44 @@ func TestUnfedMilter(t *testing.T) {
 	}
 }
 
+// What is there on this machine says more than the configuration.
+func TestSockets(t *testing.T) {
+	t.Parallel()
+	const socket, folder = "/var/spool/postfix/postern/milter.sock", "/var/spool/postfix/postern"
+	open := File{Mode: 0o710, User: "postern", Group: "postfix"}
+	for _, c := range []struct {
+		name   string
+		there  map[string]File
+		groups []string
+		want   []string
+	}{
+		{"as told", map[string]File{folder: open, socket: {Mode: 0o660, User: "postern", Group: "postfix"}}, []string{"postfix"}, nil},
+		{"not there yet", map[string]File{folder: open}, []string{"postfix"}, nil},
+		{"folder shut", map[string]File{folder: {Mode: 0o700, User: "postern", Group: "postern"}}, []string{"postfix"}, []string{"socket-folder"}},
+		{"another group", map[string]File{folder: open, socket: {Mode: 0o660, User: "postern", Group: "postern"}}, []string{"postfix"}, []string{"socket-access"}},
+		{"a member of that group", map[string]File{folder: open, socket: {Mode: 0o660, User: "postern", Group: "postern"}}, []string{"postfix", "postern"}, nil},
+		{"nobody knows who is in that group", map[string]File{folder: open, socket: {Mode: 0o660, User: "postern", Group: "postern"}}, nil, nil},
+		{"for reading", map[string]File{folder: open, socket: {Mode: 0o755, User: "postern", Group: "postfix"}}, nil, []string{"socket-access"}},
+		{"for all", map[string]File{folder: {Mode: 0o755}, socket: {Mode: 0o666}}, nil, nil},
+	} {
+		s, err := parse("", "smtp inet n - y - - smtpd -o smtpd_milters=unix:postern/milter.sock\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.OwnerGroups = c.groups
+		s.Stat = func(path string) (File, bool) { f, ok := c.there[path]; return f, ok }
+		var got []string
+		for _, f := range Check(&Postern{Listeners: []Listener{{Protocol: "milter", Address: "unix:" + socket, Mode: 0o660, Owner: "postfix:postfix"}}, Sessions: 100}, s) {
+			if strings.HasPrefix(f.Rule, "socket-") {
+				got = append(got, f.Rule)
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: found %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
 // Show fits the pieces to the configuration.
 func TestShowFits(t *testing.T) {
 	t.Parallel()
@@ -292,6 +330,11 @@ func FuzzMaster(f *testing.F) {
 	f.Add(shippedMaster, shippedMain)
 	f.Add("smtp inet n - y - - smtpd -o { a = {b} } -ox=${y?{1}:{2}} -o\n10025 inet n - - - 1 smtpd\n", "y = $(x)${a:$b}$\nsmtpd_milters={ inet:x, default_action=accept },unix:\n")
 	f.Add("a unix - - - - - lmtp\nsmtp inet - - - - - smtpd -o content_filter=a:\n", "p = $q$q\nq = $p$p\ncontent_filter = ::\nmynetworks = $p !/x\n")
+	f.Add("smtp inet n - - - - smtpd -o smtpd_milters=$m,unix:b\npickup unix - - - - - pickup -o content_filter=a:127.0.0.1:10024\ncleanup unix - - - - - cleanup\n",
+		"m = { inet:127.0.0.1:10026, default_action=accept, protocol=2 }\nsmtpd_milters = $m $m inet:x:8891\nnon_smtpd_milters = $smtpd_milters\nmilter_mail_macros = $m\n")
+	f.Add("25 inet n - - - - smtpd -o smtpd_proxy_filter=127.0.0.1:10027 -o content_filter=a:127.0.0.1:10023\n", "smtpd_milters = inet:127.0.0.1:10026\nmilter_protocol = x\n")
+	p := *example
+	p.Listeners = append(slices.Clone(p.Listeners), Listener{Protocol: "milter", Address: "127.0.0.1:10026"}, Listener{Protocol: "smtp-proxy", Address: "127.0.0.1:10027"})
 	f.Fuzz(func(t *testing.T, master, main string) {
 		s, err := parse("", master)
 		if err != nil {
@@ -300,7 +343,7 @@ func FuzzMaster(f *testing.F) {
 		if s.Main, err = ParseMain(main); err != nil {
 			return
 		}
-		for _, finding := range Check(example, s) {
+		for _, finding := range Check(&p, s) {
 			if finding.Rule == "" || finding.Where == "" || finding.What == "" || finding.Why == "" {
 				t.Errorf("finding %+v", finding)
 			}

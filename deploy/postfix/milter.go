@@ -407,7 +407,6 @@ func (p *Postern) localFeed() *Listener {
 	for i := range p.Listeners {
 		l := &p.Listeners[i]
 		switch {
-		case l.Unserved:
 		case l.Protocol == "milter" && l.LocalBank:
 			return l
 		case l.Protocol == "milter":

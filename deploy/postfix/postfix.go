@@ -44,7 +44,6 @@ type Listener struct {
 	Address     string // host:port, or unix:/path
 	Bank        string // "" for none
 	Originating bool   // what comes in here is mail of our own people
-	Unserved    bool   // this version of Postern does not open it
 	// from the end of a message to our answer, where it is not that of all
 	Deadline  time.Duration
 	LocalBank bool        // there is a bank for mail without a connection
@@ -53,7 +52,7 @@ type Listener struct {
 }
 
 // feedable reports whether Postfix can and should be led to l.
-func (l *Listener) feedable() bool { return l.Protocol != "am.pdp" && !l.Unserved }
+func (l *Listener) feedable() bool { return l.Protocol != "am.pdp" }
 
 func (l *Listener) afterQueue() bool { return l.Protocol == "lmtp" || l.Protocol == "smtp" }
 

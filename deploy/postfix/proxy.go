@@ -57,7 +57,7 @@ func (c *checker) checkBehindProxy(f *feed, milters string) {
 		}
 	}
 	i := slices.IndexFunc(c.postern.Listeners, func(l Listener) bool {
-		return l.Protocol == "milter" && !l.Unserved && l.Originating == f.listener.Originating
+		return l.Protocol == "milter" && l.Originating == f.listener.Originating
 	})
 	if i >= 0 {
 		finding.Mend = append(c.feedEdits(&c.postern.Listeners[i], v), v.set(proxyFilter, ""))

@@ -156,7 +156,7 @@ func (p *Postern) mainSettings(transport *Service) []setting {
 }
 
 func (p *Postern) hasAfterQueue() bool {
-	return slices.ContainsFunc(p.Listeners, func(l Listener) bool { return l.afterQueue() && !l.Unserved })
+	return slices.ContainsFunc(p.Listeners, func(l Listener) bool { return l.afterQueue() })
 }
 
 // milterSettings give each milter a name, so that what Postfix has to know of
@@ -164,7 +164,7 @@ func (p *Postern) hasAfterQueue() bool {
 func (p *Postern) milterSettings() []setting {
 	var out []setting
 	for i := range p.Listeners {
-		if l := &p.Listeners[i]; l.Protocol == "milter" && !l.Unserved {
+		if l := &p.Listeners[i]; l.Protocol == "milter" {
 			// the names of options as in main.cf, without their prefix
 			value := "{ " + inQueue(l.nexthop(), defaultQueue) + ", default_action=tempfail, content_timeout=300s, protocol=6 }"
 			out = append(out, setting{p.milterName(l), value})
@@ -180,7 +180,7 @@ func (p *Postern) milterSettings() []setting {
 func (p *Postern) milterName(l *Listener) string {
 	n := 0
 	for i := range p.Listeners {
-		if x := &p.Listeners[i]; x.Protocol == "milter" && !x.Unserved {
+		if x := &p.Listeners[i]; x.Protocol == "milter" {
 			n++
 			if x == l && n > 1 {
 				return "postern_milter" + strconv.Itoa(n)

@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -92,20 +93,25 @@ func (s *site) write(name, text string, mode os.FileMode) string {
 	return path
 }
 
-// freePorts returns loopback addresses that nobody uses.
+// freePorts returns loopback addresses that nobody uses. They are below the
+// range from which the system takes the ports of connections: such a one could
+// be taken before Postfix comes to it.
 func freePorts(t *testing.T, n int) []string {
 	t.Helper()
 	var out []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 1000 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000)))
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
 		// all are held until the last is found
 		defer l.Close()
-		out = append(out, l.Addr().String())
+		if out = append(out, l.Addr().String()); len(out) == n {
+			return out
+		}
 	}
-	return out
+	t.Fatalf("only %d of %d ports are free", len(out), n)
+	return nil
 }
 
 const patience = 60 * time.Second

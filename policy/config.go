@@ -9,6 +9,7 @@ import (
 	"postern/policy/banned"
 	"postern/policy/lookup"
 	"postern/policy/strict"
+	"postern/policy/virusname"
 )
 
 // Config is the whole configuration. Once it is loaded nobody writes to it, so
@@ -399,7 +400,7 @@ func Default() *Config {
 			ForwardTo: "smtp://127.0.0.1:10025",
 			NotifyTo:  "smtp://127.0.0.1:10025",
 			OnError:   OnErrorTempfail,
-			Virus:     VirusSettings{CategorySettings: CategorySettings{Destiny: Reject, SubjectTag: "***INFECTED*** "}, Names: builtInNames},
+			Virus:     VirusSettings{CategorySettings: CategorySettings{Destiny: Reject, SubjectTag: "***INFECTED*** "}, Names: virusname.BuiltIn},
 			Banned:    BannedSettings{CategorySettings: CategorySettings{Destiny: Reject}, Rules: banned.BuiltIn()},
 			Spam:      SpamSettings{CategorySettings: CategorySettings{Destiny: Reject}, TagLevel: 2, Tag2Level: 6.31, KillLevel: 6.31},
 			BadHeader: CategorySettings{Destiny: Pass},

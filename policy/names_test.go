@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"postern/filter/mail"
+	"postern/policy/virusname"
 )
 
 func virusFinding(check, name string) mail.Finding {
@@ -96,9 +97,9 @@ func TestNames(t *testing.T) {
 			got = append(got, c.Category.String())
 		}
 		if v.Score != nil {
-			got = append(got, points(v.Score.Value))
+			got = append(got, virusname.Points(v.Score.Value))
 			for _, test := range v.Score.Tests {
-				got = append(got, test.Name+"="+points(test.Score))
+				got = append(got, test.Name+"="+virusname.Points(test.Score))
 			}
 		}
 		if g := strings.Join(got, " "); g != tt.want {
@@ -117,7 +118,7 @@ func TestNames(t *testing.T) {
 func TestNamesByRecipient(t *testing.T) {
 	t.Parallel()
 	normal, strict, bypass := Default().Settings, Default().Settings, Default().Settings
-	strict.Virus.Names = []NameRule{viruses("Heuristics.*")}
+	strict.Virus.Names = []virusname.NameRule{{Match: []string{"Heuristics.*"}, As: virusname.Infected}}
 	bypass.Virus.Bypass = true
 	guess := []mail.Finding{virusFinding("clamav", "Heuristics.Phishing.Email")}
 	vs := Decide(selectionOf(&normal, &strict, &bypass), guess, nil)
@@ -135,7 +136,8 @@ func TestNamesByRecipient(t *testing.T) {
 func TestPointsDoNotBlock(t *testing.T) {
 	t.Parallel()
 	s := Default().Settings
-	s.Virus.Names = []NameRule{pointsFor(1000, "*")}
+	points := 1000.0
+	s.Virus.Names = []virusname.NameRule{{Match: []string{"*"}, As: virusname.Score, Score: &points}}
 	if v := Decide(selectionOf(&s), []mail.Finding{virusFinding("a", "X")}, nil)[0]; v.Destiny != Pass || v.Score.Value != 1000 {
 		t.Errorf("%+v", v)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"postern/policy/banned"
 	"postern/policy/strict"
+	"postern/policy/virusname"
 )
 
 // Origin is the place a value comes from.
@@ -123,7 +124,7 @@ func (s *Settings) Fingerprint() string {
 			for _, r := range x {
 				b = append(b, r.String()...)
 			}
-		case []NameRule:
+		case []virusname.NameRule:
 			for _, r := range x {
 				b = append(b, r.String()...)
 			}
@@ -178,7 +179,7 @@ func (s *Settings) clone() *Settings {
 // those for names, which nobody writes to, are shared: they are long, and equal
 // banned rules are told fastest when they are the same.
 func cloneLeaf(v reflect.Value) reflect.Value {
-	if v.Kind() != reflect.Slice || v.IsNil() || v.Type() == reflect.TypeFor[[]banned.Rule]() || v.Type() == reflect.TypeFor[[]NameRule]() {
+	if v.Kind() != reflect.Slice || v.IsNil() || v.Type() == reflect.TypeFor[[]banned.Rule]() || v.Type() == reflect.TypeFor[[]virusname.NameRule]() {
 		return v
 	}
 	c := reflect.MakeSlice(v.Type(), v.Len(), v.Len())

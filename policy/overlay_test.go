@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"postern/policy/banned"
+	"postern/policy/virusname"
 )
 
 // mustParse reads one file that must be right.
@@ -228,7 +229,7 @@ func TestSettingsKinds(t *testing.T) {
 		if f.Kind() == reflect.Slice {
 			f = f.Elem()
 		}
-		if f == reflect.TypeFor[banned.Rule]() || f == reflect.TypeFor[NameRule]() {
+		if f == reflect.TypeFor[banned.Rule]() || f == reflect.TypeFor[virusname.NameRule]() {
 			continue
 		}
 		switch f.Kind() {

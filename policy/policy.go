@@ -2,8 +2,9 @@
 // message ([Config.Select]), and what a set of findings means for each
 // recipient ([Decide]). It does no I/O but reading the configuration and the
 // lists it names. How YAML is read and mistakes are told is for its room
-// strict, which files a rule fits for its room banned; what a decision does to
-// a message is for others. Start with [Config] and [Settings].
+// strict, which files a rule fits for its room banned, what names of scanners
+// are for virusname, lists of networks, domains and names for lookup; what a
+// decision does to a message is for others. Start with [Config] and [Settings].
 package policy
 
 import (

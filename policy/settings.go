@@ -3,6 +3,7 @@ package policy
 import (
 	"postern/filter/mail"
 	"postern/policy/banned"
+	"postern/policy/virusname"
 )
 
 // Destiny is what becomes of a message in a category (Amavis: D_PASS, ...).
@@ -95,7 +96,7 @@ type VirusSettings struct {
 	//	  - {match: ["PUA.*", "Heuristics.OLE2.ContainsMacros*"], as: score, score: 2}
 	//	  - {match: "Heuristics.Broken.*", as: unchecked}
 	//	  - {built_in: true}
-	Names []NameRule `yaml:"names"`
+	Names []virusname.NameRule `yaml:"names"`
 }
 
 // BannedSettings are for category BANNED.

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"postern/filter/mail"
+	"postern/policy/virusname"
 )
 
 // Change is one setting that another value would make the verdict different.
@@ -80,7 +81,7 @@ func flipName(s *Settings, rcpt int, findings []mail.Finding) []Change {
 	if i < 0 {
 		return nil
 	}
-	virus := NameRule{Match: []string{findings[i].Name}, As: NameInfected}
+	virus := virusname.NameRule{Match: []string{findings[i].Name}, As: virusname.Infected}
 	out := []Change{{"virus.names", mail.Escape(virus.String()), s.Origin("virus.names")}}
 	if s.Virus.Destiny == Pass {
 		out = append(out, Change{"virus.destiny", string(Reject), s.Origin("virus.destiny")})

@@ -15,12 +15,13 @@ var mayImport = map[string][]string{
 	"postern/cmd/postern":      {"postern/..."},
 	"postern/cmd/postern/demo": {},
 
-	"postern/filter":         {"postern/filter/auth", "postern/filter/check", "postern/filter/unpack", "postern/filter/mail", "postern/notify", "postern/policy"},
-	"postern/filter/mail":    {},
-	"postern/filter/auth":    {"postern/filter/mail"},
-	"postern/filter/check":   {"postern/filter/mail"},
-	"postern/filter/listen":  {"postern/filter/mail"},
-	"postern/filter/observe": {"postern/policy", "postern/filter/mail"},
+	"postern/filter":              {"postern/filter/auth", "postern/filter/check", "postern/filter/unpack", "postern/filter/mail", "postern/notify", "postern/policy"},
+	"postern/filter/mail":         {},
+	"postern/filter/auth":         {"postern/filter/mail"},
+	"postern/filter/check":        {"postern/filter/mail"},
+	"postern/filter/listen":       {"postern/filter/listen/ampdp", "postern/filter/mail"},
+	"postern/filter/listen/ampdp": {},
+	"postern/filter/observe":      {"postern/policy", "postern/filter/mail"},
 	// auth: throw-away keys sign in a dry run; observe: an explanation has the lines of the log
 	"postern/filter/ask": {"postern/filter", "postern/filter/auth", "postern/filter/observe", "postern/policy", "postern/filter/mail"},
 

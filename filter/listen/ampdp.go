@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"postern/filter/listen/ampdp"
 	"postern/filter/mail"
 )
 
@@ -118,7 +119,7 @@ func (a *AMPDP) Serve(l net.Listener) error {
 		}
 		pause = 0
 		c := &ampdpConn{Conn: nc, a: a, id: newSessionID()}
-		c.in = bufio.NewReaderSize(nc, maxAttribute)
+		c.in = bufio.NewReaderSize(nc, ampdp.MaxAttribute)
 		c.refs.Store(1)
 		if reason := a.admit(c); reason != "" {
 			a.log.Warn("session refused", "listener", a.opts.Listener, "peer", nc.RemoteAddr().String(), "reason", reason)
@@ -312,7 +313,7 @@ func (c *ampdpConn) handle() (answer []byte, last bool) {
 			answer, last = delayed(id, inError), true
 		}
 	}()
-	r, err := readRequest(c.in, c.a.limits.Recipients)
+	r, err := ampdp.Read(c.in, c.a.limits.Recipients)
 	if err != nil {
 		c.a.log.Warn("request not understood, closing connection", "session", c.id, "error", err)
 		return delayed(id, incomplete), true

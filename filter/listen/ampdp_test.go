@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/filter/listen/ampdp"
 	"postern/filter/mail"
 )
 
@@ -111,7 +112,7 @@ func hear(t testing.TB, in *bufio.Reader) heard {
 			return got
 		}
 		got.lines = append(got.lines, line)
-		text, err := percentDecoded(line)
+		text, err := ampdp.Decoded(line)
 		name, value, found := strings.Cut(text, "=")
 		if err != nil || !found || strings.IndexByte(text, 0) >= 0 {
 			t.Fatalf("%q is malformed", raw)
@@ -424,7 +425,7 @@ func TestAMPDPIncomplete(t *testing.T) {
 		"cut coding":           request(dir, "helo_name=%4"),
 		"care of nobody":       request(dir, "delivery_care_of=both"),
 		"removed by nobody":    strings.Replace(whole, "=client", "=none", 1),
-		"many policy banks":    request(dir, slices.Repeat([]string{"policy_bank=x"}, maxBankValues+1)...),
+		"many policy banks":    request(dir, slices.Repeat([]string{"policy_bank=x"}, ampdp.MaxBankValues+1)...),
 		"names are not folded": strings.Replace(whole, "sender=", "Sender=", 1),
 	} {
 		c := dialAMPDP(t, path)
@@ -440,9 +441,9 @@ func TestAMPDPIncomplete(t *testing.T) {
 	for what, text := range map[string]string{
 		"no end":    whole[:len(whole)-1],
 		"half":      "request=AM.PDP\nsender=<a@exam",
-		"long line": request(dir, "x="+strings.Repeat("y", maxAttribute)),
-		"many":      request(dir, slices.Repeat([]string{"x=y"}, maxAttributes)...),
-		"large":     request(dir, slices.Repeat([]string{"x=" + strings.Repeat("y", maxAttribute-10)}, maxRequest/maxAttribute+1)...),
+		"long line": request(dir, "x="+strings.Repeat("y", ampdp.MaxAttribute)),
+		"many":      request(dir, slices.Repeat([]string{"x=y"}, ampdp.MaxAttributes)...),
+		"large":     request(dir, slices.Repeat([]string{"x=" + strings.Repeat("y", ampdp.MaxAttribute-10)}, ampdp.MaxRequest/ampdp.MaxAttribute+1)...),
 	} {
 		c := dialAMPDP(t, path)
 		go func() { // the answer may come before all is said

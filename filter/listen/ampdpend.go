@@ -14,13 +14,14 @@ import (
 	"strings"
 	"sync"
 
+	"postern/filter/listen/ampdp"
 	"postern/filter/mail"
 )
 
 // answer does what a request asks and returns the answer. last ends the
 // session: a handler still runs.
-func (c *ampdpConn) answer(id string, r *ampdpRequest) (answer []byte, last bool) {
-	switch request := strings.ToLower(r.get("request")); request {
+func (c *ampdpConn) answer(id string, r *ampdp.Request) (answer []byte, last bool) {
+	switch request := strings.ToLower(r.Get("request")); request {
 	case "am.pdp":
 	case "release", "requeue", "report":
 		return c.noRelease(id, request, r), false
@@ -28,14 +29,14 @@ func (c *ampdpConn) answer(id string, r *ampdpRequest) (answer []byte, last bool
 		c.a.log.Warn("unknown request", "id", id, "request", cut(request))
 		return delayed(id, incomplete), false
 	}
-	check, err := r.check(c.a.opts.Listener, c.a.opts.AllowBanks)
+	check, err := newAMPDPCheck(r, c.a.opts.Listener, c.a.opts.AllowBanks)
 	if err != nil {
-		c.a.log.Warn("request not understood", "id", id, "queue_id", shown(r.get("queue_id")), "error", err)
+		c.a.log.Warn("request not understood", "id", id, "queue_id", shown(r.Get("queue_id")), "error", err)
 		return delayed(id, incomplete), false
 	}
 	if check.tempdir != "" {
 		defer func() {
-			if err := removeTempdir(c.a.opts.Folders, check.tempdir); err != nil {
+			if err := ampdp.RemoveTempdir(c.a.opts.Folders, check.tempdir); err != nil {
 				c.a.log.Error("folder of the request not removed", "id", id, "error", err)
 			}
 		}()
@@ -46,7 +47,7 @@ func (c *ampdpConn) answer(id string, r *ampdpRequest) (answer []byte, last bool
 	if mangled(check.sender) || slices.ContainsFunc(check.rcpts, mangled) {
 		c.a.log.Warn("the client has garbled an address that is not ASCII", "id", id, "queue_id", check.tx.Client.Ident)
 	}
-	return c.check(id, check, r.many)
+	return c.check(id, check, r.Many)
 }
 
 // check has a message processed.
@@ -80,7 +81,7 @@ func (c *ampdpConn) take(check *ampdpCheck) (msg *mail.Message, refusal mail.Rep
 		a.log.Error(what, "id", check.tx.ID, "queue_id", check.tx.Client.Ident, "error", err)
 		return mail.NewMessage(nil), refusal
 	}
-	file, size, err := openMail(a.opts.Folders, check.file)
+	file, size, err := ampdp.OpenMail(a.opts.Folders, check.file)
 	if err != nil {
 		return failed("message not read", err, noMailFile)
 	}
@@ -274,14 +275,14 @@ func replyFields(r mail.Reply) []string {
 
 // noRelease answers who wants something from the quarantine: one reply for each
 // recipient, or one if none is named.
-func (c *ampdpConn) noRelease(id, request string, r *ampdpRequest) []byte {
-	what := cut(printable(r.get("mail_id")))
-	if r.wrong != nil || what == "" {
-		c.a.log.Warn("request not understood", "id", id, "error", r.wrong)
+func (c *ampdpConn) noRelease(id, request string, r *ampdp.Request) []byte {
+	what := cut(printable(r.Get("mail_id")))
+	if r.Wrong != nil || what == "" {
+		c.a.log.Warn("request not understood", "id", id, "error", r.Wrong)
 		return reply450(id, "Incomplete request")
 	}
 	c.a.log.Warn("there is no quarantine to answer from", "id", id, "request", request, "mail_id", what)
-	to := r.attrs["recipient"]
+	to := r.All("recipient")
 	if len(to) == 0 {
 		to = []string{""}
 	}

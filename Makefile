@@ -1,7 +1,7 @@
 # make test is the second command of the README: it installs what it lacks
 # (as root on Debian) and runs every check. .ci/run is the same with its
 # closing lines.
-.PHONY: all build test unit check bench fuzz corpus
+.PHONY: all build test unit bench torture
 
 all: build
 
@@ -13,6 +13,11 @@ test:
 
 unit:
 	go test -race ./...
+
+# what takes too long for every change; deploy/integration/torture.md is the
+# report of the last run
+torture:
+	POSTERN_KILLS=500 go test -count=1 -timeout 60m -tags integration -run TestMilterKills -v ./deploy/integration
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./...

@@ -32,7 +32,7 @@ func (w *walker) leaf(p *mail.Part, body []byte, encs []string) {
 			w.drop(d.held)
 			continue
 		}
-		q := w.detached(p)
+		q := w.detached(p, len(others))
 		q.Media = p.Media
 		q.Flags |= mail.PartAmbiguous
 		w.fill(q, d)

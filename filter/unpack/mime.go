@@ -197,7 +197,7 @@ func (w *walker) others(p *mail.Part, list []reading, def string) {
 		if w.budget.Take(int64(len(r.head.Body))) != nil {
 			return
 		}
-		q := w.detached(p)
+		q := w.detached(p, 0)
 		q.Size = int64(len(r.head.Body))
 		q.Media = p.Media
 		before := w.mark()
@@ -249,7 +249,7 @@ func (w *walker) fallback(p *mail.Part, list []reading) {
 			if w.budget.Take(int64(len(d.data))) != nil {
 				return
 			}
-			q, before := w.detached(p), w.mark()
+			q, before := w.detached(p, 0), w.mark()
 			g := reading{head: &entity.Head{Body: d.data, Weird: r.head.Weird}, kind: multipart, digest: r.digest, boundary: b}
 			w.multipart(q, g)
 			w.merge(p, q, none, seen, before, "boundary is missing or does not occur")
@@ -270,7 +270,7 @@ func (w *walker) bareCR(p *mail.Part, data []byte, def string) {
 		if !runs && !bytes.Contains(data, []byte("\r\r\n")) || w.budget.Take(2*int64(len(data))) != nil {
 			return
 		}
-		q, before := w.detached(p), w.mark()
+		q, before := w.detached(p, 0), w.mark()
 		size := 0
 		eachCR(data, runs, func(text []byte, ends int) { size += len(text) + 2*ends })
 		w.budget.Collect(int64(size))
@@ -330,7 +330,7 @@ func (w *walker) message(p *mail.Part, r reading) {
 			w.drop(t.held)
 			continue
 		}
-		q, before := w.detached(p), w.mark()
+		q, before := w.detached(p, 0), w.mark()
 		w.entity(q, t.data, textPlain)
 		if first == nil {
 			p.Children = append(p.Children, q)
@@ -457,7 +457,7 @@ func (w *walker) foreign(p *mail.Part, body []byte) {
 	w.ended = map[string]bool{}
 	defer func() { w.ended = ended }()
 	first := w.contentsOf(p)
-	q, before := w.detached(p), w.mark()
+	q, before := w.detached(p, 0), w.mark()
 	q.Size = int64(len(body))
 	q.Media = p.Media
 	for _, s := range entity.Segments(body, ds, false).Parts {
@@ -495,7 +495,7 @@ func (w *walker) loose(p *mail.Part, text []byte) {
 	if len(text) == 0 || entity.Blank(text) {
 		return
 	}
-	q := w.detached(p)
+	q := w.detached(p, 0)
 	if h := bytes.TrimLeft(text, "\r\n"); entity.BeginsWithContent(h) {
 		// a part whose delimiter is missing
 		w.entity(q, h, textPlain)

@@ -106,14 +106,15 @@ const maxNames = 64
 
 // child adds a part to p.
 func (w *walker) child(p *mail.Part) *mail.Part {
-	c := w.detached(p)
+	c := w.detached(p, 0)
 	p.Children = append(p.Children, c)
 	return c
 }
 
-// detached makes a part that is not yet among the children of p.
-func (w *walker) detached(p *mail.Part) *mail.Part {
-	return &mail.Part{Place: p.Place + "/" + strconv.Itoa(len(p.Children)+1), Parent: p}
+// detached makes a part that is not yet among the children of p, where others
+// may come to stand in front of it: no two parts have the same place.
+func (w *walker) detached(p *mail.Part, others int) *mail.Part {
+	return &mail.Part{Place: p.Place + "/" + strconv.Itoa(len(p.Children)+1+others), Parent: p}
 }
 
 // doubt marks p as ambiguous. The first reason is kept.

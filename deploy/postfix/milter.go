@@ -254,7 +254,7 @@ func (c *checker) checkMacros(f *feed) {
 				missing, without = append(missing, m.macro), append(without, m.without)
 			}
 		}
-		// the macro i has no meaning at the connection of sendmail(1)
+		// mail of sendmail(1) has no connection and no login: the queue id is all that is left
 		if len(missing) == 0 || f.parameter == otherMilters && name != "milter_end_of_data_macros" {
 			continue
 		}

@@ -1,10 +1,12 @@
 package listen
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -489,46 +491,100 @@ func packet(code byte, data string) []byte {
 	return append(append(b, code), data...)
 }
 
-// FuzzMilter: whatever an MTA says, the process lives on, and so does the next
-// session.
-func FuzzMilter(f *testing.F) {
-	hello := packet('O', "\x00\x00\x00\x06\x00\x00\x01\xff\x00\x1f\xff\xff")
-	whole := hello
-	for _, p := range [][]byte{
+// milterPackets are those of one mail, in order; the first is the negotiation.
+func milterPackets() [][]byte {
+	return [][]byte{
+		packet('O', "\x00\x00\x00\x06\x00\x00\x01\xff\x00\x1f\xff\xff"),
 		packet('D', "Cj\x00mx\x00{daemon_name}\x00smtpd\x00"), packet('C', "mx\x004\x12\x34192.0.2.1\x00"), packet('H', "x\x00"),
 		packet('M', "<a@b>\x00SIZE=1\x00"), packet('R', "<c@d>\x00"), packet('T', ""), packet('L', "Subject\x00 x\n y\x00"),
 		packet('N', ""), packet('B', "x\r\n"), packet('E', ""), packet('A', ""), packet('K', ""), packet('Q', ""),
-	} {
-		f.Add(append(slices.Clone(hello), p...))
-		whole = append(whole, p...)
 	}
-	f.Add(whole)
+}
+
+// endsAfter sends data and waits for the end of the session.
+func endsAfter(t *testing.T, addr string, data []byte) {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	_, _ = c.Write(data) // it may be closed already
+	_ = c.(*net.TCPConn).CloseWrite()
+	var sink [4096]byte
+	for {
+		if _, err := c.Read(sink[:]); err != nil {
+			if ne, ok := err.(net.Error); ok && ne.Timeout() {
+				t.Fatalf("still there after %q", data)
+			}
+			return
+		}
+	}
+}
+
+// TestMilterHostilePackets: 10,000 packets in any order, with wrong lengths,
+// without their NUL, with one too many, and cut.
+func TestMilterHostilePackets(t *testing.T) {
+	t.Parallel()
+	_, addr := startMilter(t, &milterHandler{}, MilterOptions{})
+	r := rand.New(rand.NewPCG(1, 2))
+	good := milterPackets()
+	for sent := 0; sent < 10_000; {
+		data := slices.Clone(good[0])
+		for range 1 + r.IntN(30) {
+			p := slices.Clone(good[r.IntN(len(good))])
+			switch r.IntN(12) {
+			case 0:
+				binary.BigEndian.PutUint32(p, r.Uint32())
+			case 1:
+				binary.BigEndian.PutUint32(p, binary.BigEndian.Uint32(p)+uint32(r.IntN(5))-2)
+			case 2:
+				p = packet(p[4], string(bytes.ReplaceAll(p[5:], []byte{0}, nil)))
+			case 3:
+				p = packet(p[4], string(p[5:])+"\x00")
+			case 4:
+				p = p[:r.IntN(len(p))]
+			case 5:
+				p[4] = byte(r.Uint32())
+			}
+			data = append(data, p...)
+			sent++
+		}
+		endsAfter(t, addr, data)
+	}
+	// the next client is served as ever
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := c.Write(good[0]); err != nil {
+		t.Fatal(err)
+	}
+	var head [5]byte
+	if _, err := io.ReadFull(c, head[:]); err != nil || head[4] != 'O' {
+		t.Errorf("%q, %v", head, err)
+	}
+}
+
+// FuzzMilter: whatever an MTA says, the process lives on, and so does the next
+// session.
+func FuzzMilter(f *testing.F) {
+	good := milterPackets()
+	hello := good[0]
+	for _, p := range good[1:] {
+		f.Add(slices.Concat(hello, p))
+	}
+	f.Add(slices.Concat(good...))
 	f.Add([]byte{0, 0, 0, 0})
 	f.Add([]byte{0x1f, 0xff, 0xff, 0xff, 'B'})
-	f.Add(append(slices.Clone(hello), packet('C', "no end")...))
-	f.Add(append(slices.Clone(hello), packet('M', "no end")...))
-	f.Add(append(slices.Clone(hello), packet('C', "x\x00")...))
-	f.Add(append(slices.Clone(hello), packet('E', "")...))
+	for _, p := range [][]byte{packet('C', "no end"), packet('M', "no end"), packet('C', "x\x00"), packet('E', "")} {
+		f.Add(slices.Concat(hello, p))
+	}
 	_, addr := startMilter(f, &milterHandler{}, MilterOptions{})
-	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		c.SetDeadline(time.Now().Add(10 * time.Second))
-		_, _ = c.Write(data) // it may be closed already
-		_ = c.(*net.TCPConn).CloseWrite()
-		var sink [4096]byte
-		for {
-			if _, err := c.Read(sink[:]); err != nil {
-				if ne, ok := err.(net.Error); ok && ne.Timeout() {
-					t.Fatalf("still there after %q", data)
-				}
-				return
-			}
-		}
-	})
+	f.Fuzz(func(t *testing.T, data []byte) { endsAfter(t, addr, data) })
 }
 
 // FuzzMilterReply: whatever is to be said, Postfix takes it, and the class stays.

@@ -120,26 +120,32 @@ func (p *paramScan) next(c byte, at int, known *int) int {
 func (p *paramScan) until(stops string) string {
 	start := p.i
 	for p.i < len(p.s) {
-		c := p.s[p.i]
-		switch {
-		case strings.IndexByte(stops, c) >= 0:
+		if strings.IndexByte(stops, p.s[p.i]) >= 0 {
 			return p.s[start:p.i]
-		case c == '"' && !p.openQuote:
-			if end := closingQuote(p.s, p.i); end > 0 {
-				p.i = end
-			} else {
-				p.openQuote = true
-			}
-		case c == '(' && !p.openComment:
-			if end := commentEnd(p.s, p.i); end > 0 {
-				p.i = end - 1
-			} else {
-				p.openComment = true
-			}
 		}
-		p.i++
+		p.skip()
 	}
 	return p.s[start:]
+}
+
+// skip goes behind the next character, quoted string or comment. Of what is
+// never closed it remembers that, so that no end is looked for twice.
+func (p *paramScan) skip() {
+	switch c := p.s[p.i]; {
+	case c == '"' && !p.openQuote:
+		if end := closingQuote(p.s, p.i); end > 0 {
+			p.i = end
+		} else {
+			p.openQuote = true
+		}
+	case c == '(' && !p.openComment:
+		if end := commentEnd(p.s, p.i); end > 0 {
+			p.i = end - 1
+		} else {
+			p.openComment = true
+		}
+	}
+	p.i++
 }
 
 // param reads one parameter and the semicolons before it.
@@ -273,23 +279,10 @@ func (p *paramScan) forgets() bool {
 	}
 	defer func() { p.i = start }()
 	for p.i <= equals {
-		switch c := p.s[p.i]; {
-		case c == ';':
+		if p.s[p.i] == ';' {
 			return false
-		case c == '"' && !p.openQuote:
-			if end := closingQuote(p.s, p.i); end > 0 {
-				p.i = end
-			} else {
-				p.openQuote = true
-			}
-		case c == '(' && !p.openComment:
-			if end := commentEnd(p.s, p.i); end > 0 {
-				p.i = end - 1
-			} else {
-				p.openComment = true
-			}
 		}
-		p.i++
+		p.skip()
 	}
 	return true
 }

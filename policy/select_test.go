@@ -520,3 +520,23 @@ func BenchmarkSelectArticle(b *testing.B) {
 		}
 	}
 }
+
+// Postfix resolves some addresses in a domain of ours to somewhere else: who
+// sends under one of them is not one of our own people.
+func TestRoutedSenderIsNotLocal(t *testing.T) {
+	t.Parallel()
+	c := mustParse(t, "hostname: mail.example.org\nlocal_domains: [example.org]\n")
+	for from, want := range map[mail.Address]bool{
+		"ann@example.org": true, "ann+tag@example.org": true, "victim@example.com": false,
+		"victim%example.com@example.org": false, `"victim@example.com"@example.org`: false,
+		"example.com!victim@example.org": false, "victim@example.com@example.org": false,
+	} {
+		sel, err := c.Select(t.Context(), Request{From: from, Rcpts: []mail.Address{"b@example.net"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sel.SenderLocal != want {
+			t.Errorf("%s: local %v", from, sel.SenderLocal)
+		}
+	}
+}

@@ -8,7 +8,6 @@ package check
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -20,7 +19,7 @@ import (
 
 // Check examines one message. An error means that the answer is not complete;
 // what it has found until then counts all the same, but for the score: half of
-// one is none.
+// one is none, unless a [Failure] says that the rest of the answer is whole.
 //
 // A check should end when ctx does. If it does not, Run goes on without it, and
 // the check may go on reading in until it ends.
@@ -35,6 +34,9 @@ type Answer struct {
 	// Score is nil for a check that is no spam engine, and for a message
 	// that the engine did not score.
 	Score *mail.Score
+	// Skipped says why the engine was not asked: it is not meant to be, for a
+	// message like this. That is no finding, and the message has no score.
+	Skipped string
 	// Fields are header fields that the engine would like to see added.
 	Fields []mail.Edit
 }
@@ -51,6 +53,14 @@ type Input struct {
 	// Parts is the message taken apart, nil when that was not done. Its data
 	// may alias the message and is readable as long as that is.
 	Parts *mail.Part
+	// Hostname is our name in what engines make for others to read.
+	Hostname string
+	// Banks are the policy banks of the envelope, in the order in which they
+	// were loaded.
+	Banks []string
+	// Login is the name of a client that has authenticated itself with our
+	// mail system; empty if it has not, or nobody says so who knows.
+	Login string
 }
 
 // Options are the settings of one check: a pointer to a struct with yaml tags.
@@ -70,7 +80,7 @@ type Named struct {
 // Result is what became of one check.
 type Result struct {
 	Check   string
-	Answer  // with a finding Unchecked, and without a score, if there is an error
+	Answer  // with a finding Unchecked, and without a score that is not whole, if there is an error
 	Err     error
 	Took    time.Duration
 	Scanned bool // a virus scanner gave its complete answer
@@ -116,8 +126,8 @@ func New(name string, options any) (Named, error) {
 }
 
 var (
-	errDeadline = errors.New("no answer within the deadline")
-	errNoAnswer = errors.New("ended without an answer")
+	errDeadline = fail(FailedDeadline, "no answer within the deadline")
+	errNoAnswer = fail(FailedNoAnswer, "ended without an answer")
 )
 
 // Run runs all checks at once and returns their results in the same order, at
@@ -167,7 +177,7 @@ func runOne(ctx context.Context, c Named, in *Input, start time.Time, done func(
 	r := Result{Check: c.Name, Err: errNoAnswer}
 	defer func() {
 		if v := recover(); v != nil {
-			r.Err = fmt.Errorf("panic: %v in %s", v, panicPlace())
+			r.Err = fail(FailedPanic, "panic: %v in %s", v, panicPlace())
 		}
 		r.Took = time.Since(start)
 		done(finish(r, c))
@@ -190,7 +200,10 @@ func finish(r Result, c Named) Result {
 		}
 	}
 	if r.Err != nil {
-		r.Score, r.Fields = nil, nil
+		r.Fields = nil
+		if !partial(r.Err) {
+			r.Score = nil
+		}
 		r.Findings = append(r.Findings, mail.Finding{
 			Category: mail.Unchecked, Minor: mail.CheckFailed, Check: c.Name, Detail: r.Err.Error(), Rcpt: mail.AllRcpts,
 		})

@@ -9,7 +9,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net"
 	"os"
@@ -37,24 +36,23 @@ type ClamAVOptions struct {
 	// Servers: unix:/path of clamd's socket or tcp:host:port. When one fails
 	// the next is asked.
 	Address []string `yaml:"address"`
+	// Servers that are asked only when all of address have failed.
+	Backup []string `yaml:"backup"`
 	// Longest time for the answer of one server.
 	Timeout time.Duration `yaml:"timeout"`
 }
 
 // Validate says what is wrong with the options.
 func (o *ClamAVOptions) Validate() error {
-	if len(o.Address) == 0 {
-		return errors.New("address: want unix:/path or tcp:host:port")
+	if err := validAddresses("address", o.Address); err != nil {
+		return err
 	}
-	for _, a := range o.Address {
-		if _, _, err := splitAddress(a); err != nil {
-			return fmt.Errorf("address: %w", err)
+	if len(o.Backup) > 0 {
+		if err := validAddresses("backup", o.Backup); err != nil {
+			return err
 		}
 	}
-	if o.Timeout <= 0 {
-		return errors.New("timeout: must be more than 0")
-	}
-	return nil
+	return validTimeout(o.Timeout)
 }
 
 // New returns the check.
@@ -64,95 +62,57 @@ func (o *ClamAVOptions) New() (Check, error) {
 	}
 	c := &clamAV{timeout: o.Timeout}
 	for _, a := range o.Address {
-		network, address, _ := splitAddress(a)
-		c.servers = append(c.servers, &clamd{network: network, address: address})
+		c.servers = append(c.servers, newClamd(a))
+	}
+	for _, a := range o.Backup {
+		c.backup = append(c.backup, newClamd(a))
 	}
 	return c, nil
 }
 
-// splitAddress reads unix:/path, /path or tcp:host:port.
-func splitAddress(s string) (network, address string, err error) {
-	if path := strings.TrimPrefix(s, "unix:"); strings.HasPrefix(path, "/") {
-		return "unix", path, nil
-	}
-	if address, ok := strings.CutPrefix(s, "tcp:"); ok {
-		host, port, err := net.SplitHostPort(address)
-		if n, perr := strconv.ParseUint(port, 10, 16); err == nil && perr == nil && n != 0 && host != "" {
-			return "tcp", address, nil
-		}
-	}
-	return "", "", fmt.Errorf("want unix:/path or tcp:host:port, not %q", s)
+func newClamd(s string) *clamd {
+	network, address, _ := splitAddress(s)
+	return &clamd{server: server{network: network, address: address}}
 }
 
 type clamAV struct {
-	servers []*clamd
-	timeout time.Duration
+	servers, backup []*clamd
+	timeout         time.Duration
 }
 
 // Scanner says that this is a virus scanner.
 func (*clamAV) Scanner() bool { return true }
 
-// Check asks the servers until one gives a complete answer. Each gets its share
-// of the time that is left, so that one that hangs leaves some to the next.
+// Check asks the servers, and then those that stand in for them, until one
+// gives a complete answer.
 func (c *clamAV) Check(ctx context.Context, in *Input) (Answer, error) {
-	var failed []string
 	parts, missing := handed(in.Parts)
-	servers := c.order()
-	for i, s := range servers {
-		timeout := c.timeout
-		if end, ok := ctx.Deadline(); ok {
-			timeout = min(timeout, time.Until(end)/time.Duration(len(servers)-i))
+	servers := append(inOrder(c.servers), inOrder(c.backup)...)
+	return askInTurn(ctx, c.timeout, servers, func(ctx context.Context, s *clamd) (Answer, error) {
+		findings, err := s.scan(ctx, in.Tx.Message, parts)
+		if missing != "" && (err == nil || len(findings) > 0) {
+			findings = append(findings, overLimits(missing)...)
 		}
-		findings, err := s.scan(ctx, timeout, in.Tx.Message, parts)
-		if err == nil || len(findings) > 0 {
-			if missing != "" {
-				findings = append(findings, overLimits(missing)...)
-			}
-			return Answer{Findings: findings}, err
-		}
-		failed = append(failed, err.Error())
-		if ctx.Err() != nil {
-			break
-		}
-		s.failed.Store(time.Now().UnixNano())
-	}
-	return Answer{}, errors.New(strings.Join(failed, "; "))
+		return Answer{Findings: findings}, err
+	})
 }
 
 // restAfterRefusal is how long a server that did not take a descriptor (AppArmor,
 // another root, or a moment of trouble) gets the bytes of all messages.
 const restAfterRefusal = 10 * time.Minute
 
-// restAfterFailure is how long a server that failed is asked after the others.
-const restAfterFailure = 30 * time.Second
-
-func (c *clamAV) order() []*clamd {
-	var good, bad []*clamd
-	for _, s := range c.servers {
-		if time.Since(time.Unix(0, s.failed.Load())) < restAfterFailure {
-			bad = append(bad, s)
-		} else {
-			good = append(good, s)
-		}
-	}
-	return append(good, bad...)
-}
-
 // clamd is one server.
 type clamd struct {
-	network, address string
-	failed           atomic.Int64 // when it failed last, Unix nanoseconds
-	refusedFD        atomic.Int64 // when it did not take our descriptor last, but the bytes
+	server
+	refusedFD atomic.Int64 // when it did not take our descriptor last, but the bytes
 }
 
 // scan scans parts and then the message: clamd remembers what it has found
 // clean, so that it does not scan the attachments again.
-func (s *clamd) scan(ctx context.Context, timeout time.Duration, m *mail.Message, parts []*mail.Part) ([]mail.Finding, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+func (s *clamd) scan(ctx context.Context, m *mail.Message, parts []*mail.Part) ([]mail.Finding, error) {
 	inParts, err := s.scanParts(ctx, parts)
 	if err != nil {
-		return inParts, s.wrap(err)
+		return inParts, err
 	}
 	whole, err := s.scanMessage(ctx, m)
 	return withParts(inParts, whole), err
@@ -169,66 +129,54 @@ func (s *clamd) scanMessage(ctx context.Context, m *mail.Message) ([]mail.Findin
 		var findings []mail.Finding
 		if reply, err = s.dialogue(ctx, m, sendFile); err == nil {
 			if findings, err = parseReply(reply); err == nil || len(findings) > 0 {
-				return findings, s.wrap(err)
+				return findings, err
 			}
 		}
 		if ctx.Err() != nil || errors.Is(err, errDial) {
-			return nil, s.wrap(err)
+			return nil, err
 		}
 		// perhaps it may not read our descriptor: it can always have the bytes
 	}
 	if reply, err = s.dialogue(ctx, m, sendStream); err != nil {
-		return nil, s.wrap(err)
+		return nil, err
 	}
 	findings, err := parseReply(reply)
 	if err == nil {
 		s.refusedFD.Store(time.Now().UnixNano())
 	}
-	return findings, s.wrap(err)
+	return findings, err
 }
 
 func (s *clamd) wrap(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("clamd %s:%s: %w", s.network, s.address, err)
+	return fmt.Errorf("clamd %v: %w", &s.server, err)
 }
 
-const (
-	dialTimeout = 5 * time.Second
-	maxReply    = 64 << 10
-)
-
-var errDial = errors.New("no connection")
+const maxReply = 64 << 10
 
 // dialogue sends one message and returns all that comes back until the server
 // closes the connection. An error while sending counts only if nothing comes
 // back: clamd answers and closes as soon as a message is too large for it.
 func (s *clamd) dialogue(ctx context.Context, m *mail.Message, send func(net.Conn, *mail.Message) error) ([]byte, error) {
-	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, s.network, s.address)
+	conn, release, err := s.dial(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errDial, err)
+		return nil, err
 	}
-	defer conn.Close()
-	if end, ok := ctx.Deadline(); ok {
-		if err := conn.SetDeadline(end); err != nil {
-			return nil, err
-		}
-	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
+	defer release()
 	sendErr := send(conn, m)
-	reply, err := io.ReadAll(io.LimitReader(conn, maxReply+1))
+	reply, err := readAll(conn, maxReply)
 	switch {
-	case len(reply) > maxReply:
-		return nil, errors.New("the answer is too long")
+	case FailureWord(err) == FailedTooLong:
+		return nil, err
 	case len(reply) > 0 && bytes.HasSuffix(reply, nul):
 		// complete, even if the connection was reset after it
 		return reply, nil
 	case sendErr != nil:
-		return nil, fmt.Errorf("sending the message: %w", sendErr)
+		return nil, ioFailure("sending the message", sendErr)
 	case err != nil:
-		return nil, fmt.Errorf("waiting for the answer: %w", err)
+		return nil, ioFailure("waiting for the answer", err)
 	}
 	return reply, nil
 }
@@ -298,10 +246,10 @@ var (
 // and an error when a virus was found and more came that was not understood.
 func parseReply(reply []byte) ([]mail.Finding, error) {
 	if len(reply) == 0 {
-		return nil, errors.New("empty answer")
+		return nil, fail(FailedEmpty, "empty answer")
 	}
 	if !bytes.HasSuffix(reply, nul) {
-		return nil, fmt.Errorf("incomplete answer %q", clip(reply))
+		return nil, fail(FailedCut, "incomplete answer %q", clip(reply))
 	}
 	lines := bytes.Split(reply[:len(reply)-1], nul)
 	var findings []mail.Finding
@@ -320,12 +268,14 @@ func parseReply(reply []byte) ([]mail.Finding, error) {
 			findings = append(findings, finding(string(name)))
 		case bytes.HasSuffix(l, []byte(" ERROR")) && limitReached.Match(l):
 			findings = append(findings, overLimits(string(clip(l)))...)
+		case bytes.HasSuffix(l, []byte(" ERROR")):
+			err = fail(FailedStatus, "answer %q", clip(l))
 		default:
-			err = fmt.Errorf("answer %q", clip(l))
+			err = fail(FailedGarbage, "answer %q", clip(l))
 		}
 	}
 	if err == nil && clean > 0 && len(lines) > 1 {
-		err = fmt.Errorf("contradictory answer %q", clip(reply))
+		err = fail(FailedGarbage, "contradictory answer %q", clip(reply))
 	}
 	return findings, err
 }

@@ -14,7 +14,6 @@ import (
 	"net"
 	"slices"
 	"strconv"
-	"time"
 
 	"postern/filter/mail"
 )
@@ -37,18 +36,11 @@ func (s *clamd) scanParts(ctx context.Context, parts []*mail.Part) ([]mail.Findi
 // session scans parts until clamd ends it, as it does after one that is too
 // large for it. It returns how many are done, at least one.
 func (s *clamd) session(ctx context.Context, parts []*mail.Part) (done int, out []mail.Finding, err error) {
-	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, s.network, s.address)
+	conn, release, err := s.dial(ctx)
 	if err != nil {
-		return 0, nil, fmt.Errorf("%w: %w", errDial, err)
+		return 0, nil, err
 	}
-	defer conn.Close()
-	if end, ok := ctx.Deadline(); ok {
-		if err := conn.SetDeadline(end); err != nil {
-			return 0, nil, err
-		}
-	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
+	defer release()
 	answers := bufio.NewReaderSize(conn, 4096)
 	command := []byte("zIDSESSION\x00zINSTREAM\x00")
 	for i, p := range parts {
@@ -57,11 +49,11 @@ func (s *clamd) session(ctx context.Context, parts []*mail.Part) (done int, out 
 		_, sendErr := b.WriteTo(conn)
 		answer, err := answers.ReadSlice(0)
 		if err != nil {
-			return i, out, fmt.Errorf("part %s: %w", p.Place, errors.Join(sendErr, err))
+			return i, out, ioFailure("part "+p.Place, errors.Join(sendErr, err))
 		}
 		text, ok := bytes.CutPrefix(answer, []byte(strconv.Itoa(i+1)+": "))
 		if !ok {
-			return i, out, fmt.Errorf("part %s: answer %q", p.Place, clip(answer))
+			return i, out, fail(FailedGarbage, "part %s: answer %q", p.Place, clip(answer))
 		}
 		findings, err := parseReply(text)
 		for _, f := range findings {

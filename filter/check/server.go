@@ -1,0 +1,134 @@
+package check
+
+// What the clients of all engines share: several servers, of which one that
+// failed is asked last for a while, and connections that end when ctx does.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// server is one server of an engine.
+type server struct {
+	network, address string
+	failed           atomic.Int64 // when it failed last, Unix nanoseconds
+}
+
+// splitAddress reads unix:/path, /path or tcp:host:port.
+func splitAddress(s string) (network, address string, err error) {
+	if path := strings.TrimPrefix(s, "unix:"); strings.HasPrefix(path, "/") {
+		return "unix", path, nil
+	}
+	if address, ok := strings.CutPrefix(s, "tcp:"); ok {
+		host, port, err := net.SplitHostPort(address)
+		if n, perr := strconv.ParseUint(port, 10, 16); err == nil && perr == nil && n != 0 && host != "" {
+			return "tcp", address, nil
+		}
+	}
+	return "", "", fmt.Errorf("want unix:/path or tcp:host:port, not %q", s)
+}
+
+// validAddresses says what is wrong with the addresses of the option key.
+func validAddresses(key string, addresses []string) error {
+	if len(addresses) == 0 {
+		return errors.New(key + ": want unix:/path or tcp:host:port")
+	}
+	for _, a := range addresses {
+		if _, _, err := splitAddress(a); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	return nil
+}
+
+func validTimeout(d time.Duration) error {
+	if d <= 0 {
+		return errors.New("timeout: must be more than 0")
+	}
+	return nil
+}
+
+func (s *server) self() *server { return s }
+
+func (s *server) String() string { return s.network + ":" + s.address }
+
+// remote is a server of some engine.
+type remote interface {
+	self() *server
+	wrap(error) error
+}
+
+const dialTimeout = 5 * time.Second
+
+// restAfterFailure is how long a server that failed is asked after the others.
+const restAfterFailure = 30 * time.Second
+
+// inOrder puts servers that failed lately behind the others.
+func inOrder[S remote](servers []S) []S {
+	var good, bad []S
+	for _, s := range servers {
+		if time.Since(time.Unix(0, s.self().failed.Load())) < restAfterFailure {
+			bad = append(bad, s)
+		} else {
+			good = append(good, s)
+		}
+	}
+	return append(good, bad...)
+}
+
+// askInTurn asks the servers until one gives an answer that counts. Each gets
+// its share of the time that is left, so that one that hangs leaves some to
+// the next.
+func askInTurn[S remote](ctx context.Context, timeout time.Duration, servers []S, ask func(context.Context, S) (Answer, error)) (Answer, error) {
+	var failed failures
+	for i, s := range servers {
+		share := timeout
+		if end, ok := ctx.Deadline(); ok {
+			share = min(timeout, time.Until(end)/time.Duration(len(servers)-i))
+		}
+		answer, err := askOne(ctx, share, s, ask)
+		if err == nil || len(answer.Findings) > 0 || partial(err) {
+			return answer, s.wrap(err)
+		}
+		failed = append(failed, s.wrap(err))
+		if ctx.Err() != nil || FailureWord(err) == FailedTimeLimit {
+			break // the next one would not get further with the same message
+		}
+		s.self().failed.Store(time.Now().UnixNano())
+	}
+	return Answer{}, failed
+}
+
+func askOne[S remote](ctx context.Context, timeout time.Duration, s S, ask func(context.Context, S) (Answer, error)) (Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return ask(ctx, s)
+}
+
+var errDial = errors.New("no connection")
+
+// dial connects; what is read and written then fails when ctx ends. release
+// must be called before the connection is of no more use.
+func (s *server) dial(ctx context.Context) (conn net.Conn, release func(), err error) {
+	conn, err = (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, s.network, s.address)
+	if err != nil {
+		return nil, nil, &Failure{Word: FailedConnect, Err: fmt.Errorf("%w: %w", errDial, err)}
+	}
+	if end, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(end); err != nil {
+			conn.Close()
+			return nil, nil, ioFailure("setting the deadline", err)
+		}
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	return conn, func() {
+		stop()
+		conn.Close()
+	}, nil
+}

@@ -16,14 +16,9 @@ func (j *job) event() *mail.Event {
 	tx, sel := j.tx, j.ex.Selection
 	e := &mail.Event{
 		LogID: tx.ID, MailID: tx.MailID, Listener: tx.Listener, Protocol: tx.Protocol,
-		Originating: sel.Originating, Reason: sel.Reason,
+		Banks: sel.Banks(), Originating: sel.Originating, Reason: sel.Reason,
 		QueueID: queueID(tx), From: tx.From, Size: max(tx.Size, tx.Message.Size()), Signed: j.signed,
 		Elapsed: j.now().Sub(tx.Received),
-	}
-	for _, s := range sel.Path {
-		if s.Bank != "" { // a rule for senders is no bank
-			e.Banks = append(e.Banks, s.Bank)
-		}
 	}
 	h := tx.Message.Header()
 	e.MessageID, e.ResentID = firstID(h, "Message-ID"), firstID(h, "Resent-Message-ID")

@@ -317,7 +317,7 @@ func kind(t reflect.Type) string {
 		return strict.Or(list)
 	}
 	switch t {
-	case reflect.TypeFor[strict.Size]():
+	case reflect.TypeFor[strict.Size](), reflect.TypeFor[check.Size]():
 		return "size"
 	case reflect.TypeFor[time.Duration]():
 		return "time"
@@ -413,7 +413,7 @@ const manualFoot = `# SEE ALSO
 // schema returns the JSON schema of a type.
 func schema(t reflect.Type, children []option) map[string]any {
 	switch t {
-	case reflect.TypeFor[strict.Size]():
+	case reflect.TypeFor[strict.Size](), reflect.TypeFor[check.Size]():
 		return map[string]any{"type": []string{"string", "integer"}, "pattern": `^(0|[1-9][0-9]*)([KMG]iB)?$`}
 	case reflect.TypeFor[time.Duration]():
 		return map[string]any{"type": []string{"string", "integer"}, "pattern": `^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$`}
@@ -449,7 +449,7 @@ func schema(t reflect.Type, children []option) map[string]any {
 			return object(children, nil)
 		}
 		values := map[string]any{"type": []string{"object", "null"}}
-		if t.Elem() == reflect.TypeFor[*Overlay]() {
+		if t.Elem() == reflect.TypeFor[*Overlay]() || t.Elem().Kind() == reflect.String {
 			values = schema(t.Elem(), nil)
 		}
 		return map[string]any{"type": []string{"object", "null"}, "additionalProperties": values}

@@ -76,6 +76,17 @@ type Selection struct {
 	layer *layer // that Settings are of, for the overlays that come next
 }
 
+// Banks returns the names of the banks on the path.
+func (s *Selection) Banks() []string {
+	var out []string
+	for _, step := range s.Path {
+		if step.Bank != "" { // a rule for senders is no bank
+			out = append(out, step.Bank)
+		}
+	}
+	return out
+}
+
 // RcptSelection is the part of a Selection that belongs to one recipient.
 type RcptSelection struct {
 	Address   mail.Address

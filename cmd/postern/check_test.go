@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +16,7 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"postern/cmd/postern/demo"
+	"postern/filter/check"
 	"postern/policy"
 )
 
@@ -265,5 +268,25 @@ func TestCheckAgreesWithServe(t *testing.T) {
 	_, served, err := postern(t, "serve", "-c", filepath.Join(dir, "postern.yaml"))
 	if checked != exitConfig || served != exitConfig {
 		t.Errorf("check %d, serve %d, %v\n%s", checked, served, err, b.String())
+	}
+}
+
+// datedFunc is a check that knows how old its signatures are.
+type datedFunc func() ([]check.Signatures, error)
+
+func (f datedFunc) Signatures(context.Context) ([]check.Signatures, error) { return f() }
+
+func TestSignatureAge(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
+	got := signatureAge(t.Context(), datedFunc(func() ([]check.Signatures, error) {
+		return []check.Signatures{
+			{Server: "unix:/a", Date: now.Add(-7 * 24 * time.Hour)}, {Server: "tcp:b:1", Date: now.Add(-200 * time.Hour)}, {Server: "tcp:c:1"},
+		}, errors.New("tcp:d:1: gone")
+	}), now)
+	want := "; signatures of 2026-11-20, unix:/a; WARNING: signatures of 2026-11-19 are 8 days old, tcp:b:1: does freshclam run?" +
+		"; age of the signatures unknown, tcp:c:1; age of the signatures: tcp:d:1: gone"
+	if got != want {
+		t.Errorf("got %s\nwant %s", got, want)
 	}
 }

@@ -90,7 +90,33 @@ func probeEngine(ctx context.Context, c check.Named, cfg *policy.Config) probed 
 	default:
 		p.Said = "answers"
 	}
+	if d, ok := c.Check.(check.Dated); ok && p.Error == "" {
+		p.Said += signatureAge(ctx, d, time.Now())
+	}
 	return p
+}
+
+// oldSignatures is when the signatures of a virus scanner have become old.
+const oldSignatures = 7 * 24 * time.Hour
+
+// signatureAge says how old the signatures of each server are.
+func signatureAge(ctx context.Context, d check.Dated, now time.Time) string {
+	servers, err := d.Signatures(ctx)
+	said := ""
+	for _, s := range servers {
+		switch age := now.Sub(s.Date); {
+		case s.Date.IsZero():
+			said += "; age of the signatures unknown, " + s.Server
+		case age > oldSignatures:
+			said += fmt.Sprintf("; WARNING: signatures of %s are %d days old, %s: does freshclam run?", s.Date.Format(time.DateOnly), int(age.Hours())/24, s.Server)
+		default:
+			said += "; signatures of " + s.Date.Format(time.DateOnly) + ", " + s.Server
+		}
+	}
+	if err != nil {
+		said += "; age of the signatures: " + mail.Escape(err.Error())
+	}
+	return said
 }
 
 // nextHops returns all that some mail may be handed to.

@@ -198,7 +198,7 @@ func (o *RspamdOptions) incomplete(r *rspamdAnswer, took time.Duration) error {
 		slices.Sort(failed)
 		return &Failure{Word: FailedSymbol, Partial: true, Err: fmt.Errorf("something did not answer Rspamd: %s", strings.Join(failed[:min(len(failed), 5)], ", "))}
 	case means == meansUnchecked && action == softReject:
-		return &Failure{Word: FailedSoftReject, Partial: true, Err: fmt.Errorf("Rspamd wants to see the message again later: %q", r.message())}
+		return &Failure{Word: FailedSoftReject, Partial: true, Err: fmt.Errorf("told to come again later by Rspamd: %q", r.message())}
 	case means == meansUnchecked:
 		return &Failure{Word: FailedUnknownAction, Partial: true, Err: fmt.Errorf("action %q is unchecked by engines.rspamd.actions", clip([]byte(action)))}
 	}

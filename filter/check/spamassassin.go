@@ -322,18 +322,18 @@ func spamdHeader(header []byte, asked mail.Header, total float64) (*mail.Score, 
 	return score, nil
 }
 
-var blankAfterComma = regexp.MustCompile(`,[ \t]+`)
+var blanks = regexp.MustCompile(`[ \t\r\n]+`)
 
 // ruleList reads the rules in the value of X-Spam-Status; scored says that all
 // come with their points.
 func ruleList(value string) (tests []mail.ScoreTest, scored bool, err error) {
-	_, list, ok := strings.Cut(" "+blankAfterComma.ReplaceAllString(value, ","), " tests=")
+	// it is folded anywhere between words, and behind any comma
+	value = strings.ReplaceAll(blanks.ReplaceAllString(" "+value, " "), ", ", ",")
+	_, list, ok := strings.Cut(value, " tests=")
 	if !ok {
 		return nil, false, fail(FailedNoSymbols, "no rules in X-Spam-Status: %q", clip([]byte(value)))
 	}
-	if i := strings.IndexAny(list, " \t"); i >= 0 {
-		list = list[:i]
-	}
+	list, _, _ = strings.Cut(list, " ")
 	list = strings.TrimSuffix(strings.TrimPrefix(list, "["), "]")
 	if list == "none" {
 		return nil, true, nil

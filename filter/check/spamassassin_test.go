@@ -28,10 +28,11 @@ func TestSpamAssassinScore(t *testing.T) {
 		{"some without points", "True ; 7.8 / 5.0", "A=7.777,B", 7.8},
 		{"points that are not those of the sum", "True ; 7.8 / 5.0", "A=1,B=2", 7.8},
 		{"just not spam is told as less", "False ; 4.9 / 5.0", "A=4.997,B=0.001", 4.998},
+		{"folded everywhere", "False ; 1.9 / 5.0", "A=1,\n\tB=0.9,\n C=0", 1.9},
 		{"in brackets", "False ; -0.1 / 5.0", "[A=-0.1,B=0]", -0.1},
 		{"none", "False ; 0.0 / 5.0", "none", 0},
 	} {
-		h := "X-Spam-Status: No, score=1 required=5.0 tests=" + tt.list + "\n\tautolearn=no version=4.0.1\n\n" // LF alone
+		h := "X-Spam-Status: No, score=1 required=5.0\n\ttests=" + tt.list + "\n\tautolearn=no version=4.0.1\n\n" // LF alone
 		score, err := parseSpamd([]byte(spamdSays(tt.spam, h)), nil)
 		if err != nil || math.Abs(score.Value-tt.value) > 1e-12 {
 			t.Errorf("%s: %+v, %v", tt.name, score, err)

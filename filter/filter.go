@@ -202,7 +202,7 @@ func (f *Filter) Examine(ctx context.Context, tx *mail.Transaction) (*Examinatio
 	// what is left of the deadline is for handing the message on
 	checkCtx, cancel := context.WithTimeout(ctx, f.Policy.CheckDeadline(tx.Input))
 	defer cancel()
-	in := &check.Input{Tx: tx, Hostname: f.Policy.Hostname, Banks: sel.Banks()}
+	in := &check.Input{Tx: tx, Hostname: f.Policy.Hostname, Banks: sel.Banks(), Login: tx.Client.Login}
 	apart := newUnpacking(f.Policy)
 	looked := check.Named{Name: "unpack", Check: apart, Categories: []mail.Category{mail.Infected, mail.Banned}}
 	if ex.needs(looked) {

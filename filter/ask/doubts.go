@@ -139,26 +139,27 @@ func missingFolders(cfg *policy.Config) []Remark {
 // engineSocket is a Unix socket behind which an engine is.
 type engineSocket struct{ engine, path string }
 
-// engineSockets lists them, in order. Every engine that speaks to a server calls
-// the option address.
+// engineSockets lists them, in order. The options of engines that speak to a
+// server name it by one of these words.
 func engineSockets(cfg *policy.Config) []engineSocket {
 	var out []engineSocket
 	for _, name := range slices.Sorted(maps.Keys(cfg.Engines)) {
-		options := cfg.Engines[name]
-		v := reflect.Indirect(reflect.ValueOf(options))
+		v := reflect.Indirect(reflect.ValueOf(cfg.Engines[name]))
 		if v.Kind() != reflect.Struct {
 			continue
 		}
-		var addresses []string
-		switch a := v.FieldByName("Address"); {
-		case a.IsValid() && a.Kind() == reflect.String:
-			addresses = []string{a.String()}
-		case a.IsValid() && a.Type() == reflect.TypeFor[[]string]():
-			addresses = a.Interface().([]string)
-		}
-		for _, a := range addresses {
-			if path := strings.TrimPrefix(a, "unix:"); strings.HasPrefix(path, "/") {
-				out = append(out, engineSocket{name, path})
+		for _, option := range []string{"Address", "Backup", "URL"} {
+			var addresses []string
+			switch a := v.FieldByName(option); {
+			case a.IsValid() && a.Kind() == reflect.String:
+				addresses = []string{a.String()}
+			case a.IsValid() && a.Type() == reflect.TypeFor[[]string]():
+				addresses = a.Interface().([]string)
+			}
+			for _, a := range addresses {
+				if path := strings.TrimPrefix(a, "unix:"); strings.HasPrefix(path, "/") {
+					out = append(out, engineSocket{name, path})
+				}
 			}
 		}
 	}

@@ -85,13 +85,5 @@ type ScoreTest struct {
 	Score float64
 }
 
-// Authentication is what is known of who answers for a message. It holds facts:
-// what they mean is for the policy to say.
-type Authentication struct {
-	// Signers are the domains of the valid DKIM signatures that belong to an
-	// author of the message (RFC 6376), in lower case.
-	Signers []string
-}
-
 // AllRcpts in Finding.Rcpt says that a finding concerns every recipient.
 const AllRcpts = -1

@@ -142,7 +142,7 @@ func ask[T any](ctx context.Context, r *Resolver, kind byte, name string, lookup
 	case r.slots <- struct{}{}:
 		defer func() { <-r.slots }()
 	case <-ctx.Done():
-		return nil, &net.DNSError{Err: "too many questions under way", Name: name, IsTimeout: true, IsTemporary: true}
+		return nil, &net.DNSError{Err: "no time, or too many questions under way", Name: name, IsTimeout: true, IsTemporary: true}
 	}
 	seen := &observation{}
 	full := q.name

@@ -1,8 +1,11 @@
-// Package auth is about who answers for a message: it signs with DKIM (RFC
-// 6376), reads the keys and finds the domain that is to sign. Whether a message
-// is to be signed at all is for the caller to say.
+// Package auth is about who answers for a message. Outbound it signs with DKIM
+// (RFC 6376), reads the keys and finds the domain that is to sign. Inbound it
+// finds out what DKIM, SPF (RFC 7208) and DMARC (RFC 9989) say, as facts, and
+// writes and recognises the field that tells them (RFC 8601). Whether a message
+// is to be signed, and what a result means for it, is for others to say.
 //
-// Start with [Keys] and its method Sign.
+// Start with [Keys] and its method Sign, and with [Verifier] and its method
+// Authenticate.
 package auth
 
 import (

@@ -17,8 +17,6 @@ import (
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
-
-	"postern/filter/mail"
 )
 
 // Our signatures before two verifiers that share no code with us or with each
@@ -168,13 +166,4 @@ func TestForeignVerifiersSeeAddedFields(t *testing.T) {
 			}
 		}
 	}
-}
-
-func signed(t *testing.T, keys *Keys, msg string) []byte {
-	t.Helper()
-	o := &mail.Outgoing{Message: mail.NewMessage([]byte(msg))}
-	if _, err := keys.Sign(o); err != nil {
-		t.Fatal(err)
-	}
-	return written(t, o)
 }

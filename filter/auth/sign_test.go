@@ -121,6 +121,15 @@ this	is	it.
 
 `
 
+func signed(t testing.TB, keys *Keys, msg string) []byte {
+	t.Helper()
+	o := &mail.Outgoing{Message: mail.NewMessage([]byte(msg))}
+	if _, err := keys.Sign(o); err != nil {
+		t.Fatal(err)
+	}
+	return written(t, o)
+}
+
 func TestSignVerifies(t *testing.T) {
 	t.Parallel()
 	for _, specs := range [][]string{

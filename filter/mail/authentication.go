@@ -39,7 +39,8 @@ type Authentication struct {
 
 // DKIMResult is one DKIM-Signature field (RFC 6376).
 type DKIMResult struct {
-	Signature            // d= as an A-label name in lower case, and s=; empty if they cannot be read
+	Domain    string     // d=, an A-label name in lower case; empty if it cannot be read
+	Selector  string     // s=, likewise
 	Algorithm string     // a=, "rsa-sha256" or "ed25519-sha256"; empty if it is another
 	Bits      int        // size of the public key, 0 if it is not known
 	Start     string     // the first characters of b=, as RFC 6008 tells signatures apart
@@ -104,8 +105,9 @@ func (a *Authentication) Valid() []Signature {
 	}
 	var out []Signature
 	for _, r := range a.DKIM {
-		if r.Result == AuthPass && !slices.Contains(out, r.Signature) {
-			out = append(out, r.Signature)
+		s := Signature{Domain: r.Domain, Selector: r.Selector}
+		if r.Result == AuthPass && !slices.Contains(out, s) {
+			out = append(out, s)
 		}
 	}
 	return out

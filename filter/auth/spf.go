@@ -46,9 +46,10 @@ func (v *Verifier) host(ctx context.Context, scope mail.SPFScope, client netip.A
 		spf.WithContext(ctx), spf.WithResolver(v.DNS))
 	r.Result = mail.AuthResult(result)
 	if err != nil {
-		r.Reason = strings.TrimPrefix(err.Error(), "matched ")
-		if strings.HasPrefix(err.Error(), "matched ") {
-			r.Reason = "the client matches " + r.Reason
+		// the library tells by an error as well which term decided
+		r.Reason = err.Error()
+		if term, ok := strings.CutPrefix(r.Reason, "matched "); ok {
+			r.Reason = "the client matches " + term
 		}
 	}
 	return r

@@ -59,7 +59,8 @@ func (l tagList) or(name, otherwise string) string {
 	return otherwise
 }
 
-// has reports whether the value, a list with colons between, holds word.
+// listHas reports whether value, a list with colons between, holds word, in any
+// case.
 func listHas(value, word string) bool {
 	for w := range strings.SplitSeq(value, ":") {
 		if strings.EqualFold(trimFWS(w), word) {

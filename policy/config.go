@@ -32,6 +32,9 @@ type Config struct {
 	// Loopback does not belong here on a listener whose feed does not tell
 	// the client's address.
 	OwnNetworks []string `yaml:"own_networks"`
+	// What parts a user name from an address_extension, as in Postfix; of several
+	// characters the first is written. Empty: extensions are not used.
+	RecipientDelimiter string `yaml:"recipient_delimiter"`
 	// Addresses on which mail comes in.
 	Listeners []Listener `yaml:"listeners"`
 	// Banks by the address of the client; the first entry whose networks hold
@@ -392,6 +395,8 @@ func Default() *Config {
 		// No network is ours until the file says so: with a feed that does
 		// not tell the client, loopback here would make all mail our own.
 		OwnNetworks: nil,
+
+		RecipientDelimiter: "+",
 		Listeners: []Listener{
 			{Protocol: mail.InputLMTP, Address: "127.0.0.1:10023", Bank: "ORIGINATING", Origin: Origin{File: BuiltIn}},
 			{Protocol: mail.InputLMTP, Address: "127.0.0.1:10024", Origin: Origin{File: BuiltIn}},
@@ -400,9 +405,9 @@ func Default() *Config {
 			ForwardTo: "smtp://127.0.0.1:10025",
 			NotifyTo:  "smtp://127.0.0.1:10025",
 			OnError:   OnErrorTempfail,
-			Virus:     VirusSettings{CategorySettings: CategorySettings{Destiny: Reject, SubjectTag: "***INFECTED*** "}, Names: virusname.BuiltIn},
-			Banned:    BannedSettings{CategorySettings: CategorySettings{Destiny: Reject}, Rules: banned.BuiltIn()},
-			Spam:      SpamSettings{CategorySettings: CategorySettings{Destiny: Reject}, TagLevel: 2, Tag2Level: 6.31, KillLevel: 6.31},
+			Virus:     VirusSettings{CategorySettings: CategorySettings{Destiny: Reject, SubjectTag: "***INFECTED*** "}, OnError: OnErrorDefault, Names: virusname.BuiltIn},
+			Banned:    BannedSettings{CategorySettings: CategorySettings{Destiny: Reject}, OnError: OnErrorDefault, Rules: banned.BuiltIn()},
+			Spam:      SpamSettings{CategorySettings: CategorySettings{Destiny: Reject, SubjectTag: "***SPAM*** "}, OnError: OnErrorDefault, TagLevel: 2, Tag2Level: 6.31, KillLevel: 6.31},
 			BadHeader: CategorySettings{Destiny: Pass},
 			Unchecked: CategorySettings{Destiny: Pass, SubjectTag: "***UNCHECKED*** "},
 			DKIM:      DKIMSettings{Sign: true, Verify: true},

@@ -20,13 +20,13 @@ var (
 // all; UNCHECKED is no check, so it cannot be bypassed. A check that failed
 // is answered by on_error before lover and destiny of UNCHECKED are asked:
 // with tempfail the message stays with the feeding MTA unless a higher
-// category decides. A faulty header that is to bounce passes if nobody waits
+// category decides. Mail that only lacks its spam score then passes. A faulty header that is to bounce passes if nobody waits
 // for an answer: a fault of form is no reason to lose mail.
 //
 // A name that a virus scanner gives is INFECTED, UNCHECKED or points by
 // virus.names of the recipient. score is that of the spam engines, nil if none
-// scored the message; the points of names are added to it. A score decides
-// nothing yet.
+// scored the message; the points of names are added to it. By the levels of the
+// recipient it is CLEAN, CLEAN with fields (minor 1), SPAMMY or SPAM.
 //
 // A finding with [mail.AllRcpts] counts for every recipient, so a check that
 // only some recipients want must name them.
@@ -53,7 +53,7 @@ func decideRcpt(s *Settings, rcpt int, findings []mail.Finding, score *mail.Scor
 		}
 		v.Findings = append(v.Findings, f)
 	}
-	if len(v.Findings) == 0 && len(bypassed) == 0 {
+	if len(v.Findings) == 0 && len(bypassed) == 0 && score == nil {
 		return v
 	}
 	v.Categories = categories(v.Findings)
@@ -63,6 +63,7 @@ func decideRcpt(s *Settings, rcpt int, findings []mail.Finding, score *mail.Scor
 			s.source(c.Category, "bypass"))
 	}
 	v.weighNames(s)
+	v.weighScore(s)
 	v.walk(s, unanswerable)
 	first := v.Main().Category
 	if v.Destiny != Pass {
@@ -82,10 +83,12 @@ func decideRcpt(s *Settings, rcpt int, findings []mail.Finding, score *mail.Scor
 func (v *Verdict) walk(s *Settings, unanswerable bool) {
 	last := mail.CatchAll
 	for _, c := range v.Categories {
-		if c.Category == mail.Unchecked && s.OnError != OnErrorPass && v.has(mail.Unchecked, mail.CheckFailed) {
-			v.Blocking, v.Destiny = ContentCategory{Category: mail.Unchecked, Minor: mail.CheckFailed}, Tempfail
-			v.because("UNCHECKED: a check failed and on_error is tempfail, " + s.Origin("on_error").source())
-			return
+		if c.Category == mail.Unchecked {
+			if key := v.waits(s); key != "" {
+				v.Blocking, v.Destiny = ContentCategory{Category: mail.Unchecked, Minor: mail.CheckFailed}, Tempfail
+				v.because("UNCHECKED: a check failed and " + key + " is tempfail, " + s.Origin(key).source())
+				return
+			}
 		}
 		// of several minors the highest, which comes first, stands for all
 		if c.Category == last {
@@ -96,6 +99,8 @@ func (v *Verdict) walk(s *Settings, unanswerable bool) {
 		switch {
 		case c.Category == mail.Clean:
 			v.because("CLEAN: nothing blocks")
+		case c.Category == mail.Unchecked && v.Unscored():
+			v.because("UNCHECKED: passes without its spam score, " + s.spamOnError().source())
 		case set.Destiny == Pass:
 			v.because(c.Category.String() + ": destiny pass, " + s.source(c.Category, "destiny"))
 		case set.Lover:
@@ -117,11 +122,77 @@ func (s CategorySettings) excused(c mail.Category, unanswerable bool) bool {
 	return c == mail.BadHeader && s.Destiny == Bounce && unanswerable
 }
 
-func (v *Verdict) because(reason string) { v.Reasons = append(v.Reasons, reason) }
-
-func (v *Verdict) has(c mail.Category, minor int) bool {
-	return slices.Contains(v.Categories, ContentCategory{c, minor})
+// Unscored reports whether all that is UNCHECKED is that a spam engine failed.
+func (v *Verdict) Unscored() bool {
+	unscored := false
+	for i := range v.Findings {
+		if f := &v.Findings[i]; f.Category == mail.Unchecked {
+			if f.Minor != mail.CheckFailed || f.Missing == 0 || f.Missing&^mail.SetOf(mail.Spam, mail.Spammy) != 0 {
+				return false
+			}
+			unscored = true
+		}
+	}
+	return unscored
 }
+
+// waits returns the key of the on_error by which the message stays with the
+// feeding MTA because a check failed, empty if it goes on.
+func (v *Verdict) waits(s *Settings) string {
+	for i := range v.Findings {
+		f := &v.Findings[i]
+		if f.Category != mail.Unchecked || f.Minor != mail.CheckFailed {
+			continue
+		}
+		if key := s.WaitsFor(f.Missing); key != "" {
+			return key
+		}
+	}
+	return ""
+}
+
+// WaitsFor returns the key of the on_error by which mail stays with the feeding
+// MTA if a check for these categories failed, empty if it goes on. None means
+// that it is not known what the check would have found.
+func (s *Settings) WaitsFor(missing mail.CategorySet) string {
+	if missing == 0 && s.OnError != OnErrorPass {
+		return "on_error"
+	}
+	for c := mail.Infected; c > mail.Clean; c-- {
+		if answer, key := s.onError(c); missing.Has(c) && !s.Category(c).Bypass && answer != OnErrorPass {
+			return key
+		}
+	}
+	return ""
+}
+
+// onError returns what is to be done when a check for category c failed, and
+// the key that says so.
+func (s *Settings) onError(c mail.Category) (answer OnError, key string) {
+	switch c {
+	case mail.Infected:
+		answer, key = OnError(s.Virus.OnError), "virus.on_error"
+	case mail.Banned:
+		answer, key = OnError(s.Banned.OnError), "banned.on_error"
+	case mail.Spam, mail.Spammy:
+		answer, key = OnError(s.Spam.OnError), "spam.on_error"
+		if answer != OnErrorTempfail && s.Origin("on_error").File == BuiltIn {
+			answer = OnErrorPass
+		}
+	}
+	if answer == OnErrorTempfail || answer == OnErrorPass {
+		return answer, key
+	}
+	return s.OnError, "on_error"
+}
+
+// spamOnError is where what holds for a spam engine that failed comes from.
+func (s *Settings) spamOnError() Origin {
+	_, key := s.onError(mail.Spam)
+	return s.Origin(key)
+}
+
+func (v *Verdict) because(reason string) { v.Reasons = append(v.Reasons, reason) }
 
 // categories returns the distinct categories of findings, the highest first,
 // with CLEAN at the end.

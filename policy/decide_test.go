@@ -181,7 +181,7 @@ func TestUnanswerable(t *testing.T) {
 	s.BadHeader.Destiny = Bounce
 	sel := selectionOf(&s)
 	sel.Unanswerable = true
-	if got := Flip(sel, 0, []mail.Finding{found(mail.BadHeader, 8)}); len(got) != 1 || got[0].Value != string(Reject) {
+	if got := Flip(sel, 0, []mail.Finding{found(mail.BadHeader, 8)}, nil); len(got) != 1 || got[0].Value != string(Reject) {
 		t.Errorf("flip: %v", got)
 	}
 }

@@ -26,6 +26,7 @@ var words = map[reflect.Type][]string{
 	reflect.TypeFor[Direction]():         {string(Inbound), string(Outbound), string(Internal), string(OpenRelay)},
 	reflect.TypeFor[virusname.Meaning](): {string(virusname.Score), string(virusname.Unchecked), string(virusname.Infected)},
 	reflect.TypeFor[OnError]():           {string(OnErrorTempfail), string(OnErrorPass)},
+	reflect.TypeFor[CategoryOnError]():   {string(OnErrorDefault), string(OnErrorTempfail), string(OnErrorPass)},
 	reflect.TypeFor[mail.Input]():        {string(mail.InputLMTP), string(mail.InputSMTP), string(mail.InputProxy), string(mail.InputMilter), string(mail.InputAMPDP)},
 	reflect.TypeFor[Split]():             {string(SplitRcpt)},
 	reflect.TypeFor[BareNewline]():       {string(BareNewlineNormalize), string(BareNewlineReject)},

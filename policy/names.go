@@ -113,10 +113,11 @@ func (v *Verdict) weighNames(s *Settings) {
 
 // addScore adds points by scanner to a score that others share.
 func (v *Verdict) addScore(highest map[string]float64, tests []mail.ScoreTest) {
-	sum := mail.Score{Tests: tests}
+	sum := mail.Score{}
 	if v.Score != nil {
-		sum.Value, sum.Tests = v.Score.Value, slices.Concat(v.Score.Tests, tests)
+		sum = *v.Score
 	}
+	sum.Tests = slices.Concat(sum.Tests, tests)
 	for _, p := range highest {
 		sum.Value += p
 	}

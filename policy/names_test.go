@@ -78,17 +78,17 @@ func TestNames(t *testing.T) {
 		want     string // categories, score, tests
 		reasons  []string
 	}{
-		{"points", []mail.Finding{virusFinding("a", "PUA.X")}, nil, "CLEAN 2 AV:PUA.X=2", []string{"PUA.X counts as score 2: virus.names, base settings (postern.yaml:5)", "CLEAN: nothing blocks"}},
-		{"points on those of an engine", []mail.Finding{virusFinding("a", "PUA.X")}, engines, "CLEAN 7 BAYES_99=5 AV:PUA.X=2", nil},
-		{"an engine alone", nil, engines, "CLEAN 5 BAYES_99=5", []string{"CLEAN: nothing found"}},
+		{"points", []mail.Finding{virusFinding("a", "PUA.X")}, nil, "CLEAN 2 AV:PUA.X=2", []string{"PUA.X counts as score 2: virus.names, base settings (postern.yaml:5)", "score 2 reaches spam.tag_level 2, built-in default", "CLEAN: nothing blocks"}},
+		{"points on those of an engine", []mail.Finding{virusFinding("a", "PUA.X")}, engines, "SPAM SPAMMY CLEAN 7 BAYES_99=5 AV:PUA.X=2", nil},
+		{"an engine alone", nil, engines, "CLEAN 5 BAYES_99=5", []string{"score 5 reaches spam.tag_level 2, built-in default", "CLEAN: nothing blocks"}},
 		{"of one scanner the highest counts", []mail.Finding{virusFinding("a", "PUA.X"), virusFinding("a", "Sanesecurity.Junk.1"), virusFinding("a", "PUA.X")}, nil, "CLEAN 2 AV:PUA.X=2 AV:Sanesecurity.Junk.1=0.1", nil},
 		{"two scanners", []mail.Finding{virusFinding("a", "PUA.X"), virusFinding("b", "PUA.Y"), virusFinding("b", "PUA.X")}, nil, "CLEAN 4 AV:PUA.X=2 AV:PUA.Y=2", nil},
 		{"what stands behind the built-in ones", []mail.Finding{virusFinding("a", "Mail.Spam-1")}, nil, "CLEAN -1 AV:Mail.Spam-1=-1", nil},
 		{"what stands before them", []mail.Finding{virusFinding("a", "Heuristics.Phishing.Email.SSL-Spoof")}, nil, "INFECTED CLEAN", []string{"INFECTED: destiny reject, built-in default"}},
 		{"a doubt", []mail.Finding{virusFinding("a", "Heuristics.OLE2.ContainsMacros.VBA")}, nil, "UNCHECKED CLEAN", []string{"Heuristics.OLE2.ContainsMacros.VBA is UNCHECKED: virus.names, base settings (postern.yaml:5)", "UNCHECKED: destiny pass, built-in default", "CLEAN: nothing blocks"}},
-		{"a virus too", []mail.Finding{virusFinding("a", "PUA.X"), virusFinding("a", "Eicar")}, engines, "INFECTED CLEAN 5 BAYES_99=5", []string{"INFECTED: destiny reject, built-in default"}},
+		{"a virus too", []mail.Finding{virusFinding("a", "PUA.X"), virusFinding("a", "Eicar")}, engines, "INFECTED CLEAN 5 BAYES_99=5", []string{"score 5 reaches spam.tag_level 2, built-in default", "INFECTED: destiny reject, built-in default"}},
 		{"a virus by another scanner", []mail.Finding{virusFinding("a", "PUA.X"), virusFinding("b", "Eicar")}, nil, "INFECTED CLEAN 2 AV:PUA.X=2", nil},
-		{"foreign text", []mail.Finding{virusFinding("a", "PUA.\u202e\n")}, nil, "CLEAN 2 AV:PUA.\u202e\n=2", []string{`PUA.\x{202e}\x0a counts as score 2: virus.names, base settings (postern.yaml:5)`, "CLEAN: nothing blocks"}},
+		{"foreign text", []mail.Finding{virusFinding("a", "PUA.\u202e\n")}, nil, "CLEAN 2 AV:PUA.\u202e\n=2", []string{`PUA.\x{202e}\x0a counts as score 2: virus.names, base settings (postern.yaml:5)`, "score 2 reaches spam.tag_level 2, built-in default", "CLEAN: nothing blocks"}},
 	} {
 		before := slices.Clone(tt.findings)
 		v := Decide(selectionOf(&s), tt.findings, tt.score)[0]
@@ -131,14 +131,13 @@ func TestNamesByRecipient(t *testing.T) {
 	}
 }
 
-// What names give is no reason to block, however high: levels are for spam
-// engines to come.
-func TestPointsDoNotBlock(t *testing.T) {
+// The points of names count as those of an engine do (Amavis).
+func TestPointsBlock(t *testing.T) {
 	t.Parallel()
 	s := Default().Settings
-	points := 1000.0
+	points := 6.31
 	s.Virus.Names = []virusname.NameRule{{Match: []string{"*"}, As: virusname.Score, Score: &points}}
-	if v := Decide(selectionOf(&s), []mail.Finding{virusFinding("a", "X")}, nil)[0]; v.Destiny != Pass || v.Score.Value != 1000 {
+	if v := Decide(selectionOf(&s), []mail.Finding{virusFinding("a", "X")}, nil)[0]; v.Destiny != Reject || v.Blocking.Category != mail.Spam {
 		t.Errorf("%+v", v)
 	}
 }
@@ -147,17 +146,17 @@ func TestFlipName(t *testing.T) {
 	t.Parallel()
 	s := Default().Settings
 	guess := []mail.Finding{virusFinding("clamav", "Heuristics.Phishing.Email")}
-	got := Flip(selectionOf(&s), 0, guess)
+	got := Flip(selectionOf(&s), 0, guess, nil)
 	want := Change{Key: "virus.names", Value: `{match: ["Heuristics.Phishing.Email"], as: infected}`, Origin: Origin{File: BuiltIn}}
 	if len(got) != 1 || got[0] != want {
 		t.Errorf("%+v", got)
 	}
 	s.Virus.Destiny, s.Virus.Lover = Pass, true
-	if got := Flip(selectionOf(&s), 0, guess); len(got) != 3 || got[1].Key != "virus.destiny" || got[2].Key != "virus.lover" {
+	if got := Flip(selectionOf(&s), 0, guess, nil); len(got) != 3 || got[1].Key != "virus.destiny" || got[2].Key != "virus.lover" {
 		t.Errorf("%+v", got)
 	}
 	s.Virus.Bypass = true
-	if got := Flip(selectionOf(&s), 0, guess); got != nil {
+	if got := Flip(selectionOf(&s), 0, guess, nil); got != nil {
 		t.Errorf("%+v", got)
 	}
 }

@@ -30,7 +30,10 @@ type Settings struct {
 	// Next hop of notices and non-delivery reports.
 	NotifyTo string `yaml:"notify_to"`
 	// What to do when a check fails or times out: tempfail answers 451, pass
-	// goes on as UNCHECKED by the destiny of that category.
+	// goes on as UNCHECKED by the destiny of that category. It holds for all
+	// checks; virus, banned and spam can have an on_error of their own. Built in
+	// is that mail passes without its spam score: on_error for all, once it is
+	// set, holds for spam engines too.
 	OnError OnError `yaml:"on_error"`
 
 	// Mail with a virus, category INFECTED.
@@ -61,6 +64,13 @@ const (
 	OnErrorPass     OnError = "pass"
 )
 
+// CategoryOnError is the answer to a check for one category that failed: an
+// [OnError], or OnErrorDefault.
+type CategoryOnError OnError
+
+// OnErrorDefault says that the on_error for all checks holds.
+const OnErrorDefault CategoryOnError = "default"
+
 // CategorySettings are what every category has.
 type CategorySettings struct {
 	// What becomes of a message in this category.
@@ -72,13 +82,21 @@ type CategorySettings struct {
 	// Check and report, but let pass (Amavis: ..._lovers).
 	Lover bool `yaml:"lover"`
 	// Put in front of the subject for local recipients when mail of this
-	// category passes; empty: none.
+	// category passes; empty: none. That of spam is for SPAMMY too. _SCORE_ in it is the score, _REQD_ the tag2_level, _YESNO_ and
+	// _YESNOCAPS_ whether that is reached, _HOSTNAME_ the hostname, _DATE_ and
+	// _U_ the time, _LOGID_ and _MAILID_ the ids of the log line.
 	SubjectTag string `yaml:"subject_tag"`
+	// Put behind the user name of local recipients when mail of this category
+	// passes, so that it can be sorted: with "spam" mail for user@example.org
+	// goes to user+spam@example.org. See recipient_delimiter. Empty: nothing.
+	AddressExtension string `yaml:"address_extension"`
 }
 
 // VirusSettings are for category INFECTED.
 type VirusSettings struct {
 	CategorySettings `yaml:",inline"`
+	// What to do when a check for viruses fails; default: as on_error for all.
+	OnError CategoryOnError `yaml:"on_error"`
 	// Virus names whose senders are forged, so that no report is sent;
 	// shell patterns, for example "*Phish*".
 	FakesSender []string `yaml:"fakes_sender"`
@@ -102,6 +120,9 @@ type VirusSettings struct {
 // BannedSettings are for category BANNED.
 type BannedSettings struct {
 	CategorySettings `yaml:",inline"`
+	// What to do when a message cannot be searched for files; default: as
+	// on_error for all.
+	OnError CategoryOnError `yaml:"on_error"`
 	// Which files may not pass. Every file of a message is tested, also those
 	// inside archives, documents and attached messages: the first rule that
 	// fits decides, and a file that no rule fits may pass. A list replaces the
@@ -132,14 +153,27 @@ type BannedSettings struct {
 	Rules []banned.Rule `yaml:"rules"`
 }
 
-// SpamSettings are for categories SPAM and SPAMMY.
+// SpamSettings are for categories SPAM and SPAMMY. The score of a message is the
+// sum of what the spam engines give, and of virus.names. Scores are compared to
+// three decimals, as they are written.
 type SpamSettings struct {
 	CategorySettings `yaml:",inline"`
-	// Score from which spam header fields are added.
+	// What to do when a spam engine fails: pass hands the mail on without a
+	// score, as UNCHECKED in the log, whatever the destiny of that category;
+	// tempfail answers 451. default: as on_error for all if the file sets that,
+	// else pass.
+	OnError CategoryOnError `yaml:"on_error"`
+	// Score from which local recipients get the fields X-Spam-Flag, -Score,
+	// -Level and -Status; -999: always.
 	TagLevel float64 `yaml:"tag_level"`
-	// Score from which mail is called SPAMMY.
+	// Score from which mail is called SPAMMY: X-Spam-Flag is YES, and the
+	// subject gets its tag.
 	Tag2Level float64 `yaml:"tag2_level"`
-	// Score from which mail is called SPAM.
+	// Score from which tag3_subject_tag stands before the subject; 0: none.
+	Tag3Level float64 `yaml:"tag3_level"`
+	// The tag from tag3_level; empty: subject_tag.
+	Tag3SubjectTag string `yaml:"tag3_subject_tag"`
+	// Score from which mail is called SPAM, and its destiny holds.
 	KillLevel float64 `yaml:"kill_level"`
 	// Score from which no non-delivery report is sent; 0: no such limit.
 	DSNCutoffLevel float64 `yaml:"dsn_cutoff_level"`

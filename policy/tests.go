@@ -41,6 +41,8 @@ type Test struct {
 	// "BANNED invoice.exe", "SPAM", "UNCHECKED encrypted". A name after
 	// INFECTED means what virus.names says.
 	Findings []TestFinding `yaml:"findings"`
+	// What the spam engines give.
+	Score *float64 `yaml:"score"`
 	// What must come of it.
 	Want TestWant `yaml:"want"`
 

@@ -18,9 +18,9 @@ type Change struct {
 // recipient i: a blocked message would pass, one that passed in spite of a
 // finding would be rejected. It returns nil where no setting would help, as
 // for a message in which nothing was found.
-func Flip(sel *Selection, i int, findings []mail.Finding) []Change {
+func Flip(sel *Selection, i int, findings []mail.Finding, score *mail.Score) []Change {
 	s := sel.Rcpts[i].Settings.clone()
-	v := decideRcpt(s, i, findings, nil, sel.Unanswerable)
+	v := decideRcpt(s, i, findings, score, sel.Unanswerable)
 	if v.Destiny == Pass {
 		if out := flipToReject(sel.Rcpts[i].Settings, &v, sel.Unanswerable); out != nil {
 			return out
@@ -29,31 +29,54 @@ func Flip(sel *Selection, i int, findings []mail.Finding) []Change {
 	}
 	var out []Change
 	for v.Destiny != Pass {
-		c := v.Blocking
-		key, value := CategoryKey(c.Category)+".destiny", string(Pass)
-		if c.Category == mail.Unchecked && s.OnError != OnErrorPass && v.Destiny == Tempfail {
-			key, value = "on_error", string(OnErrorPass)
-		}
-		change := Change{key, value, s.Origin(key)}
-		if CategoryKey(c.Category) == "" || slices.Contains(out, change) {
+		change := s.letPass(&v)
+		if change.Key == "" || slices.Contains(out, change) {
 			return nil
 		}
 		out = append(out, change)
-		if key == "on_error" {
-			s.OnError = OnErrorPass
-		} else {
-			s.category(c.Category).Destiny = Pass
-		}
-		v = decideRcpt(s, i, findings, nil, sel.Unanswerable)
+		v = decideRcpt(s, i, findings, score, sel.Unanswerable)
 	}
 	return out
+}
+
+// letPass changes the setting that made v block, and says which that was. No
+// key says that there is none.
+func (s *Settings) letPass(v *Verdict) Change {
+	c := v.Blocking.Category
+	if key := v.waits(s); c == mail.Unchecked && key != "" {
+		switch key {
+		case "virus.on_error":
+			s.Virus.OnError = CategoryOnError(OnErrorPass)
+		case "banned.on_error":
+			s.Banned.OnError = CategoryOnError(OnErrorPass)
+		case "spam.on_error":
+			s.Spam.OnError = CategoryOnError(OnErrorPass)
+		default:
+			s.OnError = OnErrorPass
+		}
+		return Change{key, string(OnErrorPass), s.Origin(key)}
+	}
+	found := slices.ContainsFunc(v.Findings, func(f mail.Finding) bool { return f.Category == c })
+	if c == mail.Spam && !found {
+		s.Spam.KillLevel = Thousandths(Thousandths(v.Score.Value) + 0.001)
+		return Change{"spam.kill_level", virusname.Points(s.Spam.KillLevel), s.Origin("spam.kill_level")}
+	}
+	if CategoryKey(c) == "" {
+		return Change{}
+	}
+	s.category(c).Destiny = Pass
+	key := CategoryKey(c) + ".destiny"
+	return Change{key, string(Pass), s.Origin(key)}
 }
 
 // flipToReject says what would block: the highest category that was let pass.
 func flipToReject(s *Settings, v *Verdict, unanswerable bool) []Change {
 	for _, c := range v.Categories {
 		key := CategoryKey(c.Category)
-		if key == "" {
+		if c.Category == mail.Spammy && v.Score != nil && !v.Is(mail.Spam) {
+			return []Change{{"spam.kill_level", virusname.Points(Thousandths(v.Score.Value)), s.Origin("spam.kill_level")}}
+		}
+		if key == "" || c.Category == mail.Unchecked && v.Unscored() {
 			continue
 		}
 		var out []Change

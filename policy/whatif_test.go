@@ -36,7 +36,7 @@ func TestFlip(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got []string
-		for _, f := range Flip(sel, 0, c.findings) {
+		for _, f := range Flip(sel, 0, c.findings, nil) {
 			got = append(got, f.Key+"="+f.Value)
 		}
 		if len(got) != len(c.want) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -186,6 +187,9 @@ func printExplainedMessage(w io.Writer, m *ask.ExplainedMessage) {
 			said = "failed: " + c.Error
 		} else if len(c.Findings) > 0 {
 			said = strings.Join(c.Findings, ", ")
+		}
+		if c.Score != nil {
+			said += ", score " + strconv.FormatFloat(policy.Thousandths(*c.Score), 'f', -1, 64)
 		}
 		fmt.Fprintf(w, "%s\t%s, %s: %s\n", first("checks", i), c.Check, time.Duration(c.Millis*float64(time.Millisecond)).Round(10*time.Microsecond), said)
 	}

@@ -82,7 +82,7 @@ func probeEngine(ctx context.Context, c check.Named, cfg *policy.Config) probed 
 	infected := slices.IndexFunc(r.Findings, func(f mail.Finding) bool { return f.Category == mail.Infected })
 	switch {
 	case r.Err != nil:
-		p.Error, p.Hint = r.Err.Error(), ask.WithoutEngine(cfg)
+		p.Error, p.Hint = r.Err.Error(), ask.WithoutEngine(cfg, mail.SetOf(c.Categories...))
 	case infected >= 0:
 		p.Said = "found " + r.Findings[infected].Name
 	case slices.Contains(c.Categories, mail.Infected):

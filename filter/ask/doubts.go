@@ -112,7 +112,7 @@ func Doubts(ctx context.Context, f *filter.Filter) ([]Remark, error) {
 		out = append(out, Remark{cfg.Origin("dkim_keys").String(), w, ""})
 	}
 	out = append(out, missingFolders(cfg)...)
-	out = append(out, missingSockets(cfg)...)
+	out = append(out, missingSockets(f)...)
 	lost, err := lostAndReturned(ctx, f)
 	return append(out, lost...), err
 }
@@ -167,22 +167,34 @@ func engineSockets(cfg *policy.Config) []engineSocket {
 }
 
 // missingSockets finds engines behind a socket that does not exist.
-func missingSockets(cfg *policy.Config) []Remark {
+func missingSockets(f *filter.Filter) []Remark {
 	var out []Remark
+	cfg := f.Policy
 	for _, s := range engineSockets(cfg) {
+		var finds mail.CategorySet
+		for _, c := range f.Checks {
+			if c.Name == s.engine {
+				finds = mail.SetOf(c.Categories...)
+			}
+		}
 		if info, err := os.Stat(s.path); err != nil || info.Mode()&os.ModeSocket == 0 {
-			out = append(out, Remark{cfg.Origin("engines." + s.engine).String(), "engine " + s.engine + ": there is no socket " + s.path, "is its service running? " + WithoutEngine(cfg)})
+			out = append(out, Remark{cfg.Origin("engines." + s.engine).String(), "engine " + s.engine + ": there is no socket " + s.path, "is its service running? " + WithoutEngine(cfg, finds)})
 		}
 	}
 	return out
 }
 
-// WithoutEngine says, as the hint of a remark, what becomes of mail while an engine does not answer.
-func WithoutEngine(cfg *policy.Config) string {
-	if s := cfg.Settings; s.OnError == policy.OnErrorPass {
-		return fmt.Sprintf("until it answers, mail is UNCHECKED (on_error: pass, unchecked.destiny: %s)", s.Unchecked.Destiny)
+// WithoutEngine says, as the hint of a remark, what becomes of mail while an
+// engine does not answer that finds these categories.
+func WithoutEngine(cfg *policy.Config, missing mail.CategorySet) string {
+	s := cfg.Settings
+	if key := s.WaitsFor(missing); key != "" {
+		return "until it answers, all mail gets 451 (" + key + ": tempfail)"
 	}
-	return "until it answers, all mail gets 451 (on_error: tempfail)"
+	if missing != 0 && missing&^mail.SetOf(mail.Spam, mail.Spammy) == 0 {
+		return "until it answers, mail passes without its spam score"
+	}
+	return fmt.Sprintf("until it answers, mail is UNCHECKED (on_error: pass, unchecked.destiny: %s)", s.Unchecked.Destiny)
 }
 
 // canFind says which categories some check of f can report: any where the checks

@@ -89,8 +89,8 @@ func (d *DryRun) enact(ctx context.Context, tx *mail.Transaction, ex *filter.Exa
 }
 
 // suppose says what would become of a mail in which the checks found this.
-func (d *DryRun) suppose(ctx context.Context, tx *mail.Transaction, sel *policy.Selection, findings []mail.Finding) (*filter.Examination, *dryResult) {
-	ex := &filter.Examination{Selection: sel, Findings: findings, Verdicts: policy.Decide(sel, findings, nil)}
+func (d *DryRun) suppose(ctx context.Context, tx *mail.Transaction, sel *policy.Selection, findings []mail.Finding, score *mail.Score) (*filter.Examination, *dryResult) {
+	ex := &filter.Examination{Selection: sel, Findings: findings, Score: score, Verdicts: policy.Decide(sel, findings, score)}
 	return ex, d.enact(ctx, tx, ex)
 }
 

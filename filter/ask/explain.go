@@ -96,7 +96,11 @@ func Explain(ctx context.Context, run *DryRun, tx *mail.Transaction) (*Explanati
 	e := run.explanationOf(ctx, tx, sel)
 	for _, c := range []mail.Category{mail.Infected, mail.Banned, mail.Unchecked, mail.Spam, mail.BadHeader, mail.Clean} {
 		findings := []mail.Finding{{Category: c, Minor: mail.OverLimits, Check: "explain", Name: "example", Rcpt: mail.AllRcpts}}
-		ex, result := run.suppose(ctx, tx, sel, findings)
+		var score *mail.Score
+		if c == mail.Spam {
+			findings, score = nil, killing(sel)
+		}
+		ex, result := run.suppose(ctx, tx, sel, findings, score)
 		for i := range e.Recipients {
 			v, ev := &ex.Verdicts[i], result.event.Recipients[i]
 			r := &e.Recipients[i]
@@ -109,6 +113,15 @@ func Explain(ctx context.Context, run *DryRun, tx *mail.Transaction) (*Explanati
 		}
 	}
 	return e, nil
+}
+
+// killing is a score that reaches the kill_level of every recipient.
+func killing(sel *policy.Selection) *mail.Score {
+	most := sel.Rcpts[0].Settings.Spam.KillLevel
+	for _, r := range sel.Rcpts[1:] {
+		most = max(most, r.Settings.Spam.KillLevel)
+	}
+	return &mail.Score{Value: most}
 }
 
 // ExplainMessage lets the checks look at a message in that envelope, data with
@@ -130,7 +143,7 @@ func ExplainMessage(ctx context.Context, run *DryRun, tx *mail.Transaction, name
 	for i := range ex.Verdicts {
 		r := &e.Recipients[i]
 		r.Reasons = ex.Verdicts[i].Reasons
-		for _, c := range policy.Flip(ex.Selection, i, ex.Findings) {
+		for _, c := range policy.Flip(ex.Selection, i, ex.Findings, ex.Score) {
 			r.Changes = append(r.Changes, ExplainedChange{c.Key, c.Value, c.Origin.String()})
 		}
 	}

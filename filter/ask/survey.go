@@ -366,7 +366,7 @@ func (s *survey) tryAll(ctx context.Context, at situation) ([][]outcome, error) 
 	for k, c := range contents {
 		all[k] = make([]outcome, len(s.runs))
 		for i, run := range s.runs {
-			ex, result := run.suppose(ctx, txs[i], selections[i], c.findings)
+			ex, result := run.suppose(ctx, txs[i], selections[i], c.findings, nil)
 			all[k][i] = outcome{selections[i], selections[i].Rcpts[0].Settings, result, &ex.Verdicts[0]}
 		}
 	}

@@ -65,7 +65,11 @@ func Test(ctx context.Context, run *DryRun, t *policy.Test) (TestResult, error) 
 	for _, f := range t.Findings {
 		findings = append(findings, f.Finding)
 	}
-	ex, became := run.suppose(ctx, tx, sel, findings)
+	var score *mail.Score
+	if t.Score != nil {
+		score = &mail.Score{Value: *t.Score}
+	}
+	ex, became := run.suppose(ctx, tx, sel, findings, score)
 	result.Failures = compareTest(t, ex, became)
 	return result, nil
 }

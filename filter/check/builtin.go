@@ -25,24 +25,17 @@ func (*BuiltinOptions) New() (Check, error) { return builtin{}, nil }
 
 type builtin struct{}
 
-// testString is one string to look for.
-type testString struct {
-	text    []byte
-	finding mail.Finding
-}
-
 // The strings are put together at run time: a scanner that finds them in a
 // program would take it for what it is not.
-var testStrings = []testString{
-	{
-		[]byte(strings.Join([]string{`X5O!P%@AP[4\PZX54(P^)7CC)7}`, `EICAR-STANDARD-ANTIVIRUS-TEST-FILE!`, `H+H*`}, "$")),
-		mail.Finding{Category: mail.Infected, Check: "builtin", Name: "Eicar-Signature", Rcpt: mail.AllRcpts},
-	},
-	{
-		[]byte(strings.Join([]string{`XJS`, `C4JDBQADN1.NSBN3`, `2IDNEN`, `GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL`, `C.34X`}, "*")),
-		mail.Finding{Category: mail.Spam, Check: "builtin", Name: "GTUBE", Rcpt: mail.AllRcpts},
-	},
-}
+var (
+	eicar = strings.Join([]string{`X5O!P%@AP[4\PZX54(P^)7CC)7}`, `EICAR-STANDARD-ANTIVIRUS-TEST-FILE!`, `H+H*`}, "$")
+	gtube = strings.Join([]string{`XJS`, `C4JDBQADN1.NSBN3`, `2IDNEN`, `GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL`, `C.34X`}, "*")
+
+	testStrings = [...][]byte{[]byte(eicar), []byte(gtube)}
+)
+
+// gtubeScore is what SpamAssassin gives for GTUBE.
+const gtubeScore = 1000
 
 // Check looks at the message as it is, at everything that could be
 // quoted-printable, at everything after an empty line that could be base64,
@@ -58,16 +51,22 @@ func (builtin) Check(ctx context.Context, in *Input) (Answer, error) {
 			s.look(p.Data)
 		}
 	}
-	return Answer{Findings: s.findings}, s.err
+	var a Answer
+	if s.found[0] {
+		a.Findings = []mail.Finding{{Category: mail.Infected, Check: "builtin", Name: "Eicar-Signature", Rcpt: mail.AllRcpts}}
+	}
+	if s.found[1] {
+		a.Score = &mail.Score{Value: gtubeScore, Tests: []mail.ScoreTest{{Name: "GTUBE", Score: gtubeScore}}}
+	}
+	return a, s.err
 }
 
 // seeker looks for the test strings in a stream of decoded octets.
 type seeker struct {
-	ctx      context.Context
-	err      error
-	buf      []byte
-	found    [2]bool
-	findings []mail.Finding
+	ctx   context.Context
+	err   error
+	buf   []byte
+	found [len(testStrings)]bool
 }
 
 const (
@@ -80,10 +79,7 @@ func (s *seeker) look(b []byte) {
 		s.err = s.ctx.Err()
 	}
 	for i, t := range testStrings {
-		if !s.found[i] && bytes.Contains(b, t.text) {
-			s.found[i] = true
-			s.findings = append(s.findings, t.finding)
-		}
+		s.found[i] = s.found[i] || bytes.Contains(b, t)
 	}
 }
 

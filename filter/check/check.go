@@ -205,7 +205,7 @@ func finish(r Result, c Named) Result {
 			r.Score = nil
 		}
 		r.Findings = append(r.Findings, mail.Finding{
-			Category: mail.Unchecked, Minor: mail.CheckFailed, Check: c.Name, Detail: r.Err.Error(), Rcpt: mail.AllRcpts,
+			Category: mail.Unchecked, Minor: mail.CheckFailed, Check: c.Name, Detail: r.Err.Error(), Missing: mail.SetOf(c.Categories...), Rcpt: mail.AllRcpts,
 		})
 	}
 	return r

@@ -178,7 +178,7 @@ func TestClamdPlainMessage(t *testing.T) {
 func TestBuiltinParts(t *testing.T) {
 	t.Parallel()
 	in := threeParts()
-	in.Parts.Children[1].Data = testStrings[0].text
+	in.Parts.Children[1].Data = testStrings[0]
 	found, err := builtin{}.Check(t.Context(), in)
 	if err != nil || !slices.ContainsFunc(found.Findings, func(f mail.Finding) bool { return f.Category == mail.Infected }) {
 		t.Errorf("%v, %v", found, err)

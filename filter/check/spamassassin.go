@@ -302,7 +302,7 @@ func spamdHeader(header []byte, asked mail.Header, total float64) (*mail.Score, 
 	if err != nil {
 		return nil, err
 	}
-	score := &mail.Score{Value: total, Tests: tests}
+	score := &mail.Score{Value: total, Tests: tests, Autolearn: autolearn(status[0])}
 	if scored && len(tests) > 0 {
 		sum := 0.0
 		for _, t := range tests {
@@ -352,6 +352,20 @@ func ruleList(value string) (tests []mail.ScoreTest, scored bool, err error) {
 		tests = append(tests, t)
 	}
 	return tests, scored, nil
+}
+
+var autolearnWords = regexp.MustCompile(`[ \t\r\n]autolearn=([a-z]{1,20})(?:[ \t\r\n]+autolearn_force=([a-z]{1,20}))?(?:[ \t\r\n]|$)`)
+
+// autolearn reads what the value of X-Spam-Status says of learning.
+func autolearn(status string) string {
+	m := autolearnWords.FindStringSubmatch(status)
+	switch {
+	case m == nil:
+		return ""
+	case m[2] != "":
+		return m[1] + " autolearn_force=" + m[2]
+	}
+	return m[1]
 }
 
 // thousandths rounds as SpamAssassin does.

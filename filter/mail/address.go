@@ -46,6 +46,36 @@ func (a Address) Local() string {
 	return b.String()
 }
 
+// WithExtension returns the address with an extension behind the user name: with
+// "spam" and the delimiters "+" user@example.org becomes user+spam@example.org,
+// and so does user+lists@example.org. The first delimiter is the one that is
+// written. As in Postfix (recipient_delimiter) no delimiter stands at the start,
+// and at a "-" neither owner-LIST nor LIST-request is parted.
+func (a Address) WithExtension(delimiters, extension string) Address {
+	local, domain := a.Split()
+	if local == "" || delimiters == "" {
+		return a
+	}
+	open, user, end := "", local, ""
+	if n := len(local); n >= 2 && local[0] == '"' && local[n-1] == '"' {
+		open, user, end = local[:1], local[1:n-1], local[n-1:]
+	}
+	if i := strings.IndexAny(user, delimiters); i > 0 && (user[i] != '-' || !listAddress(user)) {
+		user = user[:i]
+	}
+	out := open + user + delimiters[:1] + extension + end
+	if domain != "" {
+		out += "@" + domain
+	}
+	return Address(out)
+}
+
+// listAddress reports whether user is one that Postfix does not part at a "-".
+func listAddress(user string) bool {
+	user = strings.ToLower(user)
+	return strings.HasPrefix(user, "owner-") || strings.HasSuffix(user, "-request")
+}
+
 // String returns the address in angle brackets, "<>" for the null address.
 func (a Address) String() string { return "<" + string(a) + ">" }
 

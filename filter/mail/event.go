@@ -29,6 +29,7 @@ type Event struct {
 	ResentID    string           `json:"resent_message_id,omitempty"`
 	Size        int64            `json:"size"`
 	Score       *float64         `json:"score,omitempty"` // the highest of all recipients, nil if there is none
+	Tests       []string         `json:"tests,omitempty"` // what that is made of: "GTUBE=1000"
 	Actions     []string         `json:"action"`
 	Checks      []CheckEvent     `json:"checks,omitempty"`
 	Signed      []Signature      `json:"dkim_new_sig,omitempty"`
@@ -59,6 +60,7 @@ type CheckEvent struct {
 	Check    string   `json:"check"`
 	Millis   float64  `json:"ms"`
 	Findings []string `json:"findings,omitempty"`
+	Score    *float64 `json:"score,omitempty"` // of a spam engine
 	Error    string   `json:"error,omitempty"`
 }
 

@@ -20,6 +20,21 @@ const (
 	Infected   Category = 9
 )
 
+// CategorySet is a set of categories.
+type CategorySet uint16
+
+// SetOf returns the set of these categories.
+func SetOf(categories ...Category) CategorySet {
+	var s CategorySet
+	for _, c := range categories {
+		s |= 1 << c
+	}
+	return s
+}
+
+// Has reports whether c is in s.
+func (s CategorySet) Has(c Category) bool { return s&(1<<c) != 0 }
+
 // Minors refine a category; 0 is always "unspecified".
 const (
 	// UNCHECKED
@@ -69,6 +84,10 @@ type Finding struct {
 	// whose mail program opens it: it is no file with a password.
 	EndToEnd bool
 
+	// Missing are the categories that a check would have found, had it not
+	// failed; none if that is not known.
+	Missing CategorySet
+
 	// Rcpt is the index of the only recipient concerned, or AllRcpts.
 	Rcpt int
 }
@@ -77,6 +96,9 @@ type Finding struct {
 type Score struct {
 	Value float64
 	Tests []ScoreTest // what it is made of, in the order of the engine
+	// Autolearn is what SpamAssassin says of its learning, for example "no" or
+	// "ham autolearn_force=no"; empty if it says nothing.
+	Autolearn string
 }
 
 // ScoreTest is one rule or symbol of a spam engine that matched.

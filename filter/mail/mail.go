@@ -12,6 +12,7 @@
 package mail
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"slices"
@@ -69,6 +70,23 @@ type Recipient struct {
 	Address Address
 	Opts    smtp.RcptOptions // without the original recipient
 	ORCPT   ORCPT
+
+	// Was is the address that the client named, where Address is another; else
+	// it is empty.
+	Was Address
+}
+
+// Named returns the address that the client named.
+func (r *Recipient) Named() Address { return cmp.Or(r.Was, r.Address) }
+
+// Extended returns r with an extension behind the user name, see
+// [Address.WithExtension]. What the client named is the original recipient.
+func (r Recipient) Extended(delimiters, extension string) Recipient {
+	r.Was, r.Address = r.Address, r.Address.WithExtension(delimiters, extension)
+	if r.ORCPT == "" {
+		r.ORCPT = OriginalOf(r.Was)
+	}
+	return r
 }
 
 // Transaction is one message in our hands, from MAIL to the final reply.

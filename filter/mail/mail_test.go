@@ -82,6 +82,39 @@ func TestAddress(t *testing.T) {
 	}
 }
 
+func TestWithExtension(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ address, delimiters, want string }{
+		{"user@example.org", "+", "user+spam@example.org"},
+		{"user+lists@example.org", "+", "user+spam@example.org"},
+		{"user+a+b@example.org", "+", "user+spam@example.org"},
+		{"+user@example.org", "+", "+user+spam@example.org"},
+		{"postmaster", "+", "postmaster+spam"},
+		{`"a b+c"@example.org`, "+", `"a b+spam"@example.org`},
+		{`"a@b"@example.org`, "+", `"a@b+spam"@example.org`},
+		{"user-x@example.org", "+-", "user+spam@example.org"},
+		{"user-x@example.org", "-", "user-spam@example.org"},
+		{"Owner-list@example.org", "-", "Owner-list-spam@example.org"},
+		{"list-request@example.org", "-", "list-request-spam@example.org"},
+		{"user@example.org", "", "user@example.org"},
+		{"", "+", ""},
+	} {
+		if got := Address(c.address).WithExtension(c.delimiters, "spam"); got != Address(c.want) {
+			t.Errorf("%q with %q: %q, want %q", c.address, c.delimiters, got, c.want)
+		}
+	}
+	r := Recipient{Address: "a+b=c@example.org"}.Extended("+", "spam")
+	if r.Address != "a+spam@example.org" || r.Was != "a+b=c@example.org" || r.ORCPT != "rfc822;a+2Bb+3Dc@example.org" || r.ORCPT.Address() != r.Was {
+		t.Errorf("%+v", r)
+	}
+	if r := (Recipient{Address: "ü@example.org"}).Extended("+", "spam"); r.ORCPT != "" {
+		t.Errorf("%+v", r)
+	}
+	if r := (Recipient{Address: "a@example.org", ORCPT: "rfc822;b@example.org"}).Extended("+", "spam"); r.ORCPT != "rfc822;b@example.org" {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestNextHop(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{

@@ -1,6 +1,7 @@
 package mail
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -9,6 +10,23 @@ import (
 // xtext, "rfc822;a+2Bb@example.org" (RFC 3461 section 4.2). It is handed on
 // octet by octet; what it means is asked only for reports.
 type ORCPT string
+
+// OriginalOf returns a as an original recipient; empty if it has characters for
+// which another type would be needed (RFC 6533).
+func OriginalOf(a Address) ORCPT {
+	if !a.ASCII() {
+		return ""
+	}
+	var b strings.Builder
+	for _, c := range []byte(a) {
+		if c <= ' ' || c > '~' || c == '+' || c == '=' {
+			fmt.Fprintf(&b, "+%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return ORCPT("rfc822;" + b.String())
+}
 
 // Type returns the address type as it was written, "rfc822" for none.
 func (o ORCPT) Type() string {

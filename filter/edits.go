@@ -5,6 +5,7 @@ package filter
 // what they have made.
 
 import (
+	"cmp"
 	"mime"
 	"net/netip"
 	"slices"
@@ -23,11 +24,13 @@ const product = "Postern"
 // copyFacts is what the families look at: a message, which need not be the one
 // that came in, and one of its recipients.
 type copyFacts struct {
+	tx       *mail.Transaction // its ids, for the subject
 	header   mail.Header
 	verdict  *policy.Verdict
 	rcpt     *policy.RcptSelection
 	scanned  bool   // a virus scanner gave a complete answer
 	domain   string // ours, for X-Virus-Scanned
+	hostname string // ours
 	received string // the value of our Received field, equal for all copies; empty where we are no hop
 	forged   *forgedMarks
 }
@@ -35,7 +38,7 @@ type copyFacts struct {
 // families are all families, in the order in which their fields stand, from the
 // top.
 var families = []func(*copyFacts) []mail.Edit{
-	forgedEdits, holdEdits, scannedEdits, alertEdits, subjectEdits, receivedEdits,
+	forgedEdits, holdEdits, scannedEdits, alertEdits, spamEdits, subjectEdits, receivedEdits,
 }
 
 // edits returns what every family does to the copy.
@@ -191,20 +194,42 @@ func (f *copyFacts) alerted() mail.Category {
 // subjectTag returns what a local recipient is to see in front of the subject:
 // the tag of the highest category that has one. Mail that is UNCHECKED only
 // because its sender encrypted it for the reader has none for that: the tag
-// would break the sender's signature, and tell the reader nothing.
+// would break the sender's signature, and tell the reader nothing. Nor has mail
+// that only lacks its spam score.
 func (f *copyFacts) subjectTag() string {
 	if !f.rcpt.Local {
 		return ""
 	}
 	for _, c := range f.verdict.Categories {
-		if c.Category == mail.Unchecked && f.onlyEndToEnd() {
+		if c.Category == mail.Unchecked && (f.onlyEndToEnd() || f.verdict.Unscored()) {
 			continue
 		}
-		if tag := f.rcpt.Settings.Category(c.Category).SubjectTag; tag != "" {
-			return tag
+		tag := f.rcpt.Settings.Category(c.Category).SubjectTag
+		if f.verdict.Tag3() && (c.Category == mail.Spam || c.Category == mail.Spammy) {
+			tag = cmp.Or(f.rcpt.Settings.Spam.Tag3SubjectTag, tag)
+		}
+		if tag != "" {
+			return f.expand(tag)
 		}
 	}
 	return ""
+}
+
+// expand puts values where Amavis does.
+func (f *copyFacts) expand(tag string) string {
+	if strings.Count(tag, "_") < 2 {
+		return tag
+	}
+	yes, caps := "No", "NO"
+	if f.spam() {
+		yes, caps = "Yes", "YES"
+	}
+	return strings.NewReplacer(
+		"_SCORE_", scoreText(f.verdict.Score), "_REQD_", points(f.rcpt.Settings.Spam.Tag2Level),
+		"_YESNO_", yes, "_YESNOCAPS_", caps, "_HOSTNAME_", f.hostname,
+		"_DATE_", f.tx.Received.Format("Mon, 2 Jan 2006 15:04:05 -0700"), "_U_", f.tx.Received.UTC().Format("20060102T150405Z"),
+		"_LOGID_", f.tx.ID, "_MAILID_", f.tx.MailID,
+	).Replace(tag)
 }
 
 // onlyEndToEnd reports whether all that is UNCHECKED is encrypted from end to end.
@@ -212,6 +237,116 @@ func (f *copyFacts) onlyEndToEnd() bool {
 	return !slices.ContainsFunc(f.verdict.Findings, func(x mail.Finding) bool {
 		return x.Category == mail.Unchecked && !x.EndToEnd
 	})
+}
+
+// spamEdits tell a local recipient the score, from tag_level on.
+func spamEdits(f *copyFacts) []mail.Edit {
+	if !f.rcpt.Local || f.rcpt.Settings.Spam.Bypass || !f.spam() && !f.verdict.Tagged() {
+		return nil
+	}
+	flag := "NO"
+	if f.spam() {
+		flag = "YES"
+	}
+	out := add("X-Spam-Flag", flag)
+	if s := f.verdict.Score; s != nil {
+		out = append(out, mail.Edit{Name: "X-Spam-Score", Value: scoreText(s)},
+			mail.Edit{Name: "X-Spam-Level", Value: strings.Repeat("*", int(min(max(s.Value, 0), maxStars)))})
+	}
+	return append(out, mail.Edit{Name: "X-Spam-Status", Value: f.spamStatus()})
+}
+
+// maxStars is where Amavis ends X-Spam-Level.
+const maxStars = 64
+
+// spam reports whether the recipient is to take the message for spam.
+func (f *copyFacts) spam() bool { return f.verdict.Is(mail.Spam, mail.Spammy) }
+
+// spamStatus is the value of X-Spam-Status in Amavis' form.
+func (f *copyFacts) spamStatus() string {
+	yes, s := "No,", f.verdict.Score
+	if f.spam() {
+		yes = "Yes,"
+	}
+	levels := f.rcpt.Settings.Spam
+	words := []string{yes, "score=" + scoreText(s), "tagged_above=" + points(levels.TagLevel), "required=" + points(levels.Tag2Level)}
+	autolearn := "unavailable"
+	tests := []string{""}
+	if s != nil {
+		autolearn = cmp.Or(s.Autolearn, autolearn)
+		tests = testWords(s)
+		if len(s.Tests) > maxTests {
+			tests = append(tests, "...")
+		}
+	}
+	words = append(words, strings.Split("tests=["+strings.Join(tests, ", ")+"]", " ")...)
+	return foldWords("X-Spam-Status", append(words, "autolearn="+autolearn))
+}
+
+// maxTests bounds the list in X-Spam-Status; real ones have fewer than 100.
+const maxTests = 200
+
+// testName is the name of a test with nothing in it that would part the list.
+func testName(name string) string {
+	clean := func(r rune) rune {
+		if r <= ' ' || r > '~' || strings.ContainsRune(",=[]", r) {
+			return '_'
+		}
+		return r
+	}
+	return strings.Map(clean, name[:min(len(name), maxTestName)])
+}
+
+// maxTestName bounds one name, in octets.
+const maxTestName = 100
+
+// foldWords writes words into lines of at most 78 octets, where they allow it.
+func foldWords(name string, words []string) string {
+	const limit = 78
+	var b strings.Builder
+	at := len(name) + 1
+	for i, w := range words {
+		switch {
+		case i == 0:
+			at++
+		case at+1+len(w) > limit:
+			b.WriteString("\r\n ")
+			at = 1
+		default:
+			b.WriteByte(' ')
+			at++
+		}
+		b.WriteString(w)
+		at += len(w)
+	}
+	return b.String()
+}
+
+// scoreText writes a score as Amavis does, "x" for none.
+func scoreText(s *mail.Score) string {
+	if s == nil {
+		return "x"
+	}
+	return points(s.Value)
+}
+
+func points(f float64) string { return strconv.FormatFloat(policy.Thousandths(f), 'f', -1, 64) }
+
+// extension returns what is to stand behind the user name of a local recipient:
+// that of the highest category that has one.
+func (f *copyFacts) extension() string {
+	if !f.rcpt.Local {
+		return ""
+	}
+	for _, c := range f.verdict.Categories {
+		if c.Category == mail.Unchecked && f.verdict.Unscored() {
+			continue
+		}
+		if e := f.rcpt.Settings.Category(c.Category).AddressExtension; e != "" {
+			return e
+		}
+	}
+	return ""
 }
 
 // subjectEdits puts the tag in front of the subject, whose own bytes stay.

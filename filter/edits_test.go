@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"postern/filter/mail"
 	"postern/policy"
@@ -205,5 +206,111 @@ func TestReceivedFor(t *testing.T) {
 	}
 	if v := receivedValue(&mail.Transaction{Rcpts: make([]mail.Recipient, 2)}, "x", "y"); strings.Contains(v, " for ") {
 		t.Errorf("%q", v)
+	}
+}
+
+// TestSpamStatus: the value is folded as Amavis folds it, and nothing in the
+// name of a test gets out of its place.
+func TestSpamStatus(t *testing.T) {
+	t.Parallel()
+	status := func(s *mail.Score, categories ...policy.ContentCategory) string {
+		set := policy.Default().Settings
+		f := &copyFacts{verdict: &policy.Verdict{Score: s, Categories: categories}, rcpt: &policy.RcptSelection{Settings: &set}}
+		return f.spamStatus()
+	}
+	spam := policy.ContentCategory{Category: mail.Spam}
+	for _, tt := range []struct {
+		score *mail.Score
+		cats  []policy.ContentCategory
+		want  string
+	}{
+		{ // the lines of golden s07 and m01
+			&mail.Score{Value: 1000.001, Autolearn: "no autolearn_force=no", Tests: []mail.ScoreTest{{Name: "ALL_TRUSTED", Score: -1}, {Name: "FORGED_GMAIL_RCVD", Score: 1}, {Name: "FREEMAIL_FROM", Score: 0.001}, {Name: "GTUBE", Score: 1000}}},
+			[]policy.ContentCategory{spam},
+			"Yes, score=1000.001 tagged_above=2 required=6.31\r\n tests=[ALL_TRUSTED=-1, FORGED_GMAIL_RCVD=1, FREEMAIL_FROM=0.001, GTUBE=1000]\r\n autolearn=no autolearn_force=no",
+		},
+		{
+			&mail.Score{Value: 4.601, Autolearn: "no autolearn_force=no", Tests: []mail.ScoreTest{{Name: "DATE_IN_PAST_96_XX", Score: 2.6}, {Name: "FORGED_GMAIL_RCVD", Score: 1}, {Name: "FREEMAIL_FROM", Score: 0.001}, {Name: "KHOP_HELO_FCRDNS", Score: 1}}}, nil,
+			"No, score=4.601 tagged_above=2 required=6.31\r\n tests=[DATE_IN_PAST_96_XX=2.6, FORGED_GMAIL_RCVD=1, FREEMAIL_FROM=0.001,\r\n KHOP_HELO_FCRDNS=1] autolearn=no autolearn_force=no",
+		},
+		{&mail.Score{Value: 0.1 + 0.2}, nil, "No, score=0.3 tagged_above=2 required=6.31 tests=[]\r\n autolearn=unavailable"},
+		{nil, []policy.ContentCategory{spam}, "Yes, score=x tagged_above=2 required=6.31 tests=[]\r\n autolearn=unavailable"},
+		{
+			&mail.Score{Value: 1, Tests: []mail.ScoreTest{{Name: "A]\r\nX-Evil: b=[c, d\u00e9", Score: 1}}}, nil,
+			"No, score=1 tagged_above=2 required=6.31\r\n tests=[A___X-Evil:_b__c__d_=1] autolearn=unavailable",
+		},
+	} {
+		if got := status(tt.score, tt.cats...); got != tt.want {
+			t.Errorf("got  %q\nwant %q", got, tt.want)
+		}
+	}
+	many := &mail.Score{}
+	for range 10000 {
+		many.Tests = append(many.Tests, mail.ScoreTest{Name: strings.Repeat("N", 10000)})
+	}
+	got := status(many)
+	for _, l := range strings.Split(got, "\r\n") {
+		if len(l) > 200 {
+			t.Errorf("a line of %d octets", len(l))
+		}
+	}
+	if len(got) > 30000 || !strings.Contains(got, "...]") {
+		t.Errorf("%d octets, ends %q", len(got), got[len(got)-60:])
+	}
+}
+
+// TestSpamEdits: who gets which fields.
+func TestSpamEdits(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		score  float64
+		local  bool
+		bypass bool
+		want   string
+	}{
+		{"below", 1.9, true, false, ""},
+		{"tagged", 2.55, true, false, "X-Spam-Flag=NO X-Spam-Score=2.55 X-Spam-Level=** X-Spam-Status"},
+		{"spam", 70, true, false, "X-Spam-Flag=YES X-Spam-Score=70 X-Spam-Level=" + strings.Repeat("*", 64) + " X-Spam-Status"},
+		{"abroad", 70, false, false, ""},
+		{"bypassed", 70, true, true, ""},
+	} {
+		set := policy.Default().Settings
+		set.Spam.Bypass = tt.bypass
+		sel := policy.RcptSelection{Local: tt.local, Settings: &set}
+		v := policy.Decide(&policy.Selection{Rcpts: []policy.RcptSelection{sel}}, nil, &mail.Score{Value: tt.score})[0]
+		f := &copyFacts{verdict: &v, rcpt: &sel}
+		var got []string
+		for _, e := range spamEdits(f) {
+			if e.Name == "X-Spam-Status" {
+				e.Value = ""
+			}
+			got = append(got, strings.TrimSuffix(e.Name+"="+e.Value, "="))
+		}
+		if g := strings.Join(got, " "); g != tt.want {
+			t.Errorf("%s: %s", tt.name, g)
+		}
+	}
+}
+
+// TestSubjectVariables: the words of Amavis have values, others stay.
+func TestSubjectVariables(t *testing.T) {
+	t.Parallel()
+	set := policy.Default().Settings
+	set.Spam.SubjectTag = "[_YESNOCAPS_ _YESNO_ _SCORE_/_REQD_ _LOGID_ _MAILID_ _HOSTNAME_ _U_ _DATE_ _OTHER_] "
+	set.Spam.Tag3Level, set.Spam.Tag3SubjectTag = 20, "*3 _SCORE_* "
+	sel := policy.RcptSelection{Local: true, Settings: &set}
+	for score, want := range map[float64]string{
+		7.25: "[YES Yes 7.25/6.31 00042-01 MAILID12 mail.example.org 20261122T120000Z Sun, 22 Nov 2026 12:00:00 +0000 _OTHER_] ",
+		20:   "*3 20* ", 2: "",
+	} {
+		v := policy.Decide(&policy.Selection{Rcpts: []policy.RcptSelection{sel}}, nil, &mail.Score{Value: score})[0]
+		f := &copyFacts{
+			verdict: &v, rcpt: &sel, hostname: "mail.example.org",
+			tx: &mail.Transaction{ID: "00042-01", MailID: "MAILID12", Received: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)},
+		}
+		if got := f.subjectTag(); got != want {
+			t.Errorf("%v: %q, want %q", score, got, want)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package filter
 // What there is to tell about a message that has been dealt with.
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -31,17 +32,20 @@ func (j *job) event() *mail.Event {
 	}
 	for i := range j.ex.Verdicts {
 		if s := j.ex.Verdicts[i].Score; s != nil && (e.Score == nil || s.Value > *e.Score) {
-			e.Score = &s.Value
+			e.Score, e.Tests = &s.Value, testWords(s)
 		}
 	}
 	for i := range j.rcpts {
 		e.Recipients = append(e.Recipients, j.recipientEvent(i))
 		e.Actions = append(e.Actions, e.Recipients[i].Action)
 	}
-	slices.Sort(e.Actions)
+	slices.SortFunc(e.Actions, func(a, b string) int { return cmp.Compare(actionOrder(a), actionOrder(b)) })
 	e.Actions = slices.Compact(e.Actions)
 	for _, r := range j.ex.Results {
 		c := mail.CheckEvent{Check: r.Check, Millis: float64(r.Took.Microseconds()) / 1000}
+		if r.Score != nil {
+			c.Score = &r.Score.Value
+		}
 		for _, f := range r.Findings {
 			c.Findings = append(c.Findings, strings.TrimSpace(f.Category.String()+" "+f.Name))
 		}
@@ -51,6 +55,24 @@ func (j *job) event() *mail.Event {
 		e.Checks = append(e.Checks, c)
 	}
 	return e
+}
+
+// testWords writes the tests of a score, the first maxTests of them.
+func testWords(s *mail.Score) []string {
+	var out []string
+	for _, t := range s.Tests[:min(len(s.Tests), maxTests)] {
+		out = append(out, testName(t.Name)+"="+points(t.Score))
+	}
+	return out
+}
+
+// actionOrder is the word by which Amavis sorts: what is not tagged is
+// RelayedUntagged there until it is written.
+func actionOrder(action string) string {
+	if rest, ok := strings.CutPrefix(action, "Relayed"); ok && !strings.HasPrefix(rest, "Tagged") {
+		return "RelayedUntagged" + rest
+	}
+	return action
 }
 
 func (j *job) recipientEvent(i int) mail.RecipientEvent {

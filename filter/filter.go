@@ -8,6 +8,7 @@
 package filter
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -77,7 +78,9 @@ type rcptState struct {
 	plan    plan
 	receipt mail.Receipt
 	byMTA   bool // the next hop said so
-	tagged  bool // the copy has an alert or a subject tag
+	// the copy has an alert, a subject tag or an extension, or says that it is spam
+	tagged    bool
+	extension string // behind the user name of the copy's recipient
 }
 
 // Process takes one message from input to reply: one reply per recipient, in
@@ -288,6 +291,7 @@ func (ex *Examination) addScore(s *mail.Score) {
 	}
 	ex.Score.Value += s.Value
 	ex.Score.Tests = append(ex.Score.Tests, s.Tests...)
+	ex.Score.Autolearn = cmp.Or(ex.Score.Autolearn, s.Autolearn)
 }
 
 // needs reports whether some recipient needs c.

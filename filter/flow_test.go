@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -159,10 +160,13 @@ func (c *flowCase) run() string {
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	f := &Filter{
 		Policy: cfg,
-		Checks: []check.Named{{Name: "scanner", Check: c, Categories: []mail.Category{mail.Infected}}, check.Header()},
-		Keys:   flowKeys(c.t, cfg),
-		Relay:  func(h mail.NextHop) mail.Transport { return &flowHop{c: c, hop: h} },
-		Log:    slog.New(&lineHandler{c: c}),
+		Checks: []check.Named{
+			{Name: "scanner", Check: c, Categories: []mail.Category{mail.Infected}},
+			{Name: "spam", Check: flowSpam{c}, Categories: []mail.Category{mail.Spam, mail.Spammy}}, check.Header(),
+		},
+		Keys:  flowKeys(c.t, cfg),
+		Relay: func(h mail.NextHop) mail.Transport { return &flowHop{c: c, hop: h} },
+		Log:   slog.New(&lineHandler{c: c}),
 
 		Observers: []mail.Observer{observe.Log{Logger: slog.New(&lineHandler{c: c})}},
 		Now:       func() time.Time { return now },
@@ -325,6 +329,37 @@ func (c *flowCase) Check(context.Context, *check.Input) (check.Answer, error) {
 	return check.Answer{Findings: out}, nil
 }
 
+// flowSpam is the scripted spam engine: "SCORE 5.2 A=5 B=0.2 autolearn=no", or
+// "ERROR text".
+type flowSpam struct{ c *flowCase }
+
+func (s flowSpam) Check(context.Context, *check.Input) (check.Answer, error) {
+	words := strings.Fields(s.c.sections["spam"])
+	switch {
+	case len(words) == 0:
+		return check.Answer{}, nil
+	case words[0] == "ERROR":
+		return check.Answer{}, errors.New(strings.Join(words[1:], " "))
+	}
+	number := func(text string) float64 {
+		f, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			s.c.t.Error(err)
+		}
+		return f
+	}
+	score := &mail.Score{Value: number(words[1])}
+	for i, w := range words[2:] {
+		name, points, _ := strings.Cut(w, "=")
+		if name == "autolearn" {
+			score.Autolearn = strings.Join(append([]string{points}, words[i+3:]...), " ")
+			break
+		}
+		score.Tests = append(score.Tests, mail.ScoreTest{Name: name, Score: number(points)})
+	}
+	return check.Answer{Score: score}, nil
+}
+
 // Scanner says that the check is a virus scanner.
 func (c *flowCase) Scanner() bool { return true }
 
@@ -441,7 +476,7 @@ func (h *flowHop) describe(o *mail.Outgoing, data []byte) string {
 				changed = append(changed, name+": "+f.Value())
 				continue
 			}
-			if f.Is("X-Amavis-Alert") {
+			if f.Is("X-Amavis-Alert") || strings.HasPrefix(name, "X-Spam-") {
 				name += ": " + f.Value()
 			}
 			added = append(added, name)

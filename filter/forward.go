@@ -70,10 +70,12 @@ func (j *job) groups() []group {
 func (j *job) copyFor(i int, m *mail.Message, received string, forged *forgedMarks) mail.Copy {
 	v, sel := &j.ex.Verdicts[i], &j.ex.Selection.Rcpts[i]
 	f := &copyFacts{
-		header: m.Header(), verdict: v, rcpt: sel,
-		scanned: j.ex.Scanned, domain: j.Policy.Domain, received: received, forged: forged,
+		tx: j.tx, header: m.Header(), verdict: v, rcpt: sel,
+		scanned: j.ex.Scanned, domain: j.Policy.Domain, hostname: j.Policy.Hostname, received: received, forged: forged,
 	}
-	j.rcpts[i].tagged = f.alerted() != mail.CatchAll || f.subjectTag() != ""
+	j.rcpts[i].extension = f.extension()
+	j.rcpts[i].tagged = f.alerted() != mail.CatchAll || f.subjectTag() != "" || f.extension() != "" ||
+		sel.Local && f.spam()
 	return mail.Copy{
 		NextHop: sel.Settings.ForwardTo, Message: m, Edits: f.edits(),
 		// not what is known to be infected, whoever bypasses the check
@@ -110,7 +112,11 @@ func (j *job) send(ctx context.Context, g group) {
 		Message: g.Message, Edits: g.Edits, AllOrNone: j.tx.Input.OneReply(),
 	}
 	for _, i := range g.rcpts {
-		o.Rcpts = append(o.Rcpts, j.tx.Rcpts[i])
+		rcpt := j.tx.Rcpts[i]
+		if e := j.rcpts[i].extension; e != "" {
+			rcpt = rcpt.Extended(j.Policy.RecipientDelimiter, e)
+		}
+		o.Rcpts = append(o.Rcpts, rcpt)
 		o.RefuseAll = o.RefuseAll || j.mustRefuse(i)
 	}
 	if g.Sign {

@@ -139,7 +139,7 @@ func (g *heard) attribute(t testing.TB, name, value string) {
 			t.Fatalf("%s=%q", name, value)
 		}
 		g.edits = append(g.edits, name+" "+value)
-	case "delrcpt":
+	case "delrcpt", "addrcpt":
 		g.edits = append(g.edits, name+" "+value)
 	case "return_value":
 		if !slices.Contains([]string{"continue", "reject", "discard", "tempfail"}, value) || g.result != "" {
@@ -339,7 +339,8 @@ func TestAMPDPEdits(t *testing.T) {
 	t.Parallel()
 	dir := mailDir(t, "X-Bad: 1\nSubject: x\nx-bad: 2\nReceived: a\nSubject: y\n\nx\n")
 	h := &milterHandler{do: func(ctx context.Context, tx *mail.Transaction) mail.Reply {
-		return tx.Back.Send(ctx, &mail.Outgoing{Message: tx.Message, Rcpts: tx.Rcpts[1:2], Edits: []mail.Edit{
+		rcpts := []mail.Recipient{tx.Rcpts[1].Extended("+", "spam")}
+		return tx.Back.Send(ctx, &mail.Outgoing{Message: tx.Message, Rcpts: rcpts, Edits: []mail.Edit{
 			{Op: mail.Add, Name: "X-One", Value: "first, 100%41"}, {Op: mail.Add, Name: "X-Two", Value: "folded\r\n\tvalue"},
 			{Op: mail.Remove, Name: "X-Bad"}, {Op: mail.Replace, Name: "Subject", Index: 1, Value: "tägged\xff = x"},
 		}})[0].Reply
@@ -347,7 +348,7 @@ func TestAMPDPEdits(t *testing.T) {
 	_, path := startAMPDP(t, h, AMPDPOptions{Folders: []string{dir}})
 	got := dialAMPDP(t, path).ask(request(dir, "recipient=c@example.org", "recipient=<d@example.org>", "recipient=<c@example.org>"))
 	want := []string{
-		"delrcpt c@example.org", "delrcpt <b@example.org>", "delheader 2 x-bad", "chgheader 1 Subject tägged\xff = x", "delheader 1 X-Bad",
+		"delrcpt c@example.org", "delrcpt <d@example.org>", "delrcpt <b@example.org>", "addrcpt <d+spam@example.org>", "delheader 2 x-bad", "chgheader 1 Subject tägged\xff = x", "delheader 1 X-Bad",
 		"insheader 0 X-Two folded\n\tvalue", "insheader 0 X-One first, 100%41",
 	}
 	if got.agrees(t); got.result != "continue" || !slices.Equal(got.edits, want) {

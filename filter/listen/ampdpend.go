@@ -152,19 +152,15 @@ func (b *ampdpBack) end() (said []byte, sent bool) {
 // edits says who is not to get the message, and what changes in its header.
 func (b *ampdpBack) edits(o *mail.Outgoing) ([]byte, error) {
 	var s saying
-	passes := map[mail.Address]bool{}
-	for _, r := range o.Rcpts {
-		passes[r.Address] = true
-	}
-	for i, r := range b.all {
-		if passes[r.Address] {
-			continue
-		}
-		passes[r.Address] = true // once is enough
+	gone, added := recipientEdits(b.all, o.Rcpts)
+	for _, i := range gone {
 		if mangled(b.raw[i]) {
 			return nil, errors.New("a recipient is to be removed whose address the client has garbled")
 		}
 		s.say("delrcpt", b.raw[i])
+	}
+	for _, a := range added {
+		s.say("addrcpt", a.String())
 	}
 	for _, e := range headerEdits(o) {
 		// the client has folds without CR, as milters do

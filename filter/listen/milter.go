@@ -73,7 +73,7 @@ const progressEvery = 60 * time.Second
 // milterActions are what we may do to a message; milterReplies are the events
 // that we do not answer, which saves the MTA the wait.
 const (
-	milterActions = milter.OptAddHeader | milter.OptChangeHeader | milter.OptRemoveRcpt
+	milterActions = milter.OptAddHeader | milter.OptChangeHeader | milter.OptAddRcpt | milter.OptRemoveRcpt
 	milterReplies = milter.OptNoConnReply | milter.OptNoHeloReply | milter.OptNoMailReply | milter.OptNoDataReply |
 		milter.OptNoUnknownReply | milter.OptNoHeaderReply | milter.OptNoEOHReply
 	milterWishes = milterReplies | milter.OptSkip | milter.OptHeaderLeadingSpace

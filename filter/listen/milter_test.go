@@ -220,11 +220,13 @@ func TestMilterClients(t *testing.T) {
 }
 
 // TestMilterEdits: removals go from the last field to the first, new fields
-// come on top in their order, and who is not to get the message is removed.
+// come on top in their order, who is not to get the message is removed, and who
+// gets it at another address comes back with that.
 func TestMilterEdits(t *testing.T) {
 	t.Parallel()
 	h := &milterHandler{do: func(ctx context.Context, tx *mail.Transaction) mail.Reply {
-		o := &mail.Outgoing{Message: tx.Message, Rcpts: tx.Rcpts[:1], Edits: []mail.Edit{
+		rcpts := []mail.Recipient{tx.Rcpts[0], tx.Rcpts[3].Extended("+", "spam"), tx.Rcpts[4].Extended("+", "spam")}
+		o := &mail.Outgoing{Message: tx.Message, Rcpts: rcpts, Edits: []mail.Edit{
 			{Op: mail.Add, Name: "X-One", Value: "first"}, {Op: mail.Add, Name: "X-Two", Value: "folded\r\n value"},
 			{Op: mail.Remove, Name: "X-Bad"}, {Op: mail.Replace, Name: "Subject", Index: 1, Value: "tagged"},
 		}}
@@ -232,7 +234,7 @@ func TestMilterEdits(t *testing.T) {
 	}}
 	_, addr := startMilter(t, h, MilterOptions{})
 	m := dialMilter(t, addr).connect()
-	m.envelope("a@example.net", "b@example.org", "c@example.org", "c@example.org")
+	m.envelope("a@example.net", "b@example.org", "c@example.org", "c@example.org", "d@example.org", "d@example.org")
 	edits, a := m.send([][2]string{{"X-Bad", " 1"}, {"Subject", " x"}, {"x-bad", " 2"}, {"Subject", " y"}}, "x\r\n")
 	var got []string
 	for _, e := range edits {
@@ -245,6 +247,8 @@ func TestMilterEdits(t *testing.T) {
 		fmt.Sprintf("%d 0 X-Two %q ", milter.ActionInsertHeader, " folded\n value"),
 		fmt.Sprintf("%d 0 X-One %q ", milter.ActionInsertHeader, " first"),
 		fmt.Sprintf("%d 0  %q <c@example.org>", milter.ActionDelRcpt, ""),
+		fmt.Sprintf("%d 0  %q <d@example.org>", milter.ActionDelRcpt, ""),
+		fmt.Sprintf("%d 0  %q <d+spam@example.org>", milter.ActionAddRcpt, ""),
 	}
 	if !slices.Equal(got, want) || a.StopProcessing() {
 		t.Errorf("%v\ngot  %q\nwant %q", a, got, want)

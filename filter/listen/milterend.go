@@ -144,20 +144,43 @@ func (s *milterSession) edit(m milter.Modifier, tx *mail.Transaction, back *back
 			return fmt.Errorf("header field %s: %w", e.name, err)
 		}
 	}
-	passes := map[mail.Address]bool{}
-	for _, r := range back.rcpts {
-		passes[r.Address] = true
-	}
-	for _, r := range tx.Rcpts {
-		if passes[r.Address] {
-			continue
-		}
-		passes[r.Address] = true // once is enough
-		if err := m.DeleteRecipient(string(r.Address)); err != nil {
+	gone, added := recipientEdits(tx.Rcpts, back.rcpts)
+	for _, i := range gone {
+		if err := m.DeleteRecipient(string(tx.Rcpts[i].Address)); err != nil {
 			return fmt.Errorf("removing a recipient: %w", err)
 		}
 	}
+	for _, a := range added {
+		if err := m.AddRecipient(string(a), ""); err != nil {
+			return fmt.Errorf("adding a recipient: %w", err)
+		}
+	}
 	return nil
+}
+
+// recipientEdits says how a client gets from the recipients that it named to
+// those who are to have the message: which go, as indexes into named, and which
+// addresses come. Who was named twice goes once.
+func recipientEdits(named, passing []mail.Recipient) (gone []int, added []mail.Address) {
+	done := map[mail.Address]bool{}
+	for _, r := range passing {
+		if r.Was == "" || r.Was == r.Address {
+			done[r.Address] = true
+		}
+	}
+	for i, r := range named {
+		if !done[r.Address] {
+			done[r.Address] = true
+			gone = append(gone, i)
+		}
+	}
+	for _, r := range passing {
+		if !done[r.Address] {
+			done[r.Address] = true
+			added = append(added, r.Address)
+		}
+	}
+	return gone, added
 }
 
 // headerEdit is one change as a milter says it.

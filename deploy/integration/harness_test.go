@@ -52,6 +52,7 @@ func newSite(t *testing.T, settings string) *site {
 // addition is what a site has besides the usual.
 type addition struct {
 	listeners string      // of Postern, in YAML
+	engines   string      // of Postern besides clamav, in YAML
 	services  string      // of Postfix, in master.cf
 	set       func(*site) // called when Postfix is set up and does not run yet
 }
@@ -271,7 +272,7 @@ banks:
 dkim_keys:
 %[5]sengines:
   clamav: {address: "unix:%[6]s"}
-`, s.feedOwn, s.feedOther, s.reinject, settings, keys.String(), s.clamdSocket, s.milter, s.listeners), 0o600)
+%[9]s`, s.feedOwn, s.feedOther, s.reinject, settings, keys.String(), s.clamdSocket, s.milter, s.listeners, s.engines), 0o600)
 	s.servePostern()
 	s.t.Cleanup(func() { stop(s.postern) })
 }

@@ -98,6 +98,8 @@ func (m *mta) mail(helo string, rcpts []string, fields [][2]string, body string)
 		switch e.Type {
 		case milter.ActionDelRcpt:
 			edits = append(edits, "delete "+e.Rcpt)
+		case milter.ActionAddRcpt:
+			edits = append(edits, "add "+e.Rcpt)
 		case milter.ActionInsertHeader:
 			edits = append(edits, fmt.Sprintf("insert %d %s:%q", e.HeaderIndex, e.HeaderName, e.HeaderValue))
 		case milter.ActionChangeHeader:
@@ -120,6 +122,8 @@ func byWord(ctx context.Context, tx *mail.Transaction) mail.Reply {
 		return mail.NewReply(450, 7, 0, "Temporary failure")
 	case "drop":
 		return mail.NewReply(250, 7, 0, "Ok, discarded")
+	case "spam":
+		o.Rcpts = []mail.Recipient{tx.Rcpts[0].Extended("+", "spam")}
 	case "plain":
 	case "long":
 		o.Edits = []mail.Edit{{Op: mail.Add, Name: "X-Long", Value: strings.Repeat("0123456789", 5900)}}
@@ -186,6 +190,7 @@ func TestAMPDPHelper(t *testing.T) {
 		reply string // empty: it goes on
 		edits []string
 	}{
+		{[]string{"spam@example.org"}, "", []string{"delete <spam@example.org>", "add <spam+spam@example.org>"}},
 		{[]string{"b@example.org", "c@example.org", "b@example.org", "c@example.org"}, "", []string{
 			"delete <c@example.org>", `change 2 x-bad:""`, `change 1 Subject:"***SPAM*** tägged = x"`, `change 1 X-Bad:""`,
 			`insert 0 X-Two:"folded\n value"`, `insert 0 X-Virus-Scanned:"Postern at example.org, 100%41"`}},

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -62,13 +61,8 @@ type AMPDP struct {
 	limits Limits
 	log    *slog.Logger
 	proc   processor
-	stop   context.CancelFunc // ends what all handlers run under
 
-	mu       sync.Mutex // guards the fields below
-	closing  bool
-	listener net.Listener
-	conns    map[*ampdpConn]struct{} // sessions, and closed ones whose handler still runs
-	drained  chan struct{}           // closed when closing and conns is empty
+	*open[*ampdpConn]
 }
 
 // ampdpTime bounds the processing of a message. With the grace of the processor
@@ -82,12 +76,12 @@ const ampdpRequestTime = 60 * time.Second
 
 // NewAMPDP returns a listener that hands its messages to h.
 func NewAMPDP(h Handler, o AMPDPOptions) *AMPDP {
-	a := &AMPDP{opts: o, limits: o.Limits.withDefaults(), log: o.Log, conns: map[*ampdpConn]struct{}{}, drained: make(chan struct{})}
+	a := &AMPDP{opts: o, limits: o.Limits.withDefaults(), log: o.Log}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
-	base, stop := context.WithCancel(context.Background())
-	a.stop = stop
+	var base context.Context
+	a.open, base = newOpen[*ampdpConn]()
 	a.proc = processor{handler: h, base: base, time: min(a.limits.Process, ampdpTime), grace: overrunGrace, log: a.log}
 	return a
 }
@@ -95,27 +89,23 @@ func NewAMPDP(h Handler, o AMPDPOptions) *AMPDP {
 // Serve accepts sessions from l until Shutdown or Close, after which it
 // returns nil, or until l fails. An AMPDP serves one listener.
 func (a *AMPDP) Serve(l net.Listener) error {
-	a.mu.Lock()
-	if a.closing {
-		a.mu.Unlock()
-		return l.Close()
-	}
-	a.listener = l
-	a.mu.Unlock()
+	return a.serve(l, a.opts.Listener, func() error { return a.accept(l) })
+}
+
+// accept takes sessions from l until it fails.
+func (a *AMPDP) accept(l net.Listener) error {
 	for pause := time.Duration(0); ; {
 		nc, err := l.Accept()
 		switch {
 		case err == nil:
-		case a.isClosing():
-			return nil
-		case isTemporary(err):
+		case isTemporary(err) && !a.closing.Load():
 			// out of descriptors, most likely: sessions that end give some back
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 			a.log.Error("accepting a session", "listener", a.opts.Listener, "error", err)
 			time.Sleep(pause)
 			continue
 		default:
-			return fmt.Errorf("accepting sessions on %s: %w", a.opts.Listener, err)
+			return err
 		}
 		pause = 0
 		c := &ampdpConn{Conn: nc, a: a, id: newSessionID()}
@@ -136,12 +126,6 @@ func isTemporary(err error) bool {
 	return errors.As(err, &ne) && ne.Temporary()
 }
 
-func (a *AMPDP) isClosing() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.closing
-}
-
 // admit registers a new session, or says what is against it.
 func (a *AMPDP) admit(c *ampdpConn) (reason string) {
 	allowed := true
@@ -154,14 +138,14 @@ func (a *AMPDP) admit(c *ampdpConn) (reason string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
-	case a.closing:
+	case a.closing.Load():
 		return "Service shutting down"
 	case !allowed:
 		return "Access denied"
-	case len(a.conns) >= a.limits.Sessions:
+	case len(a.open.sessions) >= a.limits.Sessions:
 		return "Too many sessions"
 	}
-	a.conns[c] = struct{}{}
+	a.open.sessions[c] = struct{}{}
 	return ""
 }
 
@@ -169,60 +153,7 @@ func (a *AMPDP) admit(c *ampdpConn) (reason string) {
 func (a *AMPDP) forget(c *ampdpConn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	delete(a.conns, c)
-	if a.closing && len(a.conns) == 0 {
-		close(a.drained)
-	}
-}
-
-// Shutdown stops accepting, ends the sessions that wait for a request and lets
-// the others answer theirs. When ctx ends first, it does as Close does and
-// returns the error of ctx.
-func (a *AMPDP) Shutdown(ctx context.Context) error {
-	err := a.stopAccepting()
-	select {
-	case <-a.drained:
-		a.stop()
-		return err
-	case <-ctx.Done():
-		a.Close()
-		return ctx.Err()
-	}
-}
-
-// Close ends everything at once: sessions are cut, and the context of running
-// handlers is cancelled. The client puts off what was not answered.
-func (a *AMPDP) Close() error {
-	err := a.stopAccepting()
-	a.stop()
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for c := range a.conns {
-		c.Conn.Close()
-	}
-	return err
-}
-
-func (a *AMPDP) stopAccepting() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.closing {
-		return nil
-	}
-	a.closing = true
-	if len(a.conns) == 0 {
-		close(a.drained)
-	}
-	for c := range a.conns {
-		c.end()
-	}
-	if a.listener == nil {
-		return nil
-	}
-	if err := a.listener.Close(); !errors.Is(err, net.ErrClosed) {
-		return err
-	}
-	return nil
+	a.remove(c)
 }
 
 // ampdpConn is one session: requests, and an answer to each.
@@ -292,8 +223,11 @@ func (c *ampdpConn) rest() bool {
 	return !c.closing
 }
 
-// end lets the session end when no request is under way.
-func (c *ampdpConn) end() {
+// cut ends the session at once.
+func (c *ampdpConn) cut() { c.Conn.Close() }
+
+// interrupt lets the session end when no request is under way.
+func (c *ampdpConn) interrupt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closing = true

@@ -163,6 +163,9 @@ func (c *feedConn) interrupt() {
 	}
 }
 
+// cut ends the session at once.
+func (c *feedConn) cut() { c.Conn.Close() }
+
 func (c *feedConn) setInData(on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -3,13 +3,11 @@ package listen
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -101,26 +99,17 @@ type Feed struct {
 	log    *slog.Logger
 	server *smtp.Server
 
-	stop context.CancelFunc // ends what all handlers run under
-
-	closing atomic.Bool
-
-	mu       sync.Mutex // guards the fields below
-	listener net.Listener
-	conns    map[*feedConn]struct{} // sessions, and closed ones whose handler still runs
-	peers    map[netip.Addr]int
-	drained  chan struct{} // closed when closing and conns is empty
+	*open[*feedConn]
+	peers map[netip.Addr]int // sessions by client; open.mu guards it
 }
 
 // NewFeed returns a feed that hands its messages to h.
 func NewFeed(h Handler, o FeedOptions) *Feed {
 	f := &Feed{
-		opts:    o,
-		limits:  o.Limits.withDefaults(),
-		log:     o.Log,
-		conns:   map[*feedConn]struct{}{},
-		peers:   map[netip.Addr]int{},
-		drained: make(chan struct{}),
+		opts:   o,
+		limits: o.Limits.withDefaults(),
+		log:    o.Log,
+		peers:  map[netip.Addr]int{},
 	}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
@@ -129,7 +118,7 @@ func NewFeed(h Handler, o FeedOptions) *Feed {
 		f.opts.Hostname, _ = os.Hostname()
 	}
 	var base context.Context
-	base, f.stop = context.WithCancel(context.Background())
+	f.open, base = newOpen[*feedConn]()
 	f.proc = processor{handler: h, base: base, time: f.limits.Process, grace: overrunGrace, log: f.log}
 
 	f.server = smtp.NewServer(smtp.BackendFunc(func(sc *smtp.Conn) (smtp.Session, error) {
@@ -147,67 +136,7 @@ func NewFeed(h Handler, o FeedOptions) *Feed {
 // Serve accepts sessions from l until Shutdown or Close, after which it
 // returns nil, or until l fails. A Feed serves one listener.
 func (f *Feed) Serve(l net.Listener) error {
-	f.mu.Lock()
-	if f.closing.Load() {
-		f.mu.Unlock()
-		return l.Close()
-	}
-	f.listener = l
-	f.mu.Unlock()
-	err := f.server.Serve(gate{l, f})
-	if f.closing.Load() {
-		return nil
-	}
-	return fmt.Errorf("accepting sessions on %s: %w", f.opts.Listener, err)
-}
-
-// Shutdown stops accepting, answers 421 to sessions that are between two
-// commands and waits for messages that are being sent or processed. When ctx
-// ends first, it does as Close does and returns the error of ctx.
-func (f *Feed) Shutdown(ctx context.Context) error {
-	err := f.stopAccepting()
-	select {
-	case <-f.drained:
-		f.stop()
-		return err
-	case <-ctx.Done():
-		f.Close()
-		return ctx.Err()
-	}
-}
-
-// Close ends everything at once: sessions are cut, and the context of running
-// handlers is cancelled. The feeding MTA keeps what was not answered.
-func (f *Feed) Close() error {
-	err := f.stopAccepting()
-	f.stop()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for c := range f.conns {
-		c.Conn.Close()
-	}
-	return err
-}
-
-func (f *Feed) stopAccepting() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.closing.Swap(true) {
-		return nil
-	}
-	if len(f.conns) == 0 {
-		close(f.drained)
-	}
-	for c := range f.conns {
-		c.interrupt()
-	}
-	if f.listener == nil {
-		return nil
-	}
-	if err := f.listener.Close(); !errors.Is(err, net.ErrClosed) {
-		return err
-	}
-	return nil
+	return f.serve(l, f.opts.Listener, func() error { return f.server.Serve(gate{l, f}) })
 }
 
 // gate is the listener that go-smtp accepts from: it lets in what the limits
@@ -258,12 +187,12 @@ func (f *Feed) admit(nc net.Conn) (*feedConn, denial) {
 		return nil, denial{"4.3.2", "Service shutting down", ""}
 	case !allowed:
 		return nil, denial{"4.7.1", "Access denied", "allow of the listener names who may come in"}
-	case len(f.conns) >= f.limits.Sessions:
+	case len(f.open.sessions) >= f.limits.Sessions:
 		return nil, denial{"4.3.2", "Too many sessions", ""}
 	case !own && f.peers[peer] >= f.limits.PeerSessions:
 		return nil, denial{"4.3.2", "Too many sessions from your address", ""}
 	}
-	f.conns[c] = struct{}{}
+	f.open.sessions[c] = struct{}{}
 	if !own {
 		c.counted = peer
 		f.peers[peer]++
@@ -292,15 +221,12 @@ func fromHere(peer, local netip.Addr) bool {
 func (f *Feed) forget(c *feedConn) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.conns, c)
 	if peer := c.counted; peer.IsValid() {
 		if f.peers[peer]--; f.peers[peer] == 0 {
 			delete(f.peers, peer)
 		}
 	}
-	if f.closing.Load() && len(f.conns) == 0 {
-		close(f.drained)
-	}
+	f.remove(c)
 }
 
 // sessions counts the sessions of all listeners: together with the process id

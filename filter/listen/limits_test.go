@@ -400,7 +400,7 @@ func TestOverrun(t *testing.T) {
 	p.want("451 4.4.2 ...", "451 4.4.2 ...", "421 4.3.2 ...")
 	p.wantEnd()
 	f.mu.Lock()
-	n := len(f.conns)
+	n := len(f.open.sessions)
 	f.mu.Unlock()
 	if n != 1 {
 		t.Errorf("%d slots taken while the handler runs, want 1", n)

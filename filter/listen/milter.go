@@ -3,7 +3,6 @@ package listen
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -51,15 +50,10 @@ type Milter struct {
 	log    *slog.Logger
 	proc   processor
 	server *milter.Server
-	stop   context.CancelFunc
 
 	progress time.Duration // how often the MTA is told that we are at work
 
-	mu       sync.Mutex // guards the fields below
-	closing  bool
-	listener net.Listener
-	conns    map[*milterConn]struct{}
-	drained  chan struct{} // closed when closing and conns is empty
+	*open[*milterConn]
 }
 
 // milterIdle is how long an MTA may say nothing. Its own client may be silent
@@ -89,12 +83,12 @@ var quietLibrary = sync.OnceFunc(func() { milter.LogWarning = func(string, ...an
 // NewMilter returns a milter that hands its messages to h.
 func NewMilter(h Handler, o MilterOptions) *Milter {
 	quietLibrary()
-	m := &Milter{opts: o, limits: o.Limits.withDefaults(), log: o.Log, progress: progressEvery, conns: map[*milterConn]struct{}{}, drained: make(chan struct{})}
+	m := &Milter{opts: o, limits: o.Limits.withDefaults(), log: o.Log, progress: progressEvery}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
-	base, stop := context.WithCancel(context.Background())
-	m.stop = stop
+	var base context.Context
+	m.open, base = newOpen[*milterConn]()
 	m.proc = processor{handler: h, base: base, time: m.limits.Process, grace: overrunGrace, log: m.log}
 	m.server = milter.NewServer(
 		milter.WithActions(milterActions), milter.WithProtocols(milterWishes), milter.WithoutDefaultMacros(),
@@ -117,20 +111,7 @@ func negotiate(mta, ours uint32, actions, _ milter.OptAction, protocol, _ milter
 // Serve accepts sessions from l until Shutdown or Close, after which it
 // returns nil, or until l fails. A Milter serves one listener.
 func (m *Milter) Serve(l net.Listener) error {
-	m.mu.Lock()
-	if m.closing {
-		m.mu.Unlock()
-		return l.Close()
-	}
-	m.listener = l
-	m.mu.Unlock()
-	err := m.server.Serve(milterGate{l, m})
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closing {
-		return nil
-	}
-	return fmt.Errorf("accepting sessions on %s: %w", m.opts.Listener, err)
+	return m.serve(l, m.opts.Listener, func() error { return m.server.Serve(milterGate{l, m}) })
 }
 
 // milterGate lets in what the limit on sessions allows.
@@ -176,71 +157,18 @@ func (m *Milter) admit(c *milterConn) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
-	case m.closing:
+	case m.closing.Load():
 		return "shutting down"
-	case len(m.conns) >= m.limits.Sessions:
+	case len(m.open.sessions) >= m.limits.Sessions:
 		return "too many sessions"
 	}
-	m.conns[c] = struct{}{}
+	m.open.sessions[c] = struct{}{}
 	c.onClose = func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		delete(m.conns, c)
-		if m.closing && len(m.conns) == 0 {
-			close(m.drained)
-		}
+		m.remove(c)
 	}
 	return ""
-}
-
-// Shutdown stops accepting, ends the sessions in which no message is under way
-// and waits for the others. When ctx ends first, it does as Close does and
-// returns the error of ctx.
-func (m *Milter) Shutdown(ctx context.Context) error {
-	err := m.stopAccepting()
-	select {
-	case <-m.drained:
-		m.stop()
-		return err
-	case <-ctx.Done():
-		m.Close()
-		return ctx.Err()
-	}
-}
-
-// Close ends everything at once: sessions are cut, and the context of running
-// handlers is cancelled. The MTA puts off what was not answered.
-func (m *Milter) Close() error {
-	err := m.stopAccepting()
-	m.stop()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for c := range m.conns {
-		c.Conn.Close()
-	}
-	return err
-}
-
-func (m *Milter) stopAccepting() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closing {
-		return nil
-	}
-	m.closing = true
-	if len(m.conns) == 0 {
-		close(m.drained)
-	}
-	for c := range m.conns {
-		c.end()
-	}
-	if m.listener == nil {
-		return nil
-	}
-	if err := m.listener.Close(); !errors.Is(err, net.ErrClosed) {
-		return err
-	}
-	return nil
 }
 
 // milterSession is the side of a session that go-milter calls. It answers

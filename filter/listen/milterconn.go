@@ -177,8 +177,8 @@ func (c *milterConn) decided() {
 	}
 }
 
-// end lets the session end when no message is under way.
-func (c *milterConn) end() {
+// interrupt lets the session end when no message is under way.
+func (c *milterConn) interrupt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closing = true
@@ -186,6 +186,9 @@ func (c *milterConn) end() {
 		_ = c.Conn.SetReadDeadline(time.Unix(1, 0))
 	}
 }
+
+// cut ends the session at once.
+func (c *milterConn) cut() { c.Conn.Close() }
 
 // The deadlines are ours.
 

@@ -253,6 +253,12 @@ func checkSetting(key string, value any) (what, hint string) {
 		if value.(bool) {
 			return "UNCHECKED is no check that could be left out", "lover: true lets such mail pass; on_error: pass goes on when a check fails"
 		}
+	case "virus.address_extension", "banned.address_extension", "spam.address_extension", "bad_header.address_extension", "unchecked.address_extension":
+		if strings.ContainsFunc(value.(string), func(r rune) bool {
+			return !strings.ContainsRune("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_.", r)
+		}) {
+			return strict.Quote(value.(string)) + " cannot stand in an address", "letters, digits, - and _ can; recipient_delimiter is put before it"
+		}
 	case "virus.fakes_sender":
 		for _, p := range value.([]string) {
 			if _, err := path.Match(p, ""); err != nil || p == "" {

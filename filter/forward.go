@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"postern/filter/mail"
+	"postern/policy"
 )
 
 // group is the recipients of one copy, as indexes into tx.Rcpts.
@@ -89,8 +90,10 @@ func (j *job) merge(groups []group) []group {
 	if len(groups) < 2 {
 		return groups
 	}
-	rank := func(g group) mail.Category { return j.ex.Verdicts[g.rcpts[0]].Main().Category }
-	strictest := slices.MaxFunc(groups, func(a, b group) int { return cmp.Compare(rank(a), rank(b)) })
+	main := func(g group) policy.ContentCategory { return j.ex.Verdicts[g.rcpts[0]].Main() }
+	strictest := slices.MaxFunc(groups, func(a, b group) int {
+		return cmp.Or(cmp.Compare(main(a).Category, main(b).Category), cmp.Compare(main(a).Minor, main(b).Minor))
+	})
 	one := group{Copy: strictest.Copy}
 	for _, g := range groups {
 		one.rcpts = append(one.rcpts, g.rcpts...)

@@ -177,6 +177,9 @@ type SpamSettings struct {
 	KillLevel float64 `yaml:"kill_level"`
 	// Score from which no non-delivery report is sent; 0: no such limit.
 	DSNCutoffLevel float64 `yaml:"dsn_cutoff_level"`
+	// Score from which no copy is kept in the quarantine; 0: no such limit.
+	// This version has no quarantine yet.
+	QuarantineCutoffLevel float64 `yaml:"quarantine_cutoff_level"`
 }
 
 // DKIMSettings switch signing and verification.

@@ -30,6 +30,11 @@ var formerly = map[string]string{
 	"sa_tag_level": "spam.tag_level", "sa_tag2_level": "spam.tag2_level", "sa_kill_level": "spam.kill_level",
 	"spam_tag_level": "spam.tag_level", "spam_tag2_level": "spam.tag2_level", "spam_kill_level": "spam.kill_level",
 	"sa_dsn_cutoff_level": "spam.dsn_cutoff_level", "spam_dsn_cutoff_level": "spam.dsn_cutoff_level",
+	"sa_tag3_level": "spam.tag3_level", "spam_tag3_level": "spam.tag3_level", "sa_spam_subject_tag3": "spam.tag3_subject_tag",
+	"spam_subject_tag2": "spam.subject_tag", "spam_subject_tag3": "spam.tag3_subject_tag",
+	"sa_quarantine_cutoff_level": "spam.quarantine_cutoff_level", "spam_quarantine_cutoff_level": "spam.quarantine_cutoff_level",
+	"addr_extension_virus": "virus.address_extension", "addr_extension_banned": "banned.address_extension",
+	"addr_extension_spam": "spam.address_extension", "addr_extension_bad_header": "bad_header.address_extension",
 	"sa_spam_subject_tag": "spam.subject_tag", "undecipherable_subject_tag": "unchecked.subject_tag",
 	"enable_dkim_signing": "dkim.sign", "enable_dkim_verification": "dkim.verify", "dkim_key": "dkim_keys",
 

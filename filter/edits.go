@@ -28,17 +28,18 @@ type copyFacts struct {
 	header   mail.Header
 	verdict  *policy.Verdict
 	rcpt     *policy.RcptSelection
-	scanned  bool   // a virus scanner gave a complete answer
-	domain   string // ours, for X-Virus-Scanned
-	hostname string // ours
-	received string // the value of our Received field, equal for all copies; empty where we are no hop
+	scanned  bool        // a virus scanner gave a complete answer
+	domain   string      // ours, for X-Virus-Scanned
+	hostname string      // ours
+	engines  []mail.Edit // fields that engines add
+	received string      // the value of our Received field, equal for all copies; empty where we are no hop
 	forged   *forgedMarks
 }
 
 // families are all families, in the order in which their fields stand, from the
 // top.
 var families = []func(*copyFacts) []mail.Edit{
-	forgedEdits, holdEdits, scannedEdits, alertEdits, spamEdits, subjectEdits, receivedEdits,
+	forgedEdits, holdEdits, scannedEdits, alertEdits, spamEdits, engineEdits, subjectEdits, receivedEdits,
 }
 
 // edits returns what every family does to the copy.
@@ -254,6 +255,21 @@ func spamEdits(f *copyFacts) []mail.Edit {
 			mail.Edit{Name: "X-Spam-Level", Value: strings.Repeat("*", int(min(max(s.Value, 0), maxStars)))})
 	}
 	return append(out, mail.Edit{Name: "X-Spam-Status", Value: f.spamStatus()})
+}
+
+// engineEdits are the fields that engines may add, for local recipients. What
+// came in under their names is not theirs.
+func engineEdits(f *copyFacts) []mail.Edit {
+	if !f.rcpt.Local || len(f.engines) == 0 || f.rcpt.Settings.Spam.Bypass {
+		return nil
+	}
+	var out []mail.Edit
+	for _, e := range f.engines {
+		if !strings.EqualFold(e.Name, "Authentication-Results") && f.header.Count(e.Name) > 0 {
+			out = append(out, mail.Edit{Op: mail.Remove, Name: e.Name})
+		}
+	}
+	return append(out, f.engines...)
 }
 
 // maxStars is where Amavis ends X-Spam-Level.

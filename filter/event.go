@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"postern/filter/check"
 	"postern/filter/mail"
 	"postern/policy"
 )
@@ -42,7 +43,7 @@ func (j *job) event() *mail.Event {
 	slices.SortFunc(e.Actions, func(a, b string) int { return cmp.Compare(actionOrder(a), actionOrder(b)) })
 	e.Actions = slices.Compact(e.Actions)
 	for _, r := range j.ex.Results {
-		c := mail.CheckEvent{Check: r.Check, Millis: float64(r.Took.Microseconds()) / 1000}
+		c := mail.CheckEvent{Check: r.Check, Skipped: r.Skipped, Millis: float64(r.Took.Microseconds()) / 1000}
 		if r.Score != nil {
 			c.Score = &r.Score.Value
 		}
@@ -50,7 +51,7 @@ func (j *job) event() *mail.Event {
 			c.Findings = append(c.Findings, strings.TrimSpace(f.Category.String()+" "+f.Name))
 		}
 		if r.Err != nil {
-			c.Error = r.Err.Error()
+			c.Error, c.Failure = r.Err.Error(), check.FailureWord(r.Err)
 		}
 		e.Checks = append(e.Checks, c)
 	}

@@ -59,6 +59,7 @@ type Examination struct {
 	Findings       []mail.Finding
 	Verdicts       []policy.Verdict // one per recipient
 	Score          *mail.Score      // of all spam engines together, nil if none scored
+	Fields         []mail.Edit      // that engines want and may add
 	Scanned        bool             // a virus scanner gave a complete answer
 }
 
@@ -217,9 +218,43 @@ func (f *Filter) Examine(ctx context.Context, tx *mail.Transaction) (*Examinatio
 		in.Parts = apart.root()
 	}
 	banned := check.Named{Name: "banned", Check: bannedFiles{sel}, Categories: []mail.Category{mail.Banned}}
-	ex.run(checkCtx, in, append(slices.Clone(f.Checks), banned))
-	ex.Verdicts = policy.Decide(sel, ex.Findings, ex.Score)
+	var first, spam []check.Named
+	for _, c := range f.Checks {
+		if givesScoreOnly(c) {
+			spam = append(spam, c)
+		} else {
+			first = append(first, c)
+		}
+	}
+	ex.run(checkCtx, in, append(first, banned))
+	// spam engines take the most time, and most of it is for nothing here
+	if ex.Verdicts = policy.Decide(sel, ex.Findings, ex.Score); ex.decided() {
+		ex.skip(spam)
+	} else if len(spam) > 0 {
+		ex.run(checkCtx, in, spam)
+		ex.Verdicts = policy.Decide(sel, ex.Findings, ex.Score)
+	}
 	return ex, nil
+}
+
+// givesScoreOnly reports whether c finds nothing but spam.
+func givesScoreOnly(c check.Named) bool {
+	return len(c.Categories) > 0 && mail.SetOf(c.Categories...)&^mail.SetOf(mail.Spam, mail.Spammy) == 0
+}
+
+// decided reports whether no recipient gets the message, for a reason that comes
+// before spam.
+func (ex *Examination) decided() bool {
+	return !slices.ContainsFunc(ex.Verdicts, func(v policy.Verdict) bool { return v.Blocking.Category <= mail.Spam })
+}
+
+// skip says of checks that they were not needed.
+func (ex *Examination) skip(checks []check.Named) {
+	for _, c := range checks {
+		if ex.needs(c) {
+			ex.Results = append(ex.Results, check.Result{Check: c.Name, Answer: check.Answer{Skipped: "it is blocked for all recipients already"}})
+		}
+	}
 }
 
 // Select finds the settings of the envelope, and of those who have signed the
@@ -275,13 +310,29 @@ func (f *Filter) Fits(ctx context.Context, tx *mail.Transaction) bool {
 func (ex *Examination) run(ctx context.Context, in *check.Input, checks []check.Named) {
 	checks = slices.DeleteFunc(checks, func(c check.Named) bool { return !ex.needs(c) })
 	for i, r := range check.Run(ctx, checks, in) {
+		if in.Tx.Input.AfterQueue() {
+			r.Findings = now(r.Findings)
+		}
 		ex.Results = append(ex.Results, r)
 		ex.Findings = append(ex.Findings, ex.addressed(checks[i], r)...)
+		ex.Fields = append(ex.Fields, r.Fields...)
 		ex.Scanned = ex.Scanned || r.Scanned
 		if r.Score != nil {
 			ex.addScore(r.Score)
 		}
 	}
+}
+
+// now makes a failed check of what an engine wants to see again later: a queue
+// would come again and again, until it tells the sender.
+func now(findings []mail.Finding) []mail.Finding {
+	out := slices.Clone(findings)
+	for i := range out {
+		if f := &out[i]; f.Category == mail.Unchecked && f.Minor == mail.Later {
+			f.Minor = mail.CheckFailed
+		}
+	}
+	return out
 }
 
 // addScore adds what one more engine says.

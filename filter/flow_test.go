@@ -329,8 +329,8 @@ func (c *flowCase) Check(context.Context, *check.Input) (check.Answer, error) {
 	return check.Answer{Findings: out}, nil
 }
 
-// flowSpam is the scripted spam engine: "SCORE 5.2 A=5 B=0.2 autolearn=no", or
-// "ERROR text".
+// flowSpam is the scripted spam engine: "SCORE 5.2 A=5 B=0.2 autolearn=no",
+// "LATER", "FIELD X-Name value" or "ERROR text".
 type flowSpam struct{ c *flowCase }
 
 func (s flowSpam) Check(context.Context, *check.Input) (check.Answer, error) {
@@ -340,6 +340,12 @@ func (s flowSpam) Check(context.Context, *check.Input) (check.Answer, error) {
 		return check.Answer{}, nil
 	case words[0] == "ERROR":
 		return check.Answer{}, errors.New(strings.Join(words[1:], " "))
+	}
+	if words[0] == "LATER" {
+		return check.Answer{Score: &mail.Score{}}, &check.Failure{Word: check.FailedSoftReject, Err: errors.New("greylisted"), Partial: true}
+	}
+	if words[0] == "FIELD" {
+		return check.Answer{Fields: []mail.Edit{{Op: mail.Add, Name: words[1], Value: words[2]}}}, nil
 	}
 	number := func(text string) float64 {
 		f, err := strconv.ParseFloat(text, 64)

@@ -72,7 +72,7 @@ func (j *job) copyFor(i int, m *mail.Message, received string, forged *forgedMar
 	v, sel := &j.ex.Verdicts[i], &j.ex.Selection.Rcpts[i]
 	f := &copyFacts{
 		tx: j.tx, header: m.Header(), verdict: v, rcpt: sel,
-		scanned: j.ex.Scanned, domain: j.Policy.Domain, hostname: j.Policy.Hostname, received: received, forged: forged,
+		scanned: j.ex.Scanned, domain: j.Policy.Domain, hostname: j.Policy.Hostname, engines: j.ex.Fields, received: received, forged: forged,
 	}
 	j.rcpts[i].extension = f.extension()
 	j.rcpts[i].tagged = f.alerted() != mail.CatchAll || f.subjectTag() != "" || f.extension() != "" ||

@@ -20,7 +20,8 @@ var (
 // all; UNCHECKED is no check, so it cannot be bypassed. A check that failed
 // is answered by on_error before lover and destiny of UNCHECKED are asked:
 // with tempfail the message stays with the feeding MTA unless a higher
-// category decides. Mail that only lacks its spam score then passes. A faulty header that is to bounce passes if nobody waits
+// category decides. Mail that only lacks its spam score then passes. What an
+// engine wants to see again later ([mail.Later]) stays as well. A faulty header that is to bounce passes if nobody waits
 // for an answer: a fault of form is no reason to lose mail.
 //
 // A name that a virus scanner gives is INFECTED, UNCHECKED or points by
@@ -83,6 +84,11 @@ func decideRcpt(s *Settings, rcpt int, findings []mail.Finding, score *mail.Scor
 func (v *Verdict) walk(s *Settings, unanswerable bool) {
 	last := mail.CatchAll
 	for _, c := range v.Categories {
+		if c == (ContentCategory{mail.Unchecked, mail.Later}) {
+			v.Blocking, v.Destiny = c, Tempfail
+			v.because("UNCHECKED: an engine wants to see the message again later")
+			return
+		}
 		if c.Category == mail.Unchecked {
 			if key := v.waits(s); key != "" {
 				v.Blocking, v.Destiny = ContentCategory{Category: mail.Unchecked, Minor: mail.CheckFailed}, Tempfail

@@ -70,7 +70,7 @@ func TestParseTestsMistakes(t *testing.T) {
 		"tests:\n  - {name: a, from: '', to: x@y.z, login: ann, local: true, want: {}}": `t.yaml:2:55: tests[0].local: mail without a connection has no client and no login; leave one of them out`,
 		"tests:\n  - {name: a, from: '', to: x@y.z, client: here, want: {}}":            `t.yaml:2:44: tests[0].client: want an IP address, not "here"; leave it out for an unknown client`,
 		"tests:\n  - {name: a, from: '', to: x@y.z, findings: [VIRUS x], want: {}}":     `t.yaml:2:47: tests[0].findings[0]: want INFECTED, BANNED, UNCHECKED, SPAM, SPAMMY or BAD-HEADER and a name, not "VIRUS x"`,
-		"tests:\n  - {name: a, from: '', to: x@y.z, findings: [UNCHECKED], want: {}}":   `t.yaml:2:47: tests[0].findings[0]: want failed, encrypted, over-limits, ambiguous or suspicious after UNCHECKED, not "UNCHECKED"`,
+		"tests:\n  - {name: a, from: '', to: x@y.z, findings: [UNCHECKED], want: {}}":   `t.yaml:2:47: tests[0].findings[0]: want failed, encrypted, over-limits, ambiguous, suspicious or later after UNCHECKED, not "UNCHECKED"`,
 		"tests:\n  - {name: a, name: b, from: '', to: x@y.z, want: {}}":                 `t.yaml:2:15: tests[0]: key "name" is given twice; first in line 2`,
 		"tests:\n  - {name: a, from: '', to: x@y.z, want: {banks: [A, B]}}":             `t.yaml:2:50: tests[0].want.banks: want a single value, not a list`,
 		"tests:\n  - {name: a, from: '', to: x@y.z, want: {}}\n---\ntests: []":          `t.yaml:3:1: a second document begins here; one file is one document: remove the line "---" above it`,

@@ -185,6 +185,8 @@ func printExplainedMessage(w io.Writer, m *ask.ExplainedMessage) {
 		said := "nothing found"
 		if c.Error != "" {
 			said = "failed: " + c.Error
+		} else if c.Skipped != "" {
+			said = "skipped: " + c.Skipped
 		} else if len(c.Findings) > 0 {
 			said = strings.Join(c.Findings, ", ")
 		}

@@ -204,8 +204,12 @@ func finish(r Result, c Named) Result {
 		if !partial(r.Err) {
 			r.Score = nil
 		}
+		minor := mail.CheckFailed
+		if FailureWord(r.Err) == FailedSoftReject {
+			minor = mail.Later
+		}
 		r.Findings = append(r.Findings, mail.Finding{
-			Category: mail.Unchecked, Minor: mail.CheckFailed, Check: c.Name, Detail: r.Err.Error(), Missing: mail.SetOf(c.Categories...), Rcpt: mail.AllRcpts,
+			Category: mail.Unchecked, Minor: minor, Check: c.Name, Detail: r.Err.Error(), Missing: mail.SetOf(c.Categories...), Rcpt: mail.AllRcpts,
 		})
 	}
 	return r

@@ -62,6 +62,8 @@ type CheckEvent struct {
 	Findings []string `json:"findings,omitempty"`
 	Score    *float64 `json:"score,omitempty"` // of a spam engine
 	Error    string   `json:"error,omitempty"`
+	Failure  string   `json:"failure,omitempty"` // what kind of error, in one word
+	Skipped  string   `json:"skipped,omitempty"` // why the check was not asked, or gave no score
 }
 
 // Signature names a DKIM signature.

@@ -43,6 +43,7 @@ const (
 	OverLimits       = 2
 	Ambiguous        = 3
 	Suspicious       = 4 // a scanner has a doubt that is no virus
+	Later            = 5 // an engine wants to see the message again later
 	BadHeaderMIME    = 1
 	BadHeader8Bit    = 2
 	BadHeaderControl = 3

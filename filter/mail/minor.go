@@ -8,10 +8,12 @@ var uncheckedMinors = [...]struct{ word, phrase string }{
 	OverLimits:  {"over-limits", "over limits"},
 	Ambiguous:   {"ambiguous", "ambiguous content"},
 	Suspicious:  {"suspicious", "suspicious content"},
+	Later:       {"later", "try again later"},
 }
 
 // UncheckedWords returns the words for the minors of UNCHECKED, by minor:
-// "failed", "encrypted", "over-limits", "ambiguous", "suspicious".
+// "failed", "encrypted", "over-limits", "ambiguous", "suspicious",
+// "later".
 func UncheckedWords() []string {
 	out := make([]string, len(uncheckedMinors))
 	for i, m := range uncheckedMinors {

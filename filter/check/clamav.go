@@ -72,7 +72,7 @@ func (o *ClamAVOptions) New() (Check, error) {
 
 func newClamd(s string) *clamd {
 	network, address, _ := splitAddress(s)
-	return &clamd{server: server{network: network, address: address}}
+	return &clamd{Server: Server{network: network, address: address}}
 }
 
 type clamAV struct {
@@ -82,6 +82,9 @@ type clamAV struct {
 
 // Scanner says that this is a virus scanner.
 func (*clamAV) Scanner() bool { return true }
+
+// Servers returns those that stand in for others too.
+func (c *clamAV) Servers() []*Server { return allServers(c.servers, c.backup) }
 
 // Check asks the servers, and then those that stand in for them, until one
 // gives a complete answer.
@@ -103,7 +106,7 @@ const restAfterRefusal = 10 * time.Minute
 
 // clamd is one server.
 type clamd struct {
-	server
+	Server
 	refusedFD atomic.Int64 // when it did not take our descriptor last, but the bytes
 }
 
@@ -151,7 +154,7 @@ func (s *clamd) wrap(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("clamd %v: %w", &s.server, err)
+	return fmt.Errorf("clamd %v: %w", &s.Server, err)
 }
 
 const maxReply = 64 << 10

@@ -39,6 +39,7 @@ const (
 	FailedUnknownAction = "unknown_action" // of the engine, which we have no meaning for
 	FailedSoftReject    = "soft_reject"    // the engine wants to see the message again later
 	FailedOtherMail     = "other_mail"     // the answer is about another message
+	FailedNotAsked      = "not_asked"      // the server is down, see [Server]
 	FailedDeadline      = "deadline"       // the check did not end in time
 	FailedNoAnswer      = "no_answer"      // the check ended without an answer
 	FailedPanic         = "panic"          // a mistake of ours

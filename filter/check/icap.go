@@ -75,7 +75,7 @@ type icap struct {
 
 // icapServer is one service.
 type icapServer struct {
-	server
+	Server
 	url string
 }
 
@@ -92,18 +92,21 @@ func newICAP(s string) (*icapServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("want icap://host:port/service, not %q", s)
 	}
-	return &icapServer{server: server{network: "tcp", address: address}, url: s}, nil
+	return &icapServer{Server: Server{network: "tcp", address: address}, url: s}, nil
 }
 
 func (s *icapServer) wrap(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("icap %v: %w", &s.server, err)
+	return fmt.Errorf("icap %v: %w", &s.Server, err)
 }
 
 // Scanner says that this is a virus scanner.
 func (*icap) Scanner() bool { return true }
+
+// Servers returns them as configured.
+func (c *icap) Servers() []*Server { return allServers(c.servers) }
 
 // Check has one of the servers scan the parts and the message.
 func (c *icap) Check(ctx context.Context, in *Input) (Answer, error) {

@@ -148,14 +148,14 @@ type rspamd struct {
 
 // rspamdServer is one worker.
 type rspamdServer struct {
-	server
+	Server
 	host string // in the request
 	tls  *tls.Config
 }
 
 func newRspamd(s string) (*rspamdServer, error) {
 	if network, address, err := splitAddress(s); err == nil && network == "unix" {
-		return &rspamdServer{server: server{network: network, address: address}, host: "localhost"}, nil
+		return &rspamdServer{Server: Server{network: network, address: address}, host: "localhost"}, nil
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Path != "" && u.Path != "/" {
@@ -165,7 +165,7 @@ func newRspamd(s string) (*rspamdServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("want http://host:port with a port, not %q", s)
 	}
-	out := &rspamdServer{server: server{network: "tcp", address: address}, host: u.Host}
+	out := &rspamdServer{Server: Server{network: "tcp", address: address}, host: u.Host}
 	if u.Scheme == "https" {
 		out.tls = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}
 	}
@@ -176,8 +176,11 @@ func (s *rspamdServer) wrap(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("rspamd %v: %w", &s.server, err)
+	return fmt.Errorf("rspamd %v: %w", &s.Server, err)
 }
+
+// Servers returns them as configured.
+func (c *rspamd) Servers() []*Server { return allServers(c.servers) }
 
 // Check has one of the workers look at the message.
 func (c *rspamd) Check(ctx context.Context, in *Input) (Answer, error) {

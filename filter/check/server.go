@@ -1,7 +1,7 @@
 package check
 
-// What the clients of all engines share: several servers, of which one that
-// failed is asked last for a while, and connections that end when ctx does.
+// What the clients of all engines share: asking one server after the other, and
+// connections that end when ctx does.
 
 import (
 	"context"
@@ -10,15 +10,8 @@ import (
 	"net"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 )
-
-// server is one server of an engine.
-type server struct {
-	network, address string
-	failed           atomic.Int64 // when it failed last, Unix nanoseconds
-}
 
 // splitAddress reads unix:/path, /path or tcp:host:port.
 func splitAddress(s string) (network, address string, err error) {
@@ -54,53 +47,39 @@ func validTimeout(d time.Duration) error {
 	return nil
 }
 
-func (s *server) self() *server { return s }
-
-func (s *server) String() string { return s.network + ":" + s.address }
-
 // remote is a server of some engine.
 type remote interface {
-	self() *server
+	self() *Server
 	wrap(error) error
 }
 
 const dialTimeout = 5 * time.Second
 
-// restAfterFailure is how long a server that failed is asked after the others.
-const restAfterFailure = 30 * time.Second
-
-// inOrder puts servers that failed lately behind the others.
-func inOrder[S remote](servers []S) []S {
-	var good, bad []S
-	for _, s := range servers {
-		if time.Since(time.Unix(0, s.self().failed.Load())) < restAfterFailure {
-			bad = append(bad, s)
-		} else {
-			good = append(good, s)
-		}
-	}
-	return append(good, bad...)
-}
-
-// askInTurn asks the servers until one gives an answer that counts. Each gets
-// its share of the time that is left, so that one that hangs leaves some to
-// the next.
+// askInTurn asks the servers, those that failed last behind the others, until
+// one gives an answer that counts. Each gets its share of the time that is left,
+// so that one that hangs leaves some to the next. One that is down is not asked.
 func askInTurn[S remote](ctx context.Context, timeout time.Duration, servers []S, ask func(context.Context, S) (Answer, error)) (Answer, error) {
 	var failed failures
 	for i, s := range servers {
+		if err := s.self().enter(); err != nil {
+			failed = append(failed, s.wrap(err))
+			continue
+		}
 		share := timeout
 		if end, ok := ctx.Deadline(); ok {
 			share = min(timeout, time.Until(end)/time.Duration(len(servers)-i))
 		}
 		answer, err := askOne(ctx, share, s, ask)
 		if err == nil || len(answer.Findings) > 0 || partial(err) {
+			s.self().leave(nil)
 			return answer, s.wrap(err)
 		}
 		failed = append(failed, s.wrap(err))
 		if ctx.Err() != nil || FailureWord(err) == FailedTimeLimit {
+			s.self().abandon()
 			break // the next one would not get further with the same message
 		}
-		s.self().failed.Store(time.Now().UnixNano())
+		s.self().leave(err)
 	}
 	return Answer{}, failed
 }
@@ -115,7 +94,7 @@ var errDial = errors.New("no connection")
 
 // dial connects; what is read and written then fails when ctx ends. release
 // must be called before the connection is of no more use.
-func (s *server) dial(ctx context.Context) (conn net.Conn, release func(), err error) {
+func (s *Server) dial(ctx context.Context) (conn net.Conn, release func(), err error) {
 	conn, err = (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, s.network, s.address)
 	if err != nil {
 		return nil, nil, &Failure{Word: FailedConnect, Err: fmt.Errorf("%w: %w", errDial, err)}

@@ -48,7 +48,7 @@ func (c *clamAV) Signatures(ctx context.Context) ([]Signatures, error) {
 			failed = append(failed, s.wrap(err))
 			continue
 		}
-		out = append(out, Signatures{Server: s.server.String(), Version: version, Date: date})
+		out = append(out, Signatures{Server: s.String(), Version: version, Date: date})
 	}
 	if len(failed) > 0 {
 		return out, failed

@@ -71,7 +71,7 @@ func (o *SpamAssassinOptions) New() (Check, error) {
 	c := &spamAssassin{options: *o}
 	for _, a := range o.Address {
 		network, address, _ := splitAddress(a)
-		c.servers = append(c.servers, &spamd{server{network: network, address: address}})
+		c.servers = append(c.servers, &spamd{Server{network: network, address: address}})
 	}
 	return c, nil
 }
@@ -82,14 +82,17 @@ type spamAssassin struct {
 }
 
 // spamd is one server.
-type spamd struct{ server }
+type spamd struct{ Server }
 
 func (s *spamd) wrap(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("spamd %v: %w", &s.server, err)
+	return fmt.Errorf("spamd %v: %w", &s.Server, err)
 }
+
+// Servers returns them as configured.
+func (c *spamAssassin) Servers() []*Server { return allServers(c.servers) }
 
 // Check has one of the servers give the message a score.
 func (c *spamAssassin) Check(ctx context.Context, in *Input) (Answer, error) {

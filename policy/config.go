@@ -107,6 +107,10 @@ type Config struct {
 	//	engines:
 	//	  clamav: {address: "unix:/run/clamav/clamd.ctl"}
 	Engines map[string]any `yaml:"engines"`
+	// How often the engines are asked for what they must find: the test strings
+	// EICAR and GTUBE, and whether Rspamd knows the settings_id. An alarm in the
+	// log says when one does not. 0: never.
+	ProbeInterval time.Duration `yaml:"probe_interval"`
 
 	// Passwords to try on encrypted zip, 7-Zip and RAR archives and PDFs,
 	// beside those that the text of a message gives ("Password: ..."). What
@@ -416,9 +420,11 @@ func Default() *Config {
 			"ORIGINATING": builtInBank("ORIGINATING"),
 			"MYNETS":      builtInBank("MYNETS"),
 		},
-		Engines:     map[string]any{},
-		BareNewline: BareNewlineNormalize,
-		Spool:       Spool{Memory: 256 << 10},
+		Engines: map[string]any{},
+
+		ProbeInterval: 10 * time.Minute,
+		BareNewline:   BareNewlineNormalize,
+		Spool:         Spool{Memory: 256 << 10},
 		Limits: Limits{
 			MessageSize: 100 << 20, Recipients: 1000, Sessions: 100, SessionsPerClient: 50,
 			Idle: 300 * time.Second, DataIdle: 180 * time.Second,

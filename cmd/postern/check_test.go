@@ -191,7 +191,7 @@ func TestProbe(t *testing.T) {
 		return writeFiles(t, "postern.yaml", "hostname: mail.example.org\nsettings: {forward_to: \"smtp://"+l.Addr().String()+"\", notify_to: \"smtp://"+notify+"\"}\nengines: {builtin: {}}\n") + "/postern.yaml"
 	}
 	out, code, err := postern(t, "check", "--probe", "-c", config(l.Addr().String()))
-	if code != 0 || !strings.Contains(out, "engine builtin: found Eicar-Signature (") || !strings.Contains(out, "next hop smtp://"+l.Addr().String()+": answers, without XFORWARD (") {
+	if code != 0 || !strings.Contains(out, "engine builtin: found Eicar-Signature and GTUBE (") || !strings.Contains(out, "next hop smtp://"+l.Addr().String()+": answers, without XFORWARD (") {
 		t.Errorf("code %d, %v\n%s", code, err, out)
 	}
 	if strings.Contains(out, "engine header") {

@@ -40,6 +40,9 @@ type daemon struct {
 	filter  atomic.Pointer[filter.Filter]
 	servers []server
 	failed  chan error // a listener that ended by itself
+
+	watching sync.WaitGroup
+	unwatch  context.CancelFunc // ends the watch over the engines
 }
 
 func newDaemon(cfg *policy.Config, log *slog.Logger) (*daemon, error) {
@@ -78,6 +81,7 @@ func (d *daemon) newFilter(cfg *policy.Config) (*filter.Filter, error) {
 	if err != nil {
 		return nil, err
 	}
+	tellOfServers(checks, d.log)
 	return &filter.Filter{Policy: cfg, Checks: checks, Keys: keys, Relay: d.relays.For, Room: d.room, Mark: d.mark, Observers: []mail.Observer{observe.Log{Logger: d.log}}, Log: d.log}, nil
 }
 
@@ -122,6 +126,9 @@ func (d *daemon) start(open func(policy.Listener) (net.Listener, error)) error {
 		}
 		opened = append(opened, nl)
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	d.unwatch = cancel
+	d.watching.Go(func() { d.watchEngines(ctx) })
 	for i, l := range cfg.Listeners {
 		s := d.newServer(cfg, l)
 		d.servers = append(d.servers, s)
@@ -235,6 +242,8 @@ func (d *daemon) stop(ctx context.Context) error {
 		all.Go(func() { errs[i] = s.Shutdown(ctx) })
 	}
 	all.Wait()
+	d.unwatch()
+	d.watching.Wait()
 	d.relays.Close()
 	return errors.Join(errs...)
 }

@@ -15,7 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"postern/cmd/postern/demo"
 	"postern/filter"
 	"postern/filter/ask"
 	"postern/filter/check"
@@ -73,22 +72,15 @@ func probe(ctx context.Context, f *filter.Filter, each time.Duration) []probed {
 	return out
 }
 
-// probeEngine has an engine look at the EICAR test string.
+// probeEngine has an engine look for the test strings.
 func probeEngine(ctx context.Context, c check.Named, cfg *policy.Config) probed {
-	m := mail.NewMessage([]byte("From: check@" + cfg.Hostname + "\r\nSubject: test of the scanners\r\n\r\n" + demo.EICAR + "\r\n"))
-	tx := &mail.Transaction{ID: "check", Received: time.Now(), Input: mail.InputLMTP, Message: m, Rcpts: []mail.Recipient{{Address: "check@localhost"}}}
-	r := check.Run(ctx, []check.Named{c}, &check.Input{Tx: tx})[0]
-	p := probed{What: "engine " + c.Name, Millis: float64(r.Took.Microseconds()) / 1000}
-	infected := slices.IndexFunc(r.Findings, func(f mail.Finding) bool { return f.Category == mail.Infected })
-	switch {
-	case r.Err != nil:
-		p.Error, p.Hint = r.Err.Error(), ask.WithoutEngine(cfg, mail.SetOf(c.Categories...))
-	case infected >= 0:
-		p.Said = "found " + r.Findings[infected].Name
-	case slices.Contains(c.Categories, mail.Infected):
-		p.Error, p.Hint = "did not find the EICAR test string", "has it loaded its signatures?"
-	default:
-		p.Said = "answers"
+	said, took, err := check.Probe(ctx, c, cfg.Hostname)
+	p := probed{What: "engine " + c.Name, Said: said, Millis: float64(took.Microseconds()) / 1000}
+	if err != nil {
+		p.Error = err.Error()
+		if _, silent := errors.AsType[*check.Failure](err); silent {
+			p.Hint = ask.WithoutEngine(cfg, mail.SetOf(c.Categories...))
+		}
 	}
 	if d, ok := c.Check.(check.Dated); ok && p.Error == "" {
 		p.Said += signatureAge(ctx, d, time.Now())

@@ -455,6 +455,16 @@ func TestRealRspamd(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
+	t.Run("probed", func(t *testing.T) {
+		for id, want := range map[string]string{"internal": "", "unheard-of": `scores mail with Settings-ID "unheard-of" as without: does Rspamd know it?`} {
+			o := *options
+			o.SettingsID = map[string]string{"INT-MTA": "internal", "ORIGINATING": id}
+			said, _, err := Probe(t.Context(), Named{Name: "rspamd", Check: newCheck(t, &o), Categories: []mail.Category{mail.Spam, mail.Spammy}}, "mail.test")
+			if want == "" && (err != nil || said != "found GTUBE") || want != "" && (err == nil || err.Error() != want) {
+				t.Errorf("%s: %q, %v", id, said, err)
+			}
+		}
+	})
 	t.Run("too large for it", func(t *testing.T) {
 		o := *options
 		o.MaxSize = 1 << 30

@@ -45,10 +45,11 @@ const softReject = "soft reject"
 
 // rspamdAnswer is the part of an answer that we read.
 type rspamdAnswer struct {
-	Action  *string  `json:"action"`
-	Score   *float64 `json:"score"`
-	Skipped bool     `json:"is_skipped"`
-	Symbols map[string]struct {
+	Action   *string  `json:"action"`
+	Score    *float64 `json:"score"`
+	Required float64  `json:"required_score"`
+	Skipped  bool     `json:"is_skipped"`
+	Symbols  map[string]struct {
 		Score float64 `json:"score"`
 	} `json:"symbols"`
 	MessageID string   `json:"message-id"`
@@ -80,9 +81,8 @@ func (r *rspamdAnswer) message() string {
 	return oneLine(string(clip([]byte(s))))
 }
 
-// judge makes an answer of a reply. A message that Rspamd calls spam is spam
-// also if it was not done with it.
-func (o *RspamdOptions) judge(status int, body []byte, took time.Duration, asked mail.Header) (Answer, error) {
+// readRspamd reads a reply.
+func readRspamd(status int, body []byte) (*rspamdAnswer, error) {
 	var r rspamdAnswer
 	dec := json.NewDecoder(bytes.NewReader(body))
 	err := dec.Decode(&r)
@@ -93,25 +93,35 @@ func (o *RspamdOptions) judge(status int, body []byte, took time.Duration, asked
 	}
 	switch {
 	case status != http.StatusOK:
-		return Answer{}, fail(FailedStatus, "status %d %q", status, clip([]byte(r.Error)))
+		return nil, fail(FailedStatus, "status %d %q", status, clip([]byte(r.Error)))
 	case len(bytes.TrimSpace(body)) == 0:
-		return Answer{}, fail(FailedEmpty, "empty answer")
+		return nil, fail(FailedEmpty, "empty answer")
 	case err == io.ErrUnexpectedEOF:
-		return Answer{}, fail(FailedCut, "the answer ends in its middle")
+		return nil, fail(FailedCut, "the answer ends in its middle")
 	case err != nil:
-		return Answer{}, fail(FailedGarbage, "no answer of Rspamd: %w", err)
+		return nil, fail(FailedGarbage, "no answer of Rspamd: %w", err)
 	case r.Error != "":
-		return Answer{}, fail(FailedStatus, "error %q", clip([]byte(r.Error)))
+		return nil, fail(FailedStatus, "error %q", clip([]byte(r.Error)))
 	case r.Action == nil || r.Score == nil || !finite(*r.Score):
-		return Answer{}, fail(FailedGarbage, "no action or no score in the answer")
+		return nil, fail(FailedGarbage, "no action or no score in the answer")
+	}
+	return &r, nil
+}
+
+// judge makes an answer of a reply. A message that Rspamd calls spam is spam
+// also if it was not done with it.
+func (o *RspamdOptions) judge(status int, body []byte, took time.Duration, asked mail.Header) (Answer, error) {
+	r, err := readRspamd(status, body)
+	if err != nil {
+		return Answer{}, err
 	}
 	if id := r.MessageID; id != "" && id != "undef" {
 		if err := sameMessage(asked, []string{"<" + strings.Trim(id, "<>") + ">"}); err != nil {
 			return Answer{}, err
 		}
 	}
-	answer := Answer{Findings: o.findings(&r), Score: o.score(&r), Fields: o.wishes(r.Milter.is.Add)}
-	if err := o.incomplete(&r, took); err != nil {
+	answer := Answer{Findings: o.findings(r), Score: o.score(r), Fields: o.wishes(r.Milter.is.Add)}
+	if err := o.incomplete(r, took); err != nil {
 		return answer, err
 	}
 	return answer, nil

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net"
 	"net/netip"
@@ -496,5 +497,100 @@ func TestRealClamdVersion(t *testing.T) {
 	got, err := clamav(t, time.Minute, unix, tcp).Signatures(t.Context())
 	if err != nil || len(got) != 2 || !strings.HasPrefix(got[0].Version, "ClamAV ") || fmt.Sprint(got[1].Server) != tcp || !got[0].Date.IsZero() {
 		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// startICAP runs a real c-icap whose service asks the clamd at that host and
+// port.
+func startICAP(tb testing.TB, clamd string) *process {
+	tb.Helper()
+	dir := shortDir(tb, "c-icap")
+	p := &process{tb: tb, address: freePort(tb)}
+	modules, err := filepath.Glob("/usr/lib/*/c_icap")
+	if err != nil || len(modules) != 1 {
+		tb.Fatalf("no modules of c-icap: %v %v", modules, err)
+	}
+	_, port, _ := net.SplitHostPort(p.address)
+	clamdHost, clamdPort, _ := net.SplitHostPort(clamd)
+	writeFiles(tb, dir, map[string]string{
+		"tmp/x": "",
+		"c-icap.conf": "PidFile " + dir + "/pid\nCommandsSocket " + dir + "/ctl\nPort 127.0.0.1:" + port + "\nTmpDir " + dir + "/tmp\nServerLog " + dir + "/server.log\nAccessLog " + dir + "/access.log\n" +
+			"StartServers 1\nMaxServers 2\nThreadsPerChild 5\nServicesDir " + modules[0] + "\nModulesDir " + modules[0] + "\nTemplateDir /usr/share/c_icap/templates/\nLoadMagicFile /etc/c-icap/c-icap.magic\n" +
+			"Module common clamd_mod.so\nclamd_mod.ClamdHost " + clamdHost + "\nclamd_mod.ClamdPort " + clamdPort + "\n" +
+			"Service antivirus_module virus_scan.so\nServiceAlias avscan virus_scan?allow204=on&sizelimit=off&mode=simple\n" +
+			"virus_scan.ScanFileTypes TEXT DATA EXECUTABLE ARCHIVE GIF JPEG MSOFFICE\nvirus_scan.DefaultEngine clamd\nvirus_scan.MaxObjectSize 1M\n",
+	})
+	p.account = account(tb, "c-icap", dir)
+	p.args = []string{tool(tb, "c-icap"), "-N", "-f", dir + "/c-icap.conf"}
+	tb.Cleanup(p.stop)
+	p.start()
+	return p
+}
+
+// TestRealICAP: a virus is found where it stands, nothing in clean mail, and what
+// the scanner does not look at is not clean.
+func TestRealICAP(t *testing.T) {
+	t.Parallel()
+	_, tcp := startClamd(t)
+	// clamd can be taken away
+	way, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer way.Close()
+	go func() {
+		for {
+			near, err := way.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", strings.TrimPrefix(tcp, "tcp:"))
+			if err != nil {
+				near.Close()
+				continue
+			}
+			go func() { _, _ = io.Copy(far, near); _ = far.(*net.TCPConn).CloseWrite() }()
+			go func() { _, _ = io.Copy(near, far); near.Close(); far.Close() }()
+		}
+	}()
+	p := startICAP(t, way.Addr().String())
+	o := &ICAPOptions{URL: []string{"icap://" + p.address + "/avscan"}, Timeout: time.Minute, MaxSize: 1 << 20}
+	c := newCheck(t, o)
+	mails := realMails()
+	virus := strings.TrimSuffix(mails["ham"], "\r\n") + "\r\n" + eicar + "\r\n"
+	part := &mail.Part{Place: "1", Data: []byte(eicar)}
+	for _, tt := range []struct {
+		name, message string
+		part          *mail.Part
+		want          string
+	}{
+		{"ham", mails["ham"], nil, "[]"},
+		{"virus", virus, nil, "[INFECTED Eicar-Signature.UNOFFICIAL]"},
+		{"virus in a part", mails["ham"], part, "[INFECTED Eicar-Signature.UNOFFICIAL]"},
+		{"too large", mails["ham"] + strings.Repeat("0123456789abcde\r\n", 2<<20/17), nil, "[UNCHECKED ]"},
+		{"virus beside what is too large", mails["ham"] + strings.Repeat("0123456789abcde\r\n", 2<<20/17), part, "[INFECTED Eicar-Signature.UNOFFICIAL UNCHECKED ]"},
+	} {
+		in := realInput(mail.InputLMTP, tt.message)
+		in.Parts = tt.part
+		r := run(t, "icap", c, in)
+		var got []string
+		for _, f := range r.Findings {
+			got = append(got, f.Category.String()+" "+f.Name)
+		}
+		if fmt.Sprint(got) != tt.want || r.Err != nil || r.Scanned == strings.Contains(tt.want, "UNCHECKED") {
+			t.Errorf("%s: %v, %v, scanned %v\n%s", tt.name, got, r.Err, r.Scanned, &p.out)
+		}
+	}
+	way.Close()
+	if r := run(t, "icap", c, realInput(mail.InputLMTP, virus)); !unchecked(r) || r.Scanned {
+		t.Errorf("clamd is gone: %+v\n", r)
+	}
+	p.stop()
+	if r := run(t, "icap", c, realInput(mail.InputLMTP, mails["ham"])); FailureWord(r.Err) != FailedConnect || !unchecked(r) {
+		t.Errorf("%+v", r)
+	}
+	p.start() // without clamd
+	if r := run(t, "icap", c, realInput(mail.InputLMTP, virus)); !unchecked(r) || r.Scanned {
+		t.Errorf("c-icap has no scanner: %+v", r)
 	}
 }

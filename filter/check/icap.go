@@ -25,7 +25,7 @@ import (
 
 func init() {
 	register("icap", func() Options {
-		return &ICAPOptions{URL: []string{"icap://127.0.0.1:1344/avscan"}, Timeout: time.Minute}
+		return &ICAPOptions{URL: []string{"icap://127.0.0.1:1344/avscan"}, Timeout: time.Minute, MaxSize: 5 << 20}
 	}, mail.Infected)
 }
 
@@ -37,6 +37,11 @@ type ICAPOptions struct {
 	URL []string `yaml:"url"`
 	// Longest time for the answer of one server.
 	Timeout time.Duration `yaml:"timeout"`
+	// Messages and parts that are larger are not given to the scanner, and so
+	// UNCHECKED, over limits. It must not be above what the scanner takes: many
+	// let larger ones pass unscanned and do not say so (virus_scan.MaxObjectSize
+	// of c-icap is 5M).
+	MaxSize Size `yaml:"max_size"`
 }
 
 // Validate says what is wrong with the options.
@@ -49,6 +54,9 @@ func (o *ICAPOptions) Validate() error {
 			return fmt.Errorf("url: %w", err)
 		}
 	}
+	if o.MaxSize <= 0 {
+		return errors.New("max_size: must be more than 0")
+	}
 	return validTimeout(o.Timeout)
 }
 
@@ -57,7 +65,7 @@ func (o *ICAPOptions) New() (Check, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	c := &icap{timeout: o.Timeout}
+	c := &icap{timeout: o.Timeout, maxSize: int64(o.MaxSize)}
 	for _, u := range o.URL {
 		s, err := newICAP(u)
 		if err != nil {
@@ -71,6 +79,7 @@ func (o *ICAPOptions) New() (Check, error) {
 type icap struct {
 	servers []*icapServer
 	timeout time.Duration
+	maxSize int64
 }
 
 // icapServer is one service.
@@ -112,7 +121,7 @@ func (c *icap) Servers() []*Server { return allServers(c.servers) }
 func (c *icap) Check(ctx context.Context, in *Input) (Answer, error) {
 	parts, missing := handed(in.Parts)
 	return askInTurn(ctx, c.timeout, inOrder(c.servers), func(ctx context.Context, s *icapServer) (Answer, error) {
-		findings, err := s.scan(ctx, in.Tx.Message, parts)
+		findings, err := s.scan(ctx, in.Tx.Message, parts, c.maxSize)
 		if missing != "" && (err == nil || len(findings) > 0) {
 			findings = append(findings, mail.Finding{Category: mail.Unchecked, Minor: mail.OverLimits, Check: "icap", Detail: missing, Rcpt: mail.AllRcpts})
 		}
@@ -120,9 +129,18 @@ func (c *icap) Check(ctx context.Context, in *Input) (Answer, error) {
 	})
 }
 
-func (s *icapServer) scan(ctx context.Context, m *mail.Message, parts []*mail.Part) ([]mail.Finding, error) {
+// scan scans each part and the message as it is, if they are not larger than
+// most.
+func (s *icapServer) scan(ctx context.Context, m *mail.Message, parts []*mail.Part, most int64) ([]mail.Finding, error) {
 	var inParts []mail.Finding
+	tooLarge := func(place string) mail.Finding {
+		return mail.Finding{Category: mail.Unchecked, Minor: mail.OverLimits, Check: "icap", Part: place, Detail: fmt.Sprintf("larger than max_size %v", Size(most)), Rcpt: mail.AllRcpts}
+	}
 	for _, p := range parts {
+		if int64(len(p.Data)) > most {
+			inParts = append(inParts, tooLarge(p.Path()))
+			continue
+		}
 		found, err := s.object(ctx, "application/octet-stream", p.Data)
 		for _, f := range found {
 			f.Part = p.Path()
@@ -131,6 +149,9 @@ func (s *icapServer) scan(ctx context.Context, m *mail.Message, parts []*mail.Pa
 		if err != nil {
 			return inParts, err
 		}
+	}
+	if m.Size() > most {
+		return withParts(inParts, []mail.Finding{tooLarge("")}), nil
 	}
 	whole, err := s.object(ctx, "message/rfc822", m.Bytes())
 	return withParts(inParts, whole), err
@@ -181,6 +202,11 @@ func (s *icapServer) send(conn net.Conn, media string, data []byte) error {
 	return err
 }
 
+// noSignatures is in the tag of c-icap's virus_scan when none of its engines was
+// there at its start: the digest (MD5, base64) of no signatures. It then says of
+// everything that it need not be changed.
+const noSignatures = "-1B2M2Y8AsgTpgAmY7PhCfg"
+
 var icapStatus = regexp.MustCompile(`^ICAP/1\.\d (\d{3})(?: |$)`)
 
 // readICAP reads a whole answer. It is clean if the scanner needs no change
@@ -201,6 +227,8 @@ func readICAP(r *bufio.Reader, sent []byte) ([]mail.Finding, error) {
 	}
 	findings := infections(http.Header(h))
 	switch {
+	case strings.Contains(h.Get("ISTag"), noSignatures):
+		return findings, fail(FailedSkipped, "c-icap has no scanner behind it, and lets all pass")
 	case len(findings) > 0:
 		return findings, nil // what it would put in its place is of no use
 	case m[1] == "204":

@@ -60,7 +60,7 @@ func fakeICAP(t *testing.T, answer func(*icapRequest) string) *fakeEngine {
 }
 
 func icapClient(t *testing.T, timeout time.Duration, f ...*fakeEngine) Check {
-	o := &ICAPOptions{Timeout: timeout}
+	o := &ICAPOptions{Timeout: timeout, MaxSize: 5 << 20}
 	for _, f := range f {
 		o.URL = append(o.URL, "icap://"+strings.TrimPrefix(f.address, "tcp:")+"/avscan")
 	}
@@ -92,6 +92,7 @@ func TestICAP(t *testing.T) {
 		{"infection of another form", found("X-Infection-Found: something"), "", "something"},
 		{"id", found("X-Virus-ID: Eicar Test"), "", "Eicar Test"},
 		{"no id", "ICAP/1.0 204 x\r\nX-Virus-ID: no threats\r\n\r\n", "", ""},
+		{"c-icap without a scanner", "ICAP/1.0 204 Unmodified\r\nISTag: \"CI0001-1B2M2Y8AsgTpgAmY7PhCfgAA\"\r\n\r\n", FailedSkipped, ""},
 		{"violations", found("X-Violations-Found: 1\r\n  -\r\n  EICAR\r\n  0\r\n  2"), "", "EICAR 0 2"},
 		{"another message", echo(200, plainMail+"x"), FailedStatus, ""},
 		{"a page", echo(403, plainMail), FailedStatus, ""},

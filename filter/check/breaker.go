@@ -14,7 +14,7 @@ const (
 	failuresToDown = 3
 	// restWhenDown is how long a server that is down is not asked; then one
 	// message tries it.
-	restWhenDown = 10 * time.Second
+	restWhenDown = 2 * time.Second
 	// restAfterFailure is how long a server that failed is asked after the others.
 	restAfterFailure = 30 * time.Second
 )

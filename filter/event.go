@@ -18,6 +18,7 @@ func (j *job) event() *mail.Event {
 		LogID: tx.ID, MailID: tx.MailID, Listener: tx.Listener, Protocol: tx.Protocol,
 		Banks: sel.Banks(), Originating: sel.Originating, Reason: sel.Reason,
 		QueueID: queueID(tx), From: tx.From, Size: max(tx.Size, tx.Message.Size()), Signed: j.signed,
+		Auth: j.ex.Authentication, Verified: j.ex.Authentication.Valid(),
 		Elapsed: j.now().Sub(tx.Received),
 	}
 	h := tx.Message.Header()

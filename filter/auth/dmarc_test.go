@@ -241,7 +241,7 @@ func TestAuthenticate(t *testing.T) {
 	dns["TXT _dmarc.x.test"] = []string{"v=DMARC1; p=reject"}
 	dns["TXT x.test"] = []string{"v=spf1 ip4:192.0.2.1 -all"}
 	good := string(signed(t, keys, crlfs(ordinary)))
-	a := verifier(dns).Authenticate(t.Context(), transaction(good, "192.0.2.1"), true)
+	a := verifier(dns).Authenticate(t.Context(), transaction(good, "192.0.2.1"), both)
 	if !slices.Equal(a.Signers, []string{"x.test"}) || a.DMARC.Result != mail.AuthPass || !a.DKIM[0].Aligned || !a.SPF[1].Aligned || a.SPF[0].Aligned {
 		t.Errorf("%+v", a)
 	}
@@ -252,7 +252,7 @@ func TestAuthenticate(t *testing.T) {
 		"third party":    string(sealed(t, dkim.SignOptions{}, strings.Replace(plain, "ann@x.test", "ann@y.test", 1))),
 		"domain above":   string(sealed(t, dkim.SignOptions{}, strings.Replace(plain, "ann@x.test", "ann@sub.x.test", 1))),
 	} {
-		if a := verifier(dns).Authenticate(t.Context(), transaction(msg, "203.0.113.1"), true); len(a.Signers) > 0 {
+		if a := verifier(dns).Authenticate(t.Context(), transaction(msg, "203.0.113.1"), both); len(a.Signers) > 0 {
 			t.Errorf("%s: signers %v", name, a.Signers)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -27,7 +28,8 @@ type Lookup interface {
 // ResolverOptions bound what a [Resolver] may take. Zero values mean the
 // defaults given.
 type ResolverOptions struct {
-	Lookup     Lookup        // who is asked; nil: the servers of /etc/resolv.conf
+	Lookup     Lookup        // who is asked; nil: the servers
+	Servers    []string      // addresses with ports; empty: those of /etc/resolv.conf
 	Timeout    time.Duration // for one question, its wait for a free place included; 3 s
 	Concurrent int           // questions under way at the same time; 64
 	Entries    int           // answers that are remembered; 10000
@@ -78,7 +80,7 @@ func NewResolver(o ResolverOptions) *Resolver {
 	o.MaxTTL = cmp.Or(o.MaxTTL, time.Hour)
 	o.MaxNegative = cmp.Or(o.MaxNegative, 5*time.Minute)
 	if o.Lookup == nil {
-		o.Lookup = systemLookup()
+		o.Lookup = systemLookup(o.Servers, o.Timeout)
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -244,6 +246,9 @@ func (o *observation) ttl() time.Duration {
 
 // see reads one reply. What it cannot read it leaves alone.
 func (o *observation) see(reply []byte) {
+	if o == nil { // asked by somebody else than a Resolver
+		return
+	}
 	var p dnsmessage.Parser
 	h, err := p.Start(reply)
 	if err != nil || !h.Response || h.Truncated || p.SkipAllQuestions() != nil {
@@ -289,34 +294,69 @@ func (o *observation) limit(seconds uint32) {
 	}
 }
 
-// systemLookup asks the servers of /etc/resolv.conf and shows each reply to the
-// observation in the context.
-func systemLookup() *net.Resolver {
+// systemLookup asks the servers, or those of /etc/resolv.conf, and shows each
+// reply to the observation in the context. A server that does not answer within
+// half of the time is left for the next, which is then asked by all.
+func systemLookup(servers []string, timeout time.Duration) *net.Resolver {
 	var d net.Dialer
+	var current atomic.Uint32 // counts on for ever
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		n := current.Load()
+		if len(servers) > 0 {
+			address = servers[int(n)%len(servers)]
+		}
+		failed := func() { current.CompareAndSwap(n, n+1) }
 		conn, err := d.DialContext(ctx, network, address)
 		if err != nil {
+			failed()
 			return nil, err
 		}
+		until := time.Now().Add(timeout / 2)
 		// A UDP socket gives one whole reply with each Read. Long answers come by
 		// TCP, in pieces; they go unseen and have the shortest time to live.
-		udp, ok := conn.(*net.UDPConn)
 		seen, _ := ctx.Value(observationKey{}).(*observation)
-		if !ok || seen == nil {
-			return conn, nil
+		if udp, ok := conn.(*net.UDPConn); ok {
+			return &observedConn{udp, seen, until, failed}, nil
 		}
-		return &observedConn{udp, seen}, nil
+		return &impatientConn{conn, until}, nil
 	}}
 }
 
+// impatientConn is a connection by TCP with a deadline that nobody can put off.
+type impatientConn struct {
+	net.Conn
+	until time.Time
+}
+
+func (c *impatientConn) SetDeadline(t time.Time) error {
+	return c.Conn.SetDeadline(earlier(t, c.until))
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// observedConn is the same by UDP; net.Resolver knows it for a packet
+// connection by its methods.
 type observedConn struct {
 	*net.UDPConn
-	seen *observation
+	seen   *observation
+	until  time.Time
+	failed func()
+}
+
+func (c *observedConn) SetDeadline(t time.Time) error {
+	return c.UDPConn.SetDeadline(earlier(t, c.until))
 }
 
 func (c *observedConn) Read(b []byte) (int, error) {
 	n, err := c.UDPConn.Read(b)
-	if err == nil {
+	if err != nil {
+		c.failed()
+	} else {
 		c.seen.see(b[:n])
 	}
 	return n, err

@@ -239,12 +239,13 @@ func TestSystemLookup(t *testing.T) {
 		}
 	})
 	t.Cleanup(func() { conn.Close(); served.Wait() })
-	system := systemLookup()
-	dial := system.Dial
-	system.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return dial(ctx, "udp", conn.LocalAddr().String())
+	// the first server is not there
+	gone, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
-	r := NewResolver(ResolverOptions{Lookup: system, MinTTL: time.Second})
+	gone.Close()
+	r := NewResolver(ResolverOptions{Servers: []string{gone.LocalAddr().String(), conn.LocalAddr().String()}, MinTTL: time.Second})
 	for _, c := range []struct {
 		name   string
 		want   string

@@ -31,7 +31,9 @@ type Event struct {
 	Score       *float64         `json:"score,omitempty"` // the highest of all recipients, nil if there is none
 	Actions     []string         `json:"action"`
 	Checks      []CheckEvent     `json:"checks,omitempty"`
+	Verified    []Signature      `json:"dkim_valid_sig,omitempty"` // that came with the message, see [Authentication.Valid]
 	Signed      []Signature      `json:"dkim_new_sig,omitempty"`
+	Auth        *Authentication  `json:"authentication,omitempty"` // nil if nobody has asked
 	Elapsed     time.Duration    `json:"-"`
 }
 

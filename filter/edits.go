@@ -29,13 +29,14 @@ type copyFacts struct {
 	scanned  bool   // a virus scanner gave a complete answer
 	domain   string // ours, for X-Virus-Scanned
 	received string // the value of our Received field, equal for all copies; empty where we are no hop
+	results  string // that of our Authentication-Results; empty where there is nothing to tell
 	forged   *forgedMarks
 }
 
 // families are all families, in the order in which their fields stand, from the
 // top.
 var families = []func(*copyFacts) []mail.Edit{
-	forgedEdits, holdEdits, scannedEdits, alertEdits, subjectEdits, receivedEdits,
+	forgedEdits, holdEdits, scannedEdits, alertEdits, resultsEdits, subjectEdits, receivedEdits,
 }
 
 // edits returns what every family does to the copy.

@@ -25,7 +25,8 @@ var (
 //
 // A name that a virus scanner gives is INFECTED, UNCHECKED or points by
 // virus.names of the recipient. score is that of the spam engines, nil if none
-// scored the message; the points of names are added to it. A score decides
+// scored the message; the points of names, and those of dmarc.score, are added
+// to it. A score decides
 // nothing yet.
 //
 // A finding with [mail.AllRcpts] counts for every recipient, so a check that
@@ -35,7 +36,12 @@ var (
 func Decide(sel *Selection, findings []mail.Finding, score *mail.Score) []Verdict {
 	out := make([]Verdict, len(sel.Rcpts))
 	for i := range out {
-		out[i] = decideRcpt(sel.Rcpts[i].Settings, i, findings, score, sel.Unanswerable)
+		s := sel.Rcpts[i].Settings
+		score, why := sel.withDMARC(s, score)
+		out[i] = decideRcpt(s, i, findings, score, sel.Unanswerable)
+		if why != "" {
+			out[i].Reasons = append(slices.Clip(out[i].Reasons), why)
+		}
 	}
 	return out
 }

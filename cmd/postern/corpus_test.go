@@ -112,7 +112,7 @@ engines: {builtin: {}}
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := newDaemon(cfg, slog.New(slog.DiscardHandler))
+	d, err := newDaemon(cfg, slog.New(slog.DiscardHandler), noDNS{})
 	if err != nil {
 		t.Fatal(err)
 	}

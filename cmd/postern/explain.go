@@ -38,7 +38,8 @@ How the mail comes in is decided by the protocol of the listener. What it says
 is what the client would hear: before the queue a refusal, where after it the
 mail of a stranger is dropped.
 
-Nothing is sent and nothing is written.`,
+Nothing is sent and nothing is written; the DNS is asked who answers for the
+message.`,
 		Example: `  postern explain --listener 127.0.0.1:10023 --client 192.0.2.7 --from a@example.org --to b@example.net
   postern explain --listener unix:/run/postern/milter.sock --login ann --daemon submission --from a@example.org --to b@example.net
   postern explain --from a@example.org --to b@example.net suspicious.eml`,
@@ -69,6 +70,7 @@ func explain(ctx context.Context, stdin io.Reader, out io.Writer, o explainOptio
 		if f.Checks, err = newChecks(cfg); err != nil {
 			return exit(exitConfig, err)
 		}
+		f.Authenticate = newVerifier(cfg, nil).Authenticate
 	}
 	run, err := ask.New(f)
 	if err != nil {
@@ -180,6 +182,9 @@ func first(label string, i int) string {
 
 func printExplainedMessage(w io.Writer, m *ask.ExplainedMessage) {
 	fmt.Fprintln(w)
+	for i, s := range m.Authentication {
+		fmt.Fprintf(w, "%s\t%s\n", first("authentication", i), s)
+	}
 	for i, c := range m.Checks {
 		said := "nothing found"
 		if c.Error != "" {

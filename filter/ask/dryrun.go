@@ -42,7 +42,7 @@ type drySent struct {
 	back bool // to the MTA that asked, before its queue
 }
 
-// New makes one with the policy and the checks of f. Throw-away keys stand in for
+// New makes one with the policy, the checks and the authentication of f. Throw-away keys stand in for
 // the private ones, which whoever asks may not be able to read: which domain
 // signs is all that matters here. An error names the keys that cannot be.
 func New(f *filter.Filter) (*DryRun, error) {
@@ -63,7 +63,7 @@ func New(f *filter.Filter) (*DryRun, error) {
 	}
 	d := &DryRun{}
 	d.filter = &filter.Filter{
-		Policy: cfg, Checks: f.Checks, Keys: all, Log: slog.New(slog.DiscardHandler),
+		Policy: cfg, Checks: f.Checks, Keys: all, Authenticate: f.Authenticate, Log: slog.New(slog.DiscardHandler),
 		Relay: func(h mail.NextHop) mail.Transport { return &dryTransport{run: d, hop: h} },
 	}
 	return d, nil

@@ -123,6 +123,20 @@ func notFound(err error) bool {
 	return ok && d.IsNotFound
 }
 
+// noAnswer is an error for others to read: which server of ours failed how is
+// not for them.
+func noAnswer(name string, err error) *net.DNSError {
+	out := &net.DNSError{Err: "the server cannot be reached", Name: name, IsTemporary: true}
+	d, ok := errors.AsType[*net.DNSError](err)
+	switch {
+	case ok && d.IsTimeout || errors.Is(err, context.DeadlineExceeded):
+		out.Err, out.IsTimeout = "no answer in time", true
+	case ok && d.Err == "server misbehaving":
+		out.Err = "the server says that it failed"
+	}
+	return out
+}
+
 func noSuchName(name string) *net.DNSError {
 	return &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
 }
@@ -162,7 +176,7 @@ func ask[T any](ctx context.Context, r *Resolver, kind byte, name string, lookup
 		err = noSuchName(name)
 	case err != nil:
 		// RFC 7208 section 2.6.6: all but success and "no such name" may pass
-		return nil, &net.DNSError{Err: err.Error(), Name: name, IsTimeout: ctx.Err() != nil, IsTemporary: true}
+		return nil, noAnswer(name, err)
 	}
 	a := &answer{question: q, err: err, octets: 200 + len(q.name)}
 	if len(values) > 0 {

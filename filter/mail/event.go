@@ -33,7 +33,7 @@ type Event struct {
 	Checks      []CheckEvent     `json:"checks,omitempty"`
 	Verified    []Signature      `json:"dkim_valid_sig,omitempty"` // that came with the message, see [Authentication.Valid]
 	Signed      []Signature      `json:"dkim_new_sig,omitempty"`
-	Auth        *Authentication  `json:"authentication,omitempty"` // nil if nobody has asked
+	Auth        *Authentication  `json:"authentication,omitempty"` // nil if there is nothing to tell
 	Elapsed     time.Duration    `json:"-"`
 }
 

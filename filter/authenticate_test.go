@@ -140,6 +140,11 @@ func TestAuthenticatedMail(t *testing.T) {
 	if line := observe.Lines(e)[0]; strings.Contains(line, "PARTNER") || strings.Contains(line, "dkim_sd") || !strings.Contains(sent, "\tdkim=fail reason=") {
 		t.Errorf("%s\n%s", line, sent)
 	}
+	// our own people are not asked whether they may send
+	sent, _, _ = authFlow(t, partnerZone(), settings, message, func(_ *Filter, tx *mail.Transaction) { tx.Listener = "127.0.0.1:10023" })
+	if !strings.Contains(sent, "\tdkim=pass ") || strings.Contains(sent, "spf=") || strings.Contains(sent, "dmarc=") {
+		t.Errorf("from our own people: sent\n%s", sent)
+	}
 	// who wants no verification asks for none
 	for _, c := range []struct{ settings, without, with string }{
 		{"settings: {dkim: {verify: false}, spf: {verify: false}}\n", "Authentication-Results", "Received: "},

@@ -31,7 +31,7 @@ var formerly = map[string]string{
 	"spam_tag_level": "spam.tag_level", "spam_tag2_level": "spam.tag2_level", "spam_kill_level": "spam.kill_level",
 	"sa_dsn_cutoff_level": "spam.dsn_cutoff_level", "spam_dsn_cutoff_level": "spam.dsn_cutoff_level",
 	"sa_spam_subject_tag": "spam.subject_tag", "undecipherable_subject_tag": "unchecked.subject_tag",
-	"enable_dkim_signing": "dkim.sign", "enable_dkim_verification": "dkim.verify", "dkim_key": "dkim_keys",
+	"myauthservid": "authserv_id", "enable_dkim_signing": "dkim.sign", "enable_dkim_verification": "dkim.verify", "dkim_key": "dkim_keys",
 
 	"av_scanners": "engines", "av_scanners_backup": "engines", "spam_scanners": "engines",
 	"log_level": "log.level", "logfile": "log.to", "do_syslog": "log.to", "syslog_ident": "log.ident",

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -256,7 +255,7 @@ func checkSetting(key string, value any) (what, hint string) {
 		}
 	case "dmarc.score.reject", "dmarc.score.quarantine":
 		if p := value.(float64); p < 0 || p > mostPoints {
-			return "points from 0 to " + strconv.Itoa(mostPoints) + " are wanted", "a score of kill_level is spam"
+			return fmt.Sprintf("want points from 0 to %d, not %v", mostPoints, p), "a score of kill_level is spam"
 		}
 	case "unchecked.bypass":
 		if value.(bool) {

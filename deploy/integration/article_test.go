@@ -58,6 +58,7 @@ func newArticle(t *testing.T, change ...string) *site {
 	s.must(err)
 	config := strings.NewReplacer(append(change, "127.0.0.1:10023", s.feedOwn, "127.0.0.1:10024", s.feedOther, "127.0.0.1:10025", s.reinject,
 		"/var/spool/postfix/postern/", folder+"/", "unix:/run/postern/", "unix:"+s.dir+"/", "/var/lib/amavis/tmp", s.dir, "/run/clamav/clamd.ctl", s.clamdSocket)...).Replace(string(text))
+	config += fmt.Sprintf("dns: {servers: [%q]}\n", startDNS(t, nil))
 	s.write("postern.yaml", config, 0o600)
 	s.postern = exec.Command(binary, "serve", "--config", filepath.Join(s.dir, "postern.yaml"))
 	s.start(s.postern, "postern.log")

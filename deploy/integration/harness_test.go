@@ -52,6 +52,9 @@ func newSite(t *testing.T, settings string) *site {
 // addition is what a site has besides the usual.
 type addition struct {
 	listeners string      // of Postern, in YAML
+	banks     string      // the same
+	config    string      // other keys of its configuration
+	records   records     // in the DNS that it asks
 	services  string      // of Postfix, in master.cf
 	set       func(*site) // called when Postfix is set up and does not run yet
 }
@@ -258,7 +261,8 @@ listeners:
   - {protocol: lmtp, address: %q, bank: ORIGINATING}
   - {protocol: lmtp, address: %q}
   - {protocol: milter, address: %[7]q, bank: GATE}
-%[8]sclient_banks:
+%[8]sdns: {servers: [%[9]q]}
+client_banks:
   - {networks: [192.0.2.128/25], bank: INT-MTA}
 settings:
   forward_to: smtp://%[3]s
@@ -268,10 +272,10 @@ banks:
   ORIGINATING: {originating: true}
   GATE: {virus: {admin: ""}}
   INT-MTA: {originating: true}
-dkim_keys:
+%[10]s%[11]sdkim_keys:
 %[5]sengines:
   clamav: {address: "unix:%[6]s"}
-`, s.feedOwn, s.feedOther, s.reinject, settings, keys.String(), s.clamdSocket, s.milter, s.listeners), 0o600)
+`, s.feedOwn, s.feedOther, s.reinject, settings, keys.String(), s.clamdSocket, s.milter, s.listeners, startDNS(s.t, s.records), s.banks, s.config), 0o600)
 	s.servePostern()
 	s.t.Cleanup(func() { stop(s.postern) })
 }

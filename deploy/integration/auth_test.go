@@ -1,0 +1,147 @@
+//go:build integration
+
+package integration
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/emersion/go-msgauth/dkim"
+)
+
+// partnerKey signs for partner.test, whose mail comes from 198.51.100.9.
+var partnerKey = ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+
+func partnerRecords() records {
+	return records{
+		"s._domainkey.partner.test": "v=DKIM1; k=ed25519; p=" + base64.StdEncoding.EncodeToString(partnerKey.Public().(ed25519.PublicKey)),
+		"partner.test":              "v=spf1 ip4:198.51.100.9 -all",
+		"_dmarc.partner.test":       "v=DMARC1; p=reject",
+	}
+}
+
+var partner = envelope{client: "198.51.100.9", helo: "mx.partner.test", from: "pat@partner.test", rcpts: []string{"ann@example.org"}}
+
+// sealed signs a message for partner.test.
+func (s *site) sealed(msg string) string {
+	s.t.Helper()
+	var b bytes.Buffer
+	s.must(dkim.Sign(&b, strings.NewReader(msg), &dkim.SignOptions{
+		Domain: "partner.test", Selector: "s", Signer: partnerKey, Hash: crypto.SHA256,
+		HeaderCanonicalization: dkim.CanonicalizationRelaxed, BodyCanonicalization: dkim.CanonicalizationRelaxed, HeaderKeys: []string{"From", "To", "Subject", "Date"},
+	}))
+	return b.String()
+}
+
+// forged are spellings of a field that only we may write.
+var forged = []string{
+	"Authentication-Results: mail.example.org; dkim=pass header.d=bank.test",
+	"AUTHENTICATION-results: MAIL.Example.ORG; dkim=pass header.d=bank.test",
+	"Authentication-Results:\r\n\tmail.example.org\r\n\t; dkim=pass header.d=bank.test",
+	"authentication-results: (hi (you)) mail.example.org (yes)\r\n 1; dkim=pass header.d=bank.test",
+	"Authentication-Results: \"mail.example.org\"; dkim=pass header.d=bank.test",
+	"Authentication-Results: mail(a).example.org.; dkim=pass header.d=bank.test",
+	"Authentication-Results: mail.\r\n example.org; dkim=pass header.d=bank.test",
+	"Authentication-Results: =?utf-8?q?mail.example.org?=; dkim=pass header.d=bank.test",
+}
+
+const foreignResults = "Authentication-Results: mx.else.test; dkim=pass header.d=else.test"
+
+// verifyAll has a foreign verifier look at the signature of partner.test.
+const verifyAll = `
+import json, sys, dkim
+records = json.loads(sys.argv[1])
+if not dkim.verify(sys.stdin.buffer.read(), dnsfunc=lambda name, timeout=5: records[name.decode().rstrip(".")].encode()):
+    sys.exit("the signature does not verify")
+`
+
+// TestAuthentication: by all ways in results are told under our name, and those
+// that came in under it are gone, 1, 2 or 100 of them in any spelling. What
+// verified before verifies after.
+func TestAuthentication(t *testing.T) {
+	records := partnerRecords()
+	helper, helperPort := t.TempDir(), freePorts(t, 1)[0]
+	ampdp, helperSocket, work := filepath.Join(helper, "am.pdp.sock"), filepath.Join(helper, "milter.sock"), filepath.Join(helper, "work")
+	s := newSiteWith(t, "virus: {destiny: reject}", addition{
+		records: records, listeners: fmt.Sprintf("  - {protocol: am.pdp, address: \"unix:%s\", folders: %q, bank: HELPER}\n", ampdp, work),
+		config:   "signer_banks: [{domains: partner.test, bank: PARTNER}]\n",
+		banks:    "  PARTNER: {spam: {bypass: true}}\n  HELPER: {spam: {bypass: true}}\n",
+		services: fmt.Sprintf("%s inet n - n - - smtpd\n  -o syslog_name=postfix/helper\n  -o content_filter=\n  -o smtpd_milters=unix:%s\n", helperPort, helperSocket),
+		set: func(s *site) {
+			for d := helper; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
+				s.must(os.Chmod(d, 0o755))
+			}
+			s.must(os.Mkdir(work, 0o750))
+			cmd := exec.Command(program(t, "amavisd-milter"), "-f", "-B", "-s", "unix:"+helperSocket, "-S", ampdp, "-w", work, "-p", filepath.Join(helper, "pid"))
+			s.start(cmd, "amavisd-milter.log")
+			t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+			eventually(t, "amavisd-milter listens", func() bool { return os.Chmod(helperSocket, 0o777) == nil })
+		},
+	})
+	published, err := json.Marshal(records)
+	s.must(err)
+	for _, way := range []struct{ name, addr, bank string }{
+		{"after the queue", s.mx, "{RelayedInbound}, PARTNER [198.51.100.9]"},
+		{"milter", s.gate, "{AcceptedInbound}, GATE/PARTNER [198.51.100.9]"},
+		{"AM.PDP", helperPort, "{AcceptedInbound}, HELPER/PARTNER [198.51.100.9]"},
+	} {
+		for _, n := range []int{1, 2, 100} {
+			var b strings.Builder
+			for i := range n {
+				b.WriteString(forged[i%len(forged)] + "\r\n" + foreignResults + "\r\n")
+			}
+			before := len(s.mailboxes.deliveries())
+			submit(t, way.addr, partner, b.String()+s.sealed(message("Pat <pat@partner.test>", fmt.Sprintf("%s %d", way.name, n), "Hello\n\u00fc")))
+			s.settle()
+			got := s.mailboxes.deliveries()[before:]
+			if len(got) != 1 {
+				t.Fatalf("%s: delivered %v", way.name, got)
+			}
+			text := string(got[0].data)
+			if strings.Contains(text, "bank.test") || strings.Count(text, foreignResults+"\r\n") != n || strings.Count(strings.ToLower(text), "\r\nauthentication-results") != n+1 {
+				t.Errorf("%s, %d forged fields: left in\n%.3000s", way.name, n, text)
+			}
+			if value := got[0].header("Authentication-Results"); !strings.HasPrefix(value, "mail.example.org; dkim=pass header.d=partner.test header.s=s ") ||
+				!strings.Contains(value, "; spf=pass smtp.mailfrom=partner.test; dmarc=pass header.from=partner.test policy.dmarc=none") {
+				t.Errorf("%s: results %s", way.name, value)
+			}
+			run(t, got[0].data, "/usr/bin/python3", "-c", verifyAll, string(published))
+		}
+		for _, want := range []string{way.bank, ", dkim_sd=s:partner.test, "} {
+			if n := strings.Count(s.posternLog(), want); n < 3 {
+				t.Errorf("%s: %d lines have %q:\n%s", way.name, n, want, s.posternLog())
+			}
+		}
+	}
+}
+
+// TestResultsOfPostfix: what the feeding Postfix puts above its own Received
+// field stays; what comes with the mail, and what a milter puts below it, does
+// not.
+func TestResultsOfPostfix(t *testing.T) {
+	const above = "mail.example.org; spf=pass smtp.mailfrom=above.test"
+	s := newSiteWith(t, "virus: {destiny: reject}", addition{set: func(s *site) {
+		etc := filepath.Join(s.dir, "postfix")
+		run(t, nil, "postconf", "-c", etc, "-e", "prepended = check_sender_access static:{PREPEND Authentication-Results: "+above+"}")
+		run(t, nil, "postconf", "-c", etc, "-P", s.mx+"/inet/smtpd_sender_restrictions=$prepended")
+	}})
+	submit(t, s.mx, world, forged[0]+"\r\n"+message(world.from, "by a policy service", "Hello"))
+	s.settle()
+	got := s.mailboxes.deliveries()
+	if len(got) != 1 {
+		t.Fatalf("delivered: %v", got)
+	}
+	text := string(got[0].data)
+	if strings.Count(text, above) != 1 || strings.Contains(text, "bank.test") || strings.Count(text, "Authentication-Results: ") != 2 {
+		t.Errorf("delivered\n%s", text)
+	}
+}

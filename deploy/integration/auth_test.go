@@ -6,6 +6,9 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -13,17 +16,33 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/emersion/go-msgauth/dkim"
 )
 
-// partnerKey signs for partner.test, whose mail comes from 198.51.100.9.
-var partnerKey = ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+// partnerKeys sign for partner.test, whose mail comes from 198.51.100.9, by
+// selector.
+var partnerKeys = sync.OnceValues(func() (map[string]crypto.Signer, error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	return map[string]crypto.Signer{"e": ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)), "r": key}, err
+})
 
-func partnerRecords() records {
+// partnerRecords are what partner.test publishes.
+func partnerRecords(t *testing.T) records {
+	t.Helper()
+	keys, err := partnerKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := x509.MarshalPKIXPublicKey(keys["r"].Public())
+	if err != nil {
+		t.Fatal(err)
+	}
 	return records{
-		"s._domainkey.partner.test": "v=DKIM1; k=ed25519; p=" + base64.StdEncoding.EncodeToString(partnerKey.Public().(ed25519.PublicKey)),
+		"r._domainkey.partner.test": "v=DKIM1; k=rsa; p=" + base64.StdEncoding.EncodeToString(public),
+		"e._domainkey.partner.test": "v=DKIM1; k=ed25519; p=" + base64.StdEncoding.EncodeToString(keys["e"].Public().(ed25519.PublicKey)),
 		"partner.test":              "v=spf1 ip4:198.51.100.9 -all",
 		"_dmarc.partner.test":       "v=DMARC1; p=reject",
 	}
@@ -31,15 +50,20 @@ func partnerRecords() records {
 
 var partner = envelope{client: "198.51.100.9", helo: "mx.partner.test", from: "pat@partner.test", rcpts: []string{"ann@example.org"}}
 
-// sealed signs a message for partner.test.
+// sealed signs a message for partner.test with both keys, Ed25519 on top.
 func (s *site) sealed(msg string) string {
 	s.t.Helper()
-	var b bytes.Buffer
-	s.must(dkim.Sign(&b, strings.NewReader(msg), &dkim.SignOptions{
-		Domain: "partner.test", Selector: "s", Signer: partnerKey, Hash: crypto.SHA256,
-		HeaderCanonicalization: dkim.CanonicalizationRelaxed, BodyCanonicalization: dkim.CanonicalizationRelaxed, HeaderKeys: []string{"From", "To", "Subject", "Date"},
-	}))
-	return b.String()
+	keys, err := partnerKeys()
+	s.must(err)
+	for _, selector := range []string{"r", "e"} {
+		var b bytes.Buffer
+		s.must(dkim.Sign(&b, strings.NewReader(msg), &dkim.SignOptions{
+			Domain: "partner.test", Selector: selector, Signer: keys[selector], Hash: crypto.SHA256,
+			HeaderCanonicalization: dkim.CanonicalizationRelaxed, BodyCanonicalization: dkim.CanonicalizationRelaxed, HeaderKeys: []string{"From", "To", "Subject", "Date"},
+		}))
+		msg = b.String()
+	}
+	return msg
 }
 
 // forged are spellings of a field that only we may write.
@@ -56,19 +80,33 @@ var forged = []string{
 
 const foreignResults = "Authentication-Results: mx.else.test; dkim=pass header.d=else.test"
 
-// verifyAll has a foreign verifier look at the signature of partner.test.
-const verifyAll = `
+// Two foreign verifiers for the signatures of partner.test: dkimpy for both, and
+// Mail::DKIM for RSA.
+const (
+	dkimpyBoth = `
 import json, sys, dkim
 records = json.loads(sys.argv[1])
-if not dkim.verify(sys.stdin.buffer.read(), dnsfunc=lambda name, timeout=5: records[name.decode().rstrip(".")].encode()):
-    sys.exit("the signature does not verify")
+d = dkim.DKIM(sys.stdin.buffer.read())
+for i in (0, 1):
+    if not d.verify(idx=i, dnsfunc=lambda name, timeout=5: records[name.decode().rstrip(".")].encode()):
+        sys.exit("signature %d does not verify" % i)
 `
+	mailDKIM = `
+use Mail::DKIM::Verifier; use Mail::DKIM::DNS; use Net::DNS;
+my ($host, $port) = split /:/, $ARGV[0];
+Mail::DKIM::DNS::resolver(Net::DNS::Resolver->new(nameservers => [$host], port => $port, recurse => 1));
+my $v = Mail::DKIM::Verifier->new; binmode STDIN;
+$v->load(\*STDIN);
+my @rsa = grep { $_->selector eq "r" } $v->signatures;
+@rsa == 1 && $rsa[0]->result eq "pass" or die "RSA: " . join(", ", map { $_->result_detail } @rsa) . "\n";
+`
+)
 
 // TestAuthentication: by all ways in results are told under our name, and those
 // that came in under it are gone, 1, 2 or 100 of them in any spelling. What
 // verified before verifies after.
 func TestAuthentication(t *testing.T) {
-	records := partnerRecords()
+	records := partnerRecords(t)
 	helper, helperPort := t.TempDir(), freePorts(t, 1)[0]
 	ampdp, helperSocket, work := filepath.Join(helper, "am.pdp.sock"), filepath.Join(helper, "milter.sock"), filepath.Join(helper, "work")
 	s := newSiteWith(t, "virus: {destiny: reject}", addition{
@@ -110,13 +148,14 @@ func TestAuthentication(t *testing.T) {
 			if strings.Contains(text, "bank.test") || strings.Count(text, foreignResults+"\r\n") != n || strings.Count(strings.ToLower(text), "\r\nauthentication-results") != n+1 {
 				t.Errorf("%s, %d forged fields: left in\n%.3000s", way.name, n, text)
 			}
-			if value := got[0].header("Authentication-Results"); !strings.HasPrefix(value, "mail.example.org; dkim=pass header.d=partner.test header.s=s ") ||
+			if value := got[0].header("Authentication-Results"); !strings.HasPrefix(value, "mail.example.org; dkim=pass header.d=partner.test header.s=e ") || strings.Count(value, "; dkim=pass ") != 2 ||
 				!strings.Contains(value, "; spf=pass smtp.mailfrom=partner.test; dmarc=pass header.from=partner.test policy.dmarc=none") {
 				t.Errorf("%s: results %s", way.name, value)
 			}
-			run(t, got[0].data, "/usr/bin/python3", "-c", verifyAll, string(published))
+			run(t, got[0].data, "/usr/bin/python3", "-c", dkimpyBoth, string(published))
+			run(t, got[0].data, "/usr/bin/perl", "-e", mailDKIM, s.dns)
 		}
-		for _, want := range []string{way.bank, ", dkim_sd=s:partner.test, "} {
+		for _, want := range []string{way.bank, ", dkim_sd=e:partner.test,r:partner.test, "} {
 			if n := strings.Count(s.posternLog(), want); n < 3 {
 				t.Errorf("%s: %d lines have %q:\n%s", way.name, n, want, s.posternLog())
 			}

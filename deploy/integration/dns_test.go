@@ -4,6 +4,7 @@ package integration
 
 import (
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -55,9 +56,13 @@ func (r records) answer(question []byte) ([]byte, error) {
 	if txt, ok := r[strings.TrimSuffix(strings.ToLower(q.Name.String()), ".")]; ok {
 		m.RCode = dnsmessage.RCodeSuccess
 		if q.Type == dnsmessage.TypeTXT {
+			var pieces []string // of at most 255 octets, as long keys are published
+			for piece := range slices.Chunk([]byte(txt), 255) {
+				pieces = append(pieces, string(piece))
+			}
 			m.Answers = []dnsmessage.Resource{{
 				Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 300},
-				Body:   &dnsmessage.TXTResource{TXT: []string{txt}},
+				Body:   &dnsmessage.TXTResource{TXT: pieces},
 			}}
 		}
 	}

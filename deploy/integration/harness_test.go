@@ -34,6 +34,7 @@ type site struct {
 	gate               string // the same for the world, with Postern before the queue
 	milter             string // Postern's milter
 	feedOwn, feedOther string // Postern: 10023 and 10024
+	dns                string // the DNS that Postern asks
 	reinject           string // Postfix: 10025
 	world, mailboxes   *sink  // where mail to remote and to local domains ends
 	worldAt, boxesAt   string
@@ -75,6 +76,7 @@ func newSiteWith(t *testing.T, settings string, more addition) *site {
 	s.gate, s.milter = ports[7], ports[8]
 	s.world = startSink(t, s.worldAt, false)
 	s.mailboxes = startSink(t, s.boxesAt, true)
+	s.dns = startDNS(t, s.records)
 	s.startClamd()
 	s.startPostern(settings)
 	s.startPostfix()
@@ -275,7 +277,7 @@ banks:
 %[10]s%[11]sdkim_keys:
 %[5]sengines:
   clamav: {address: "unix:%[6]s"}
-`, s.feedOwn, s.feedOther, s.reinject, settings, keys.String(), s.clamdSocket, s.milter, s.listeners, startDNS(s.t, s.records), s.banks, s.config), 0o600)
+`, s.feedOwn, s.feedOther, s.reinject, settings, keys.String(), s.clamdSocket, s.milter, s.listeners, s.dns, s.banks, s.config), 0o600)
 	s.servePostern()
 	s.t.Cleanup(func() { stop(s.postern) })
 }

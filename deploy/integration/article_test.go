@@ -201,7 +201,7 @@ func TestArticle(t *testing.T) {
 	if len(got) != 1 || !strings.Contains(string(got[0].data), head) || !strings.HasSuffix(string(got[0].data), "\r\n\r\n"+body) {
 		t.Fatalf("delivered: %v", got)
 	}
-	if got[0].header("X-Virus-Scanned") == "" || !strings.Contains(got[0].header("Authentication-Results"), "dmarc=pass") {
+	if got[0].header("X-Virus-Scanned") == "" || !strings.Contains(string(got[0].data), "\r\nAuthentication-Results: mail.no-uce.de; dmarc=pass\r\n") {
 		t.Errorf("not seen by both milters:\n%s", got[0].data)
 	}
 	s.logged(`postscreen\[\d+\]: PASS NEW`)

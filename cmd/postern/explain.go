@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -20,6 +21,7 @@ import (
 type explainOptions struct {
 	config   string
 	envelope envelopeOptions
+	signers  []string
 	json     bool
 }
 
@@ -55,6 +57,7 @@ message.`,
 	addConfigFlag(cmd, &o.config)
 	f := cmd.Flags()
 	o.envelope.addFlags(f, "")
+	f.StringArrayVar(&o.signers, "signer", nil, "`domain` of a valid signature of the author, where no message tells; may be repeated")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	_ = cmd.MarkFlagRequired("to")
 	return cmd
@@ -80,9 +83,12 @@ func explain(ctx context.Context, stdin io.Reader, out io.Writer, o explainOptio
 	if err != nil {
 		return exit(exitUsage, err)
 	}
+	if file != "" && len(o.signers) > 0 {
+		return exit(exitUsage, errors.New("--signer: the signatures of the message are verified"))
+	}
 	var e *ask.Explanation
 	if file == "" {
-		e, err = ask.Explain(ctx, run, tx)
+		e, err = ask.Explain(ctx, run, tx, o.signers...)
 	} else {
 		var data []byte
 		if data, err = readMessage(stdin, file); err == nil {

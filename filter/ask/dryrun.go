@@ -69,6 +69,17 @@ func New(f *filter.Filter) (*DryRun, error) {
 	return d, nil
 }
 
+// selectSigned selects for a message that signers have signed for its author.
+// That counts where the settings of the envelope have signatures verified.
+func (d *DryRun) selectSigned(ctx context.Context, tx *mail.Transaction, signers []string) (*policy.Selection, error) {
+	sel, err := d.filter.Select(ctx, tx, nil)
+	verifies := func(r policy.RcptSelection) bool { return r.Settings.DKIM.Verify }
+	if err != nil || len(signers) == 0 || !slices.ContainsFunc(sel.Rcpts, verifies) {
+		return sel, err
+	}
+	return d.filter.Select(ctx, tx, &mail.Authentication{Signers: signers})
+}
+
 // dryResult is what would become of a mail.
 type dryResult struct {
 	tx      *mail.Transaction

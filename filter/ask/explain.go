@@ -92,10 +92,11 @@ type ExplainedMessage struct {
 	Log     []string          `json:"log"`           // the lines of the log
 }
 
-// Explain selects for an envelope, and then tries every category on the real
-// filter. An error means that the settings could not be found.
-func Explain(ctx context.Context, run *DryRun, tx *mail.Transaction) (*Explanation, error) {
-	sel, err := run.filter.Select(ctx, tx, nil)
+// Explain selects for an envelope, of a message that signers have signed for its
+// author, and then tries every category on the real filter. An error means that
+// the settings could not be found.
+func Explain(ctx context.Context, run *DryRun, tx *mail.Transaction, signers ...string) (*Explanation, error) {
+	sel, err := run.selectSigned(ctx, tx, signers)
 	if err != nil {
 		return nil, err
 	}

@@ -126,13 +126,13 @@ func notFound(err error) bool {
 // noAnswer is an error for others to read: which server of ours failed how is
 // not for them.
 func noAnswer(name string, err error) *net.DNSError {
-	out := &net.DNSError{Err: "the server cannot be reached", Name: name, IsTemporary: true}
+	out := &net.DNSError{Err: "no name server can be reached", Name: name, IsTemporary: true}
 	d, ok := errors.AsType[*net.DNSError](err)
 	switch {
 	case ok && d.IsTimeout || errors.Is(err, context.DeadlineExceeded):
 		out.Err, out.IsTimeout = "no answer in time", true
 	case ok && d.Err == "server misbehaving":
-		out.Err = "the server says that it failed"
+		out.Err = "the name server failed"
 	}
 	return out
 }

@@ -12,13 +12,16 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/d--j/go-milter"
 	"github.com/emersion/go-msgauth/dkim"
 )
 
@@ -163,24 +166,74 @@ func TestAuthentication(t *testing.T) {
 	}
 }
 
-// TestResultsOfPostfix: what the feeding Postfix puts above its own Received
-// field stays; what comes with the mail, and what a milter puts below it, does
-// not.
-func TestResultsOfPostfix(t *testing.T) {
-	const above = "mail.example.org; spf=pass smtp.mailfrom=above.test"
-	s := newSiteWith(t, "virus: {destiny: reject}", addition{set: func(s *site) {
-		etc := filepath.Join(s.dir, "postfix")
-		run(t, nil, "postconf", "-c", etc, "-e", "prepended = check_sender_access static:{PREPEND Authentication-Results: "+above+"}")
-		run(t, nil, "postconf", "-c", etc, "-P", s.mx+"/inet/smtpd_sender_restrictions=$prepended")
-	}})
-	submit(t, s.mx, world, forged[0]+"\r\n"+message(world.from, "by a policy service", "Hello"))
-	s.settle()
-	got := s.mailboxes.deliveries()
-	if len(got) != 1 {
-		t.Fatalf("delivered: %v", got)
+// inserting is a milter that puts results into the header: as OpenDKIM and
+// OpenDMARC do behind the first field, which is that of Postfix, and at the top.
+type inserting struct{ milter.NoOpMilter }
+
+func (inserting) EndOfMessage(m milter.Modifier) (*milter.Response, error) {
+	for _, at := range []int{1, 0} {
+		if err := m.InsertHeader(at, "Authentication-Results", fmt.Sprintf(" mail.example.org; dkim=pass header.d=at%d.test", at)); err != nil {
+			return nil, err
+		}
 	}
-	text := string(got[0].data)
-	if strings.Count(text, above) != 1 || strings.Contains(text, "bank.test") || strings.Count(text, "Authentication-Results: ") != 2 {
-		t.Errorf("delivered\n%s", text)
+	return milter.RespAccept, nil
+}
+
+// startInserting starts it at an address that names OpenDKIM, and returns that.
+func startInserting(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "opendkim.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p := path; p != os.TempDir() && p != "/"; p = filepath.Dir(p) {
+		if err := os.Chmod(p, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	server := milter.NewServer(milter.WithMilter(func() milter.Milter { return inserting{} }),
+		milter.WithActions(milter.OptAddHeader|milter.OptChangeHeader), milter.WithProtocol(milter.OptHeaderLeadingSpace))
+	var served sync.WaitGroup
+	served.Go(func() { _ = server.Serve(l) })
+	t.Cleanup(func() { _ = server.Close(); served.Wait() })
+	return "unix:" + path
+}
+
+// TestResultsOfPostfix: what stands above the Received field of the feeding
+// Postfix stays, by whomever it is. What comes with the mail, and what a milter
+// puts below that field, can be anybody's and goes, but for trusted_results.
+func TestResultsOfPostfix(t *testing.T) {
+	for config, want := range map[string]string{"": "policy at0", "trusted_results: [mail.example.org]\n": "policy at0 at1 bank bank"} {
+		milters, withMilter := startInserting(t), freePorts(t, 1)[0]
+		s := newSiteWith(t, "virus: {destiny: reject}", addition{config: config, set: func(s *site) {
+			etc := filepath.Join(s.dir, "postfix")
+			run(t, nil, "postconf", "-c", etc, "-e", "prepended = check_sender_access static:{PREPEND Authentication-Results: mail.example.org; spf=pass smtp.mailfrom=policy.test}")
+			run(t, nil, "postconf", "-c", etc, "-P", s.mx+"/inet/smtpd_sender_restrictions=$prepended")
+			run(t, nil, "postconf", "-c", etc, "-M", withMilter+"/inet="+withMilter+" inet n - n - - smtpd -o content_filter=amavisfeed:[127.0.0.1]:"+port(s.feedOther)+" -o smtpd_milters="+milters)
+			told := slices.ContainsFunc(s.postfixCheck(), func(f postfixFinding) bool { return f.Rule == "results-name" && strings.Contains(f.What, milters) })
+			if told != (config == "") {
+				t.Errorf("%q: postfix check tells of the milter: %v", config, told)
+			}
+		}})
+		for _, addr := range []string{s.mx, withMilter} {
+			submit(t, addr, world, forged[0]+"\r\n"+message(world.from, "results before us", "Hello"))
+			s.settle()
+		}
+		got := s.mailboxes.deliveries()
+		if len(got) != 2 {
+			t.Fatalf("delivered: %v", got)
+		}
+		order := []string{"policy", "at0", "at1", "bank"}
+		var words []string
+		for _, d := range got {
+			for _, who := range order {
+				words = append(words, slices.Repeat([]string{who}, strings.Count(string(d.data), "="+who+".test\r\n"))...)
+			}
+		}
+		slices.SortFunc(words, func(a, b string) int { return slices.Index(order, a) - slices.Index(order, b) })
+		if text := strings.Join(words, " "); text != want {
+			t.Errorf("%q: left are %s, want %s, in\n%s\n%s", config, text, want, got[0].data, got[1].data)
+		}
 	}
 }

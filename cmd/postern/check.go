@@ -35,8 +35,8 @@ func newCheckCommand() *cobra.Command {
 would work but is most likely not meant, such as a bank that no mail gets or
 mail that would be dropped without a word to anybody. Nothing is started.
 
---probe asks engines, next hops and name servers, and sends the EICAR test string to
-each scanner, which must find it.
+--probe asks engines, next hops and name servers, and sends the EICAR test
+string to each scanner, which must find it.
 
 --user NAME finds keys, files, sockets and folders that the user of the daemon
 cannot use, although root can.

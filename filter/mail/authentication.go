@@ -24,7 +24,7 @@ type Authentication struct {
 	// Signers are the domains of the valid DKIM signatures that are the very
 	// domain of the author (RFC 6376, RFC 5322 section 3.6.2), in lower case.
 	// It is empty if the message has not exactly one From field: a signature
-	// covers only one of several.
+	// covers only one of several. A domain that only tries DKIM out is none.
 	Signers []string `json:"author_signers,omitempty"`
 	// Unsigned says that signatures were looked for, and there is none.
 	Unsigned bool `json:"unsigned,omitempty"`

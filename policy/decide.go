@@ -25,8 +25,7 @@ var (
 //
 // A name that a virus scanner gives is INFECTED, UNCHECKED or points by
 // virus.names of the recipient. score is that of the spam engines, nil if none
-// scored the message; the points of names, and those of dmarc.score, are added
-// to it. A score decides
+// scored the message; the points of names are added to it. A score decides
 // nothing yet.
 //
 // A finding with [mail.AllRcpts] counts for every recipient, so a check that

@@ -10,8 +10,8 @@ import (
 	"postern/policy/virusname"
 )
 
-// withDMARC adds the points of dmarc.score to a score that others share, and
-// says why. Mail of our own people gets none, whatever it looks like.
+// withDMARC adds the points of dmarc.score to the score of the engines, which
+// others share, and says why. Mail of our own people gets none, whatever it looks like.
 func (sel *Selection) withDMARC(s *Settings, score *mail.Score) (sum *mail.Score, reason string) {
 	var test mail.ScoreTest
 	switch sel.DMARC {

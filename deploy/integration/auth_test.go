@@ -16,7 +16,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -163,6 +165,40 @@ func TestAuthentication(t *testing.T) {
 				t.Errorf("%s: %d lines have %q:\n%s", way.name, n, want, s.posternLog())
 			}
 		}
+	}
+}
+
+// TestAuthenticationWithoutDNS: while the DNS does not answer mail goes on, by
+// all ways in, and the facts say that they could not be had.
+func TestAuthenticationWithoutDNS(t *testing.T) {
+	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	s := newSiteWith(t, "dmarc: {score: {reject: 9}}", addition{otherDNS: silent.LocalAddr().String()})
+	msg := s.sealed(message("Pat <pat@partner.test>", "no answer", "Hello"))
+	for n, addr := range []string{s.mx, s.gate} {
+		submit(t, addr, partner, msg)
+		s.settle()
+		got := s.mailboxes.deliveries()
+		if len(got) != n+1 {
+			t.Fatalf("delivered: %v", got)
+		}
+		if value := got[n].header("Authentication-Results"); strings.Count(value, "dkim=temperror ") != 2 || strings.Count(value, "spf=temperror ") != 2 || strings.Count(value, "dmarc=temperror ") != 1 {
+			t.Errorf("results %s", value)
+		}
+	}
+	took := regexp.MustCompile(`Hits: -, .* (\d+) ms\n`).FindAllStringSubmatch(s.posternLog(), -1)
+	if len(took) != 2 {
+		t.Fatalf("log:\n%s", s.posternLog())
+	}
+	for _, x := range took {
+		// ten seconds are for authentication
+		if ms, err := strconv.Atoi(x[1]); err != nil || ms > 15000 {
+			t.Errorf("took %s ms, %v", x[1], err)
+		}
+		t.Logf("%s ms", x[1])
 	}
 }
 

@@ -56,6 +56,7 @@ type addition struct {
 	banks     string      // the same
 	config    string      // other keys of its configuration
 	records   records     // in the DNS that it asks
+	otherDNS  string      // the address of another one
 	services  string      // of Postfix, in master.cf
 	set       func(*site) // called when Postfix is set up and does not run yet
 }
@@ -76,7 +77,9 @@ func newSiteWith(t *testing.T, settings string, more addition) *site {
 	s.gate, s.milter = ports[7], ports[8]
 	s.world = startSink(t, s.worldAt, false)
 	s.mailboxes = startSink(t, s.boxesAt, true)
-	s.dns = startDNS(t, s.records)
+	if s.dns = s.otherDNS; s.dns == "" {
+		s.dns = startDNS(t, s.records)
+	}
 	s.startClamd()
 	s.startPostern(settings)
 	s.startPostfix()

@@ -328,7 +328,8 @@ type Limits struct {
 	// lmtp_data_done_timeout (and milter_content_timeout) of Postfix.
 	Deadline time.Duration `yaml:"deadline"`
 	// For all checks of a message together; below deadline, so that time is
-	// left to hand the message on.
+	// left to hand the message on. Who answers for the message is found out
+	// first, within a quarter of it and ten seconds.
 	CheckDeadline time.Duration `yaml:"check_deadline"`
 	// Received fields, beyond which a message is taken for a loop.
 	Received int `yaml:"received"`

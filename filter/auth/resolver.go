@@ -44,7 +44,7 @@ type ResolverOptions struct {
 }
 
 // Resolver asks the DNS for all that this package wants to know, within bounds
-// of time and memory, and remembers answers. Failures are not remembered. It is
+// of time and memory, and remembers answers, failures only for a moment. It is
 // a [Lookup] itself: its errors are always *net.DNSError and either IsNotFound
 // or Temporary. Answers are shared and must not be changed.
 type Resolver struct {
@@ -65,7 +65,7 @@ type question struct {
 type answer struct {
 	question
 	value   any   // nil if there is none
-	err     error // IsNotFound or nil
+	err     error // a *net.DNSError or nil
 	octets  int
 	expires time.Time
 }
@@ -123,6 +123,11 @@ func notFound(err error) bool {
 	return ok && d.IsNotFound
 }
 
+// failureTime is how long a failure is remembered (RFC 2308 section 7 allows
+// five minutes): a name whose servers are dead costs many messages the wait of
+// one.
+const failureTime = 20 * time.Second
+
 // noAnswer is an error for others to read: which server of ours failed how is
 // not for them.
 func noAnswer(name string, err error) *net.DNSError {
@@ -152,6 +157,7 @@ func ask[T any](ctx context.Context, r *Resolver, kind byte, name string, lookup
 		value, _ := a.value.([]T)
 		return value, a.err
 	}
+	asker := ctx
 	ctx, cancel := context.WithTimeout(ctx, r.opts.Timeout)
 	defer cancel()
 	select {
@@ -176,7 +182,11 @@ func ask[T any](ctx context.Context, r *Resolver, kind byte, name string, lookup
 		err = noSuchName(name)
 	case err != nil:
 		// RFC 7208 section 2.6.6: all but success and "no such name" may pass
-		return nil, noAnswer(name, err)
+		failed := noAnswer(name, err)
+		if asker.Err() == nil { // else it did not have its time
+			r.remember(&answer{question: q, err: failed, octets: 400 + len(q.name), expires: r.opts.Now().Add(failureTime)})
+		}
+		return nil, failed
 	}
 	a := &answer{question: q, err: err, octets: 200 + len(q.name)}
 	if len(values) > 0 {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"postern/filter/auth"
 	"postern/filter/check"
 	"postern/filter/mail"
 	"postern/filter/observe"
@@ -62,8 +63,11 @@ func TestSignersSelectBanks(t *testing.T) {
 	for verify, want := range map[string]string{"true": "ORIGINATING/FRIEND", "false": "ORIGINATING"} {
 		f, tx := promiseFilter(t, nil, "settings: {dkim: {verify: "+verify+"}}\nbanks: {FRIEND: {on_error: pass}}\nsigner_banks: [{domains: [friend.test], bank: FRIEND}]\n")
 		asked := 0
-		f.Authenticate = func(context.Context, *mail.Transaction) *mail.Authentication {
+		f.Authenticate = func(_ context.Context, _ *mail.Transaction, q auth.Questions) *mail.Authentication {
 			asked++
+			if q.Client {
+				t.Error("our own client is asked about")
+			}
 			return &mail.Authentication{Signers: []string{"friend.test"}}
 		}
 		ex, err := f.Examine(t.Context(), tx)

@@ -33,13 +33,14 @@ type copyFacts struct {
 	hostname string      // ours
 	engines  []mail.Edit // fields that engines add
 	received string      // the value of our Received field, equal for all copies; empty where we are no hop
+	results  string      // that of our Authentication-Results; empty where there is nothing to tell
 	forged   *forgedMarks
 }
 
 // families are all families, in the order in which their fields stand, from the
 // top.
 var families = []func(*copyFacts) []mail.Edit{
-	forgedEdits, holdEdits, scannedEdits, alertEdits, spamEdits, engineEdits, subjectEdits, receivedEdits,
+	forgedEdits, holdEdits, scannedEdits, alertEdits, spamEdits, engineEdits, resultsEdits, subjectEdits, receivedEdits,
 }
 
 // edits returns what every family does to the copy.

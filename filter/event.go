@@ -20,7 +20,11 @@ func (j *job) event() *mail.Event {
 		LogID: tx.ID, MailID: tx.MailID, Listener: tx.Listener, Protocol: tx.Protocol,
 		Banks: sel.Banks(), Originating: sel.Originating, Reason: sel.Reason,
 		QueueID: queueID(tx), From: tx.From, Size: max(tx.Size, tx.Message.Size()), Signed: j.signed,
-		Elapsed: j.now().Sub(tx.Received),
+		Verified: j.ex.Authentication.Valid(),
+		Elapsed:  j.now().Sub(tx.Received),
+	}
+	if tells(j.ex.Authentication) {
+		e.Auth = j.ex.Authentication
 	}
 	h := tx.Message.Header()
 	e.MessageID, e.ResentID = firstID(h, "Message-ID"), firstID(h, "Resent-Message-ID")

@@ -39,9 +39,9 @@ type Filter struct {
 	// before this one; nil for no bound. A message that waits for it in vain
 	// gets 451.
 	Room *unpack.Room
-	// Authenticate finds out who answers for a message; nil: nobody asks. It
-	// should end when ctx does.
-	Authenticate func(ctx context.Context, tx *mail.Transaction) *mail.Authentication
+	// Authenticate finds out who answers for a message, see
+	// [auth.Verifier.Authenticate]; nil: nobody asks. It should end when ctx does.
+	Authenticate func(ctx context.Context, tx *mail.Transaction, q auth.Questions) *mail.Authentication
 	// Observers get the event of every message.
 	Observers []mail.Observer
 	// Log gets warnings.
@@ -190,22 +190,18 @@ func (f *Filter) Enact(ctx context.Context, tx *mail.Transaction, ex *Examinatio
 // what is known.
 func (f *Filter) Examine(ctx context.Context, tx *mail.Transaction) (*Examination, error) {
 	ex := &Examination{}
-	// Two steps: whether signatures are verified is itself a setting, of the
-	// banks that the envelope selects; who has signed may then select more.
 	sel, err := f.Select(ctx, tx, nil)
 	if err != nil {
 		return ex, err
-	}
-	if f.Authenticate != nil && sel.Settings.DKIM.Verify {
-		ex.Authentication = f.Authenticate(ctx, tx)
-		if sel, err = f.Select(ctx, tx, ex.Authentication); err != nil {
-			return ex, err
-		}
 	}
 	ex.Selection = sel
 	// what is left of the deadline is for handing the message on
 	checkCtx, cancel := context.WithTimeout(ctx, f.Policy.CheckDeadline(tx.Input))
 	defer cancel()
+	if err := f.authenticate(checkCtx, tx, ex); err != nil {
+		return ex, err
+	}
+	sel = ex.Selection
 	in := &check.Input{Tx: tx, Hostname: f.Policy.Hostname, Banks: sel.Banks(), Login: tx.Client.Login}
 	apart := newUnpacking(f.Policy)
 	looked := check.Named{Name: "unpack", Check: apart, Categories: []mail.Category{mail.Infected, mail.Banned}}

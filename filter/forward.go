@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 
+	"postern/filter/auth"
 	"postern/filter/mail"
 	"postern/policy"
 )
@@ -52,11 +53,16 @@ func (j *job) groups() []group {
 		received = receivedValue(j.tx, j.Policy.Hostname, j.Mark.tag(j.tx.MailID, m.Body()))
 	}
 	forged := findForged(m.Header(), j.Policy.Domain, j.Policy.Hostname)
+	forged.results(j.tx, j.Policy)
+	results := ""
+	if tells(j.ex.Authentication) {
+		results = auth.AuthenticationResults(j.Policy.AuthservID, j.ex.Authentication)
+	}
 	for i := range j.rcpts {
 		if j.rcpts[i].plan.action != pass {
 			continue
 		}
-		c := j.copyFor(i, m, received, forged)
+		c := j.copyFor(i, m, received, results, forged)
 		k := slices.IndexFunc(out, func(g group) bool { return g.Equal(&c) })
 		if k < 0 {
 			k = len(out)
@@ -68,11 +74,11 @@ func (j *job) groups() []group {
 }
 
 // copyFor returns the copy of m that recipient i gets.
-func (j *job) copyFor(i int, m *mail.Message, received string, forged *forgedMarks) mail.Copy {
+func (j *job) copyFor(i int, m *mail.Message, received, results string, forged *forgedMarks) mail.Copy {
 	v, sel := &j.ex.Verdicts[i], &j.ex.Selection.Rcpts[i]
 	f := &copyFacts{
 		tx: j.tx, header: m.Header(), verdict: v, rcpt: sel,
-		scanned: j.ex.Scanned, domain: j.Policy.Domain, hostname: j.Policy.Hostname, engines: j.ex.Fields, received: received, forged: forged,
+		scanned: j.ex.Scanned, domain: j.Policy.Domain, hostname: j.Policy.Hostname, engines: j.ex.Fields, received: received, results: results, forged: forged,
 	}
 	j.rcpts[i].extension = f.extension()
 	j.rcpts[i].tagged = f.alerted() != mail.CatchAll || f.subjectTag() != "" || f.extension() != "" ||

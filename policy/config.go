@@ -62,8 +62,8 @@ type Config struct {
 	DaemonBanks []DaemonBank `yaml:"daemon_banks"`
 	// Banks by the domain of a valid DKIM signature of the author; the first
 	// entry that names the domain is taken (Amavis:
-	// @author_to_policy_bank_maps). Signatures are not verified by this
-	// version yet.
+	// @author_to_policy_bank_maps). Only signatures count that settings of the
+	// other banks have verified, see dkim.verify.
 	//
 	//	signer_banks:
 	//	  - {domains: [.example.com], bank: MYNETS}
@@ -101,6 +101,20 @@ type Config struct {
 	//	dkim_keys:
 	//	  - {domain: example.org, selector: s2026, key: dkim/example.org.pem}
 	DKIMKeys []DKIMKey `yaml:"dkim_keys"`
+	// Name under which Authentication-Results are written (RFC 8601); empty:
+	// the hostname. Fields that come in under this name, in any spelling, are
+	// forged and removed, unless they are in trusted_results, or stand above
+	// the Received field of the Postfix that feeds us.
+	AuthservID string `yaml:"authserv_id"`
+	// Names of programs before us whose Authentication-Results stay. OpenDKIM
+	// and OpenDMARC write theirs under the name of the host unless told
+	// otherwise, and remove what others have forged: name the host then, or
+	// give one of them another name.
+	//
+	//	trusted_results: [mail.example.org]
+	TrustedResults []string `yaml:"trusted_results"`
+	// Who is asked for keys and records.
+	DNS DNS `yaml:"dns"`
 	// Scanners by name, each with its own options. An entry builtin: {} finds
 	// the EICAR and GTUBE test strings. Without any entry nothing is scanned.
 	//
@@ -268,6 +282,16 @@ type DKIMKey struct {
 	Origin Origin `yaml:"-"`
 }
 
+// DNS says who is asked. A resolver on this machine, or near it, that validates
+// (DNSSEC) serves best.
+type DNS struct {
+	// IP addresses of resolvers, with a port if it is not 53, asked in turn when
+	// one does not answer; empty: those of /etc/resolv.conf.
+	//
+	//	servers: [127.0.0.1, "[::1]:5353"]
+	Servers []string `yaml:"servers"`
+}
+
 // State is what is kept over a restart.
 type State struct {
 	// Folder, for example /var/lib/postern; the daemon makes it, and must be
@@ -311,7 +335,8 @@ type Limits struct {
 	// lmtp_data_done_timeout (and milter_content_timeout) of Postfix.
 	Deadline time.Duration `yaml:"deadline"`
 	// For all checks of a message together; below deadline, so that time is
-	// left to hand the message on.
+	// left to hand the message on. Who answers for the message is found out
+	// first, within a quarter of it and ten seconds.
 	CheckDeadline time.Duration `yaml:"check_deadline"`
 	// Received fields, beyond which a message is taken for a loop.
 	Received int `yaml:"received"`
@@ -415,6 +440,7 @@ func Default() *Config {
 			BadHeader: CategorySettings{Destiny: Pass},
 			Unchecked: CategorySettings{Destiny: Pass, SubjectTag: "***UNCHECKED*** "},
 			DKIM:      DKIMSettings{Sign: true, Verify: true},
+			SPF:       SPFSettings{Verify: true},
 		},
 		Banks: map[string]*Overlay{
 			"ORIGINATING": builtInBank("ORIGINATING"),

@@ -36,12 +36,15 @@ var (
 func Decide(sel *Selection, findings []mail.Finding, score *mail.Score) []Verdict {
 	out := make([]Verdict, len(sel.Rcpts))
 	for i := range out {
-		out[i] = decideRcpt(sel.Rcpts[i].Settings, i, findings, score, sel.Unanswerable)
+		out[i] = sel.decide(sel.Rcpts[i].Settings, i, findings, score)
 	}
 	return out
 }
 
-func decideRcpt(s *Settings, rcpt int, findings []mail.Finding, score *mail.Score, unanswerable bool) Verdict {
+// decide returns the verdict for one recipient with settings s, which need not be
+// those of the selection.
+func (sel *Selection) decide(s *Settings, rcpt int, findings []mail.Finding, score *mail.Score) Verdict {
+	score, dmarc := sel.withDMARC(s, score)
 	v := Verdict{Categories: onlyClean, Destiny: Pass, Score: score, Reasons: cleanReasons}
 	var bypassed []ContentCategory
 	for _, f := range findings {
@@ -59,13 +62,16 @@ func decideRcpt(s *Settings, rcpt int, findings []mail.Finding, score *mail.Scor
 	}
 	v.Categories = categories(v.Findings)
 	v.Reasons = nil
+	if dmarc != "" {
+		v.because(dmarc)
+	}
 	for _, c := range distinct(bypassed) {
 		v.Reasons = append(v.Reasons, c.Category.String()+" not counted: recipient bypasses the check, "+
 			s.source(c.Category, "bypass"))
 	}
 	v.weighNames(s)
 	v.weighScore(s)
-	v.walk(s, unanswerable)
+	v.walk(s, sel.Unanswerable)
 	first := v.Main().Category
 	if v.Destiny != Pass {
 		first = v.Blocking.Category

@@ -19,7 +19,7 @@ import (
 // Doubts returns what is allowed in c but most likely not meant, in the order
 // of the files: doors that stand open, banks that nothing loads, entries of lists that can never
 // decide, everybody or loopback among our own clients, keys of domains that
-// are not ours, and domains of ours without a key. c must come from [Load] or [Parse].
+// are not ours, signers whom nobody verifies, and domains of ours without a key. c must come from [Load] or [Parse].
 func (c *Config) Doubts() []Mistake {
 	d := &doubts{cfg: c}
 	d.openDoors()
@@ -33,6 +33,7 @@ func (c *Config) Doubts() []Mistake {
 	d.rules("recipients", c.Recipients)
 	d.rules("senders", c.Senders)
 	d.foreignKeys()
+	d.unverifiedSigners()
 	d.virusNames()
 	d.unsignedDomains()
 	// RFC 5321 section 4.5.3.1.7
@@ -350,6 +351,21 @@ func (d *doubts) foreignKeys() {
 		}
 		d.at(fmt.Sprintf("dkim_keys[%d].domain", i), name+" is not in local_domains: its mail is signed, but its senders are strangers and never get a report",
 			"add it to local_domains if it is yours")
+	}
+}
+
+// unverifiedSigners finds banks of signers that no signature can choose.
+func (d *doubts) unverifiedSigners() {
+	c := d.cfg
+	verified := c.Settings.DKIM.Verify
+	for _, o := range c.Banks {
+		verified = verified || o.Over(&c.Settings).DKIM.Verify
+	}
+	for _, r := range slices.Concat(c.Senders, c.Recipients) {
+		verified = verified || r.Settings.Over(&c.Settings).DKIM.Verify
+	}
+	if len(c.SignerBanks) > 0 && !verified {
+		d.at("signer_banks", "no settings have signatures verified, so nothing is chosen by them", "dkim: {verify: true}")
 	}
 }
 

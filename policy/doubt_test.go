@@ -87,6 +87,8 @@ func TestDoubts(t *testing.T) {
 			"3:24: limits.message_size: mail of more than 50 octets is refused; RFC 5321 wants 64KiB taken; units are KiB, MiB and GiB",
 		}},
 		"loopback that is not ours": {"client_banks: [{networks: [127.0.0.0/8], bank: A}]\nbanks: {A: {originating: false}}\n", nil},
+		"signers":                   {"settings: {dkim: {verify: false}}\nsigner_banks: [{domains: a.test, bank: MYNETS}]\n", []string{"4:15: signer_banks: no settings have signatures verified, so nothing is chosen by them; dkim: {verify: true}"}},
+		"verified signers":          {"settings: {dkim: {verify: false}}\nsigner_banks: [{domains: a.test, bank: MYNETS}]\nrecipients: [{match: \"b@\", settings: {dkim: {verify: true}}}]\n", nil},
 		"keys": {"dkim_keys:\n  - {domain: ours.test, selector: a, key: k}\n  - {domain: .sub.ours.test, selector: a, key: k}\n  - {domain: else.test, selector: a, key: k}\n", []string{
 			"6:14: dkim_keys[2].domain: else.test is not in local_domains: its mail is signed, but its senders are strangers and never get a report; add it to local_domains if it is yours",
 		}},

@@ -36,7 +36,7 @@ var formerly = map[string]string{
 	"addr_extension_virus": "virus.address_extension", "addr_extension_banned": "banned.address_extension",
 	"addr_extension_spam": "spam.address_extension", "addr_extension_bad_header": "bad_header.address_extension",
 	"sa_spam_subject_tag": "spam.subject_tag", "undecipherable_subject_tag": "unchecked.subject_tag",
-	"enable_dkim_signing": "dkim.sign", "enable_dkim_verification": "dkim.verify", "dkim_key": "dkim_keys",
+	"myauthservid": "authserv_id", "enable_dkim_signing": "dkim.sign", "enable_dkim_verification": "dkim.verify", "dkim_key": "dkim_keys",
 
 	"av_scanners": "engines", "av_scanners_backup": "engines", "spam_scanners": "engines",
 	"log_level": "log.level", "logfile": "log.to", "do_syslog": "log.to", "syslog_ident": "log.ident",

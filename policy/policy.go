@@ -67,6 +67,10 @@ type Selection struct {
 	SenderLocal bool   // the envelope sender's domain is in local_domains
 	Rcpts       []RcptSelection
 
+	// DMARC is what the domain of the author wishes for this message, empty if
+	// it is not known: who makes a selection for a message that was
+	// authenticated sets it.
+	DMARC mail.DMARCPolicy
 	// Automatic is that of the request.
 	Automatic string
 	// Unanswerable says that nobody waits for an answer to the message: it is

@@ -51,6 +51,12 @@ type Settings struct {
 	Unchecked CategorySettings `yaml:"unchecked"`
 	// DKIM signatures (RFC 6376).
 	DKIM DKIMSettings `yaml:"dkim"`
+	// Whether the client may send for the domains of HELO and MAIL FROM (RFC
+	// 7208).
+	SPF SPFSettings `yaml:"spf"`
+	// What the domain of the author wishes for mail that it does not answer for
+	// (RFC 9989).
+	DMARC DMARCSettings `yaml:"dmarc"`
 
 	origins []Origin // by number of leaf; nil: all built-in
 }
@@ -186,8 +192,39 @@ type SpamSettings struct {
 type DKIMSettings struct {
 	// Sign originating mail when there is a key for its author.
 	Sign bool `yaml:"sign"`
-	// Verify signatures of incoming mail. This version does not yet.
+	// Verify the signatures that a message comes with. They stand in the log
+	// as dkim_sd, in Authentication-Results for recipients of ours, and choose
+	// signer_banks. A message waits for the DNS, but not long: a signature
+	// without an answer is temperror.
 	Verify bool `yaml:"verify"`
+}
+
+// SPFSettings switch SPF.
+type SPFSettings struct {
+	// Ask about the client of mail from outside, where it is known: before the
+	// queue, and after it by XFORWARD. Clients that are our own people, have
+	// authenticated themselves or have a private address are not asked about.
+	// Say false in the bank of a relay that takes mail for us, a backup MX for
+	// example. Where dkim.verify is true as well, DMARC is evaluated.
+	Verify bool `yaml:"verify"`
+}
+
+// DMARCSettings say what the result of DMARC means.
+type DMARCSettings struct {
+	// Points for the spam score when neither DKIM nor SPF speak for the author.
+	// Nothing is refused for that alone, since mail of lists and forwarders
+	// fails as well; nor is there a point for mail of our own people.
+	//
+	//	score: {reject: 3, quarantine: 1.5}
+	Score DMARCScore `yaml:"score"`
+}
+
+// DMARCScore has points by the wish of the author's domain.
+type DMARCScore struct {
+	// For p=reject; also sp, np.
+	Reject float64 `yaml:"reject"`
+	// For p=quarantine, and for p=reject that is only tried out (t=y).
+	Quarantine float64 `yaml:"quarantine"`
 }
 
 // CategoryKey returns the key of the settings of category c, for example

@@ -37,6 +37,8 @@ type Test struct {
 	To []mail.Address `yaml:"to"`
 	// Banks that the request names (AM.PDP).
 	Banks []string `yaml:"banks"`
+	// Domains whose author signatures are valid.
+	Signers []string `yaml:"signers"`
 	// What the checks found: a category and a name, "INFECTED Eicar-Test",
 	// "BANNED invoice.exe", "SPAM", "UNCHECKED encrypted". A name after
 	// INFECTED means what virus.names says.

@@ -32,6 +32,7 @@ func (l *loader) validate() {
 	l.keys()
 	l.limits()
 	l.archivePasswords()
+	l.authentication()
 	l.engineOptions()
 	c := l.cfg
 	c.State.Dir = l.resolve(c.State.Dir)
@@ -242,12 +243,19 @@ func (l *loader) overlayValues(path string, o *Overlay) {
 	}
 }
 
+// mostPoints is more than any kill_level needs.
+const mostPoints = 1000
+
 // checkSetting judges what the type of a setting leaves open.
 func checkSetting(key string, value any) (what, hint string) {
 	switch key {
 	case "forward_to", "notify_to":
 		if _, err := mail.ParseNextHop(value.(string)); err != nil {
 			return err.Error(), "for example smtp://127.0.0.1:10025"
+		}
+	case "dmarc.score.reject", "dmarc.score.quarantine":
+		if p := value.(float64); p < 0 || p > mostPoints {
+			return fmt.Sprintf("want points from 0 to %d, not %v", mostPoints, p), "a score of kill_level is spam"
 		}
 	case "unchecked.bypass":
 		if value.(bool) {
@@ -374,6 +382,40 @@ func (l *loader) limits() {
 	// RFC 5321 section 4.5.3.1.8
 	if m.Recipients > 0 && m.Recipients < 100 {
 		l.At("limits.recipients", "must be 100 or more", "RFC 5321 section 4.5.3.1.8")
+	}
+}
+
+// authentication checks who is asked, and under which names results stand.
+func (l *loader) authentication() {
+	c := l.cfg
+	if c.AuthservID == "" {
+		c.AuthservID = c.Hostname
+	} else if name, problem := lookup.ParseDomain(c.AuthservID); problem != "" {
+		l.At("authserv_id", problem, "want a name, for example mail.example.org")
+	} else {
+		c.AuthservID = name
+	}
+	for i, id := range c.TrustedResults {
+		name, problem := lookup.ParseDomain(id)
+		if problem != "" {
+			l.At(fmt.Sprintf("trusted_results[%d]", i), problem, "want the name that stands first in the fields, for example mail.example.org")
+			continue
+		}
+		c.TrustedResults[i] = name
+	}
+	for i, s := range c.DNS.Servers {
+		at, err := netip.ParseAddrPort(s)
+		if err != nil {
+			var a netip.Addr
+			if a, err = netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
+				at = netip.AddrPortFrom(a, 53)
+			}
+		}
+		if err != nil || at.Port() == 0 {
+			l.At(fmt.Sprintf("dns.servers[%d]", i), strict.Quote(s)+" is no IP address", "for example 127.0.0.1 or [::1]:5353")
+			continue
+		}
+		c.DNS.Servers[i] = at.String()
 	}
 }
 

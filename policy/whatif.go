@@ -20,7 +20,7 @@ type Change struct {
 // for a message in which nothing was found.
 func Flip(sel *Selection, i int, findings []mail.Finding, score *mail.Score) []Change {
 	s := sel.Rcpts[i].Settings.clone()
-	v := decideRcpt(s, i, findings, score, sel.Unanswerable)
+	v := sel.decide(s, i, findings, score)
 	if v.Destiny == Pass {
 		if out := flipToReject(sel.Rcpts[i].Settings, &v, sel.Unanswerable); out != nil {
 			return out
@@ -34,7 +34,7 @@ func Flip(sel *Selection, i int, findings []mail.Finding, score *mail.Score) []C
 			return nil
 		}
 		out = append(out, change)
-		v = decideRcpt(s, i, findings, score, sel.Unanswerable)
+		v = sel.decide(s, i, findings, score)
 	}
 	return out
 }

@@ -43,7 +43,7 @@ settings: {forward_to: "smtp://%s"}
 	if err != nil {
 		b.Fatal(err)
 	}
-	d, err := newDaemon(cfg, slog.New(slog.DiscardHandler))
+	d, err := newDaemon(cfg, slog.New(slog.DiscardHandler), noDNS{})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -35,8 +35,8 @@ func newCheckCommand() *cobra.Command {
 would work but is most likely not meant, such as a bank that no mail gets or
 mail that would be dropped without a word to anybody. Nothing is started.
 
---probe asks the engines and the next hops, and sends the EICAR test string to
-each scanner, which must find it.
+--probe asks engines, next hops and name servers, and sends the EICAR test
+string to each scanner, which must find it.
 
 --user NAME finds keys, files, sockets and folders that the user of the daemon
 cannot use, although root can.
@@ -60,7 +60,7 @@ The exit code is 78 for mistakes, 69 if something does not answer, and with
 	addConfigFlag(cmd, &o.config)
 	f := cmd.Flags()
 	f.BoolVar(&o.strict, "strict", false, "exit with 1 if there are warnings")
-	f.BoolVar(&o.probe, "probe", false, "ask engines and next hops")
+	f.BoolVar(&o.probe, "probe", false, "ask engines, next hops and name servers")
 	f.BoolVar(&o.show, "show", false, "print the settings in force")
 	f.BoolVar(&o.diff, "diff", false, "compare two configurations")
 	o.envelope.addFlags(f, "for --show: ")

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -166,9 +167,35 @@ func TestLostOnlyWhatIsLookedFor(t *testing.T) {
 	}
 }
 
-// A probe asks engines and next hops.
+// emptyDNS answers that no name exists, and returns its address.
+func emptyDNS(t *testing.T) string {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var served sync.WaitGroup
+	served.Go(func() {
+		b := make([]byte, 1500)
+		for {
+			n, peer, err := conn.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			if n > 3 {
+				b[2], b[3] = b[2]|0x80, 3 // a response, NXDOMAIN
+				_, _ = conn.WriteTo(b[:n], peer)
+			}
+		}
+	})
+	t.Cleanup(func() { conn.Close(); served.Wait() })
+	return conn.LocalAddr().String()
+}
+
+// A probe asks engines, next hops and name servers.
 func TestProbe(t *testing.T) {
 	t.Parallel()
+	dns := emptyDNS(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -188,10 +215,10 @@ func TestProbe(t *testing.T) {
 	closed.Close()
 
 	config := func(notify string) string {
-		return writeFiles(t, "postern.yaml", "hostname: mail.example.org\nsettings: {forward_to: \"smtp://"+l.Addr().String()+"\", notify_to: \"smtp://"+notify+"\"}\nengines: {builtin: {}}\n") + "/postern.yaml"
+		return writeFiles(t, "postern.yaml", "hostname: mail.example.org\nsettings: {forward_to: \"smtp://"+l.Addr().String()+"\", notify_to: \"smtp://"+notify+"\"}\nengines: {builtin: {}}\ndns: {servers: [\""+dns+"\"]}\n") + "/postern.yaml"
 	}
 	out, code, err := postern(t, "check", "--probe", "-c", config(l.Addr().String()))
-	if code != 0 || !strings.Contains(out, "engine builtin: found Eicar-Signature and GTUBE (") || !strings.Contains(out, "next hop smtp://"+l.Addr().String()+": answers, without XFORWARD (") {
+	if code != 0 || !strings.Contains(out, "engine builtin: found Eicar-Signature and GTUBE (") || !strings.Contains(out, "next hop smtp://"+l.Addr().String()+": answers, without XFORWARD (") || !strings.Contains(out, "name server "+dns+": answers (") {
 		t.Errorf("code %d, %v\n%s", code, err, out)
 	}
 	if strings.Contains(out, "engine header") {
@@ -231,7 +258,7 @@ func TestProbesAreApart(t *testing.T) {
 			c.Close()
 		}
 	}()
-	config := writeFiles(t, "postern.yaml", fmt.Sprintf("hostname: mail.example.org\nsettings: {forward_to: %q, notify_to: %q}\nengines: {builtin: {}, clamav: {address: %q, timeout: 1h}}\n",
+	config := writeFiles(t, "postern.yaml", fmt.Sprintf("hostname: mail.example.org\nsettings: {forward_to: %q, notify_to: %q}\nengines: {builtin: {}, clamav: {address: %q, timeout: 1h}}\ndns: {servers: [\"127.0.0.1:1\"]}\n",
 		"smtp://"+old.Addr().String(), "smtp://"+hang.Addr().String(), "tcp:"+hang.Addr().String()))
 	cfg, err := policy.Load(filepath.Join(config, "postern.yaml"), engines())
 	if err != nil {
@@ -246,11 +273,11 @@ func TestProbesAreApart(t *testing.T) {
 		lines = append(lines, p.String())
 	}
 	all := strings.Join(lines, "\n")
-	if len(lines) != 4 {
+	if len(lines) != 5 {
 		t.Fatal(all)
 	}
 	for _, want := range []string{
-		"engine builtin: found Eicar-Signature", "engine clamav: FAILED: ", "next hop smtp://" + hang.Addr().String() + ": FAILED: ",
+		"engine builtin: found Eicar-Signature", "engine clamav: FAILED: ", "name server 127.0.0.1:1: FAILED: ", "next hop smtp://" + hang.Addr().String() + ": FAILED: ",
 		"next hop smtp://" + old.Addr().String() + ": answers, without 8BITMIME: 8-bit mail may be recoded behind it, which breaks its signatures",
 	} {
 		if !strings.Contains(all, want) {

@@ -112,7 +112,7 @@ engines: {builtin: {}}
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := newDaemon(cfg, slog.New(slog.DiscardHandler))
+	d, err := newDaemon(cfg, slog.New(slog.DiscardHandler), noDNS{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,8 +146,10 @@ engines: {builtin: {}}
 		if n != len(prefix) || len(h) == 0 {
 			t.Errorf("%s: %q was put on top", name, prefix)
 		}
+		signed := mail.NewMessage(msg).Header().Count("DKIM-Signature") > 0
 		for _, f := range h {
-			if !f.Is("Received") && !f.Is("X-Amavis-Alert") { // some headers are faulty
+			// some headers are faulty
+			if !f.Is("Received") && !f.Is("X-Amavis-Alert") && !(signed && f.Is("Authentication-Results")) {
 				t.Errorf("%s: field %s was put on top", name, f.Name)
 			}
 		}

@@ -37,6 +37,7 @@ type daemon struct {
 	relays  *reinject.Transports
 	room    *unpack.Room // for the filters of all reloads
 	mark    filter.Mark  // the same
+	dns     auth.Lookup  // nil: the servers of the configuration
 	filter  atomic.Pointer[filter.Filter]
 	servers []server
 	failed  chan error // a listener that ended by itself
@@ -45,8 +46,10 @@ type daemon struct {
 	unwatch  context.CancelFunc // ends the watch over the engines
 }
 
-func newDaemon(cfg *policy.Config, log *slog.Logger) (*daemon, error) {
-	d := &daemon{log: log, initial: cfg, room: unpack.NewRoom(int64(cfg.Limits.Unpack.Memory)), failed: make(chan error, 1)}
+// newDaemon makes one that does not listen yet. dns is asked instead of the
+// servers of the configuration, unless it is nil.
+func newDaemon(cfg *policy.Config, log *slog.Logger, dns auth.Lookup) (*daemon, error) {
+	d := &daemon{log: log, initial: cfg, dns: dns, room: unpack.NewRoom(int64(cfg.Limits.Unpack.Memory)), failed: make(chan error, 1)}
 	d.relays = reinject.NewTransports(reinject.Options{Helo: cfg.Hostname, Log: log})
 	d.mark = newMark(cfg, log)
 	f, err := d.newFilter(cfg)
@@ -82,7 +85,13 @@ func (d *daemon) newFilter(cfg *policy.Config) (*filter.Filter, error) {
 		return nil, err
 	}
 	tellOfServers(checks, d.log)
-	return &filter.Filter{Policy: cfg, Checks: checks, Keys: keys, Relay: d.relays.For, Room: d.room, Mark: d.mark, Observers: []mail.Observer{observe.Log{Logger: d.log}}, Log: d.log}, nil
+	return &filter.Filter{Policy: cfg, Checks: checks, Keys: keys, Relay: d.relays.For, Room: d.room, Mark: d.mark, Observers: []mail.Observer{observe.Log{Logger: d.log}}, Log: d.log, Authenticate: newVerifier(cfg, d.dns).Authenticate}, nil
+}
+
+// newVerifier makes what finds out who answers for a message, with a memory of
+// its own: who reloads may have mended the DNS.
+func newVerifier(cfg *policy.Config, dns auth.Lookup) *auth.Verifier {
+	return &auth.Verifier{DNS: auth.NewResolver(auth.ResolverOptions{Lookup: dns, Servers: cfg.DNS.Servers})}
 }
 
 // newChecks makes a check of each engine, in the order of their names, and the

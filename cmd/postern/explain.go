@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -21,6 +22,7 @@ import (
 type explainOptions struct {
 	config   string
 	envelope envelopeOptions
+	signers  []string
 	json     bool
 }
 
@@ -39,7 +41,8 @@ How the mail comes in is decided by the protocol of the listener. What it says
 is what the client would hear: before the queue a refusal, where after it the
 mail of a stranger is dropped.
 
-Nothing is sent and nothing is written.`,
+Nothing is sent and nothing is written; the DNS is asked who answers for the
+message.`,
 		Example: `  postern explain --listener 127.0.0.1:10023 --client 192.0.2.7 --from a@example.org --to b@example.net
   postern explain --listener unix:/run/postern/milter.sock --login ann --daemon submission --from a@example.org --to b@example.net
   postern explain --from a@example.org --to b@example.net suspicious.eml`,
@@ -55,6 +58,7 @@ Nothing is sent and nothing is written.`,
 	addConfigFlag(cmd, &o.config)
 	f := cmd.Flags()
 	o.envelope.addFlags(f, "")
+	f.StringArrayVar(&o.signers, "signer", nil, "`domain` of a valid signature of the author, where no message tells; may be repeated")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	_ = cmd.MarkFlagRequired("to")
 	return cmd
@@ -70,6 +74,7 @@ func explain(ctx context.Context, stdin io.Reader, out io.Writer, o explainOptio
 		if f.Checks, err = newChecks(cfg); err != nil {
 			return exit(exitConfig, err)
 		}
+		f.Authenticate = newVerifier(cfg, nil).Authenticate
 	}
 	run, err := ask.New(f)
 	if err != nil {
@@ -79,9 +84,12 @@ func explain(ctx context.Context, stdin io.Reader, out io.Writer, o explainOptio
 	if err != nil {
 		return exit(exitUsage, err)
 	}
+	if file != "" && len(o.signers) > 0 {
+		return exit(exitUsage, errors.New("--signer: the signatures of the message are verified"))
+	}
 	var e *ask.Explanation
 	if file == "" {
-		e, err = ask.Explain(ctx, run, tx)
+		e, err = ask.Explain(ctx, run, tx, o.signers...)
 	} else {
 		var data []byte
 		if data, err = readMessage(stdin, file); err == nil {
@@ -181,6 +189,9 @@ func first(label string, i int) string {
 
 func printExplainedMessage(w io.Writer, m *ask.ExplainedMessage) {
 	fmt.Fprintln(w)
+	for i, s := range m.Authentication {
+		fmt.Fprintf(w, "%s\t%s\n", first("authentication", i), s)
+	}
 	for i, c := range m.Checks {
 		said := "nothing found"
 		if c.Error != "" {

@@ -158,3 +158,8 @@ func TestExplainBrackets(t *testing.T) {
 		t.Errorf("null sender:\n%s\nwith brackets:\n%s", plain, brackets)
 	}
 }
+
+func TestExplainSigners(t *testing.T) {
+	t.Parallel()
+	runScript(t, "testdata/signers.txtar")
+}

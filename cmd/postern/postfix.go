@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -176,6 +177,7 @@ func loadFacts(config string) (*postfix.Postern, error) {
 	facts := &postfix.Postern{
 		Deadline: cfg.Limits.Deadline, Sessions: cfg.Limits.Sessions, PeerSessions: cfg.Limits.SessionsPerClient,
 		MessageSize: int64(cfg.Limits.MessageSize), Recipients: cfg.Limits.Recipients, Own: cfg.OwnClients,
+		AuthservID: cfg.AuthservID, Trusting: slices.Contains(cfg.TrustedResults, cfg.AuthservID),
 	}
 	for _, l := range cfg.Listeners {
 		settings := cfg.Bank(l.Bank).Over(&cfg.Settings)

@@ -1,7 +1,7 @@
 package main
 
-// check --probe: do engines and next hops answer, and do scanners find what
-// they must?
+// check --probe: do engines, next hops and name servers answer, and do scanners
+// find what they must?
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 
 	"postern/filter"
 	"postern/filter/ask"
+	"postern/filter/auth"
 	"postern/filter/check"
 	"postern/filter/mail"
 	"postern/policy"
@@ -44,7 +45,7 @@ func (p probed) String() string {
 	return s
 }
 
-// probe asks every engine and every next hop, all at once and each with a
+// probe asks every engine, every next hop and every name server, all at once and each with a
 // deadline of its own: one that hangs says nothing about the others.
 func probe(ctx context.Context, f *filter.Filter, each time.Duration) []probed {
 	if f.Checks == nil {
@@ -53,7 +54,8 @@ func probe(ctx context.Context, f *filter.Filter, each time.Duration) []probed {
 	cfg := f.Policy
 	checks := slices.DeleteFunc(slices.Clone(f.Checks), func(c check.Named) bool { return cfg.Engines[c.Name] == nil })
 	hops := nextHops(cfg)
-	out := make([]probed, len(checks)+len(hops))
+	names := nameServers(cfg)
+	out := make([]probed, len(checks)+len(hops)+len(names))
 	var all sync.WaitGroup
 	start := func(i int, ask func(context.Context) probed) {
 		all.Go(func() {
@@ -68,8 +70,44 @@ func probe(ctx context.Context, f *filter.Filter, each time.Duration) []probed {
 	for i, hop := range hops {
 		start(len(checks)+i, func(ctx context.Context) probed { return probeNextHop(ctx, hop, cfg.Hostname) })
 	}
+	for i, server := range names {
+		start(len(checks)+len(hops)+i, func(ctx context.Context) probed { return probeDNS(ctx, server, cfg.Hostname) })
+	}
 	all.Wait()
 	return out
+}
+
+// nameServers are those of the configuration, or the empty string for those of
+// the system; none if nothing is to be verified.
+func nameServers(cfg *policy.Config) []string {
+	verifies := func(s *policy.Settings) bool { return s.DKIM.Verify || s.SPF.Verify }
+	wanted := verifies(&cfg.Settings)
+	for _, o := range cfg.Banks {
+		wanted = wanted || verifies(o.Over(&cfg.Settings))
+	}
+	switch {
+	case !wanted:
+		return nil
+	case len(cfg.DNS.Servers) == 0:
+		return []string{""}
+	}
+	return cfg.DNS.Servers
+}
+
+// probeDNS asks one name server for a record that need not be there.
+func probeDNS(ctx context.Context, server, hostname string) probed {
+	p := probed{What: "name servers of the system"}
+	var servers []string
+	if server != "" {
+		p.What, servers = "name server "+server, []string{server}
+	}
+	began := time.Now()
+	_, err := auth.NewResolver(auth.ResolverOptions{Servers: servers}).Exists(ctx, hostname)
+	p.Millis = float64(time.Since(began).Microseconds()) / 1000
+	if p.Said = "answers"; err != nil {
+		p.Error, p.Hint = err.Error(), "until it answers, what is verified is temperror, and mail waits for it some seconds; dns.servers names others"
+	}
+	return p
 }
 
 // probeEngine has an engine look for the test strings.

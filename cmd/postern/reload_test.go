@@ -105,7 +105,7 @@ func startReloaded(t *testing.T) *reloaded {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.daemon, err = newDaemon(cfg, slog.New(observe.NewHandler(&r.log, policy.Log{}))); err != nil {
+	if r.daemon, err = newDaemon(cfg, slog.New(observe.NewHandler(&r.log, policy.Log{})), noDNS{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.daemon.start(func(policy.Listener) (net.Listener, error) { return r.listen, nil }); err != nil {

@@ -54,7 +54,7 @@ func serve(config string) error {
 		return exit(exitConfig, fmt.Errorf("%s: log: %w", cfg.Origin("log.to"), err))
 	}
 	defer sink.Close()
-	d, err := newDaemon(cfg, log)
+	d, err := newDaemon(cfg, log, nil)
 	if err != nil {
 		return exit(exitConfig, err)
 	}

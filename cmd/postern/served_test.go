@@ -30,7 +30,7 @@ func TestEveryProtocolIsServed(t *testing.T) {
 			t.Fatal(err)
 		}
 		l := cfg.Listeners[0]
-		d, err := newDaemon(cfg, slog.New(slog.DiscardHandler))
+		d, err := newDaemon(cfg, slog.New(slog.DiscardHandler), noDNS{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -40,6 +40,7 @@ those named, or all *.test.yaml beside the configuration. A case:
 
 The listener decides how the mail comes in. For a milter a case may also have
 login, daemon and local (true: mail without a connection), for am.pdp banks.
+signers are the domains whose author signatures are valid.
 
 Only what stands in want is compared: banks, originating, direction, destiny,
 action, reply, notices, report, signed. Nothing is sent, no key is read.

@@ -58,6 +58,7 @@ func newArticle(t *testing.T, change ...string) *site {
 	s.must(err)
 	config := strings.NewReplacer(append(change, "127.0.0.1:10023", s.feedOwn, "127.0.0.1:10024", s.feedOther, "127.0.0.1:10025", s.reinject,
 		"/var/spool/postfix/postern/", folder+"/", "unix:/run/postern/", "unix:"+s.dir+"/", "/var/lib/amavis/tmp", s.dir, "/run/clamav/clamd.ctl", s.clamdSocket)...).Replace(string(text))
+	config += fmt.Sprintf("dns: {servers: [%q]}\n", startDNS(t, nil))
 	s.write("postern.yaml", config, 0o600)
 	s.postern = exec.Command(binary, "serve", "--config", filepath.Join(s.dir, "postern.yaml"))
 	s.start(s.postern, "postern.log")
@@ -200,7 +201,7 @@ func TestArticle(t *testing.T) {
 	if len(got) != 1 || !strings.Contains(string(got[0].data), head) || !strings.HasSuffix(string(got[0].data), "\r\n\r\n"+body) {
 		t.Fatalf("delivered: %v", got)
 	}
-	if got[0].header("X-Virus-Scanned") == "" || !strings.Contains(got[0].header("Authentication-Results"), "dmarc=pass") {
+	if got[0].header("X-Virus-Scanned") == "" || !strings.Contains(string(got[0].data), "\r\nAuthentication-Results: mail.no-uce.de; dmarc=pass\r\n") {
 		t.Errorf("not seen by both milters:\n%s", got[0].data)
 	}
 	s.logged(`postscreen\[\d+\]: PASS NEW`)

@@ -34,6 +34,7 @@ type site struct {
 	gate               string // the same for the world, with Postern before the queue
 	milter             string // Postern's milter
 	feedOwn, feedOther string // Postern: 10023 and 10024
+	dns                string // the DNS that Postern asks
 	reinject           string // Postfix: 10025
 	world, mailboxes   *sink  // where mail to remote and to local domains ends
 	worldAt, boxesAt   string
@@ -53,6 +54,10 @@ func newSite(t *testing.T, settings string) *site {
 type addition struct {
 	listeners string      // of Postern, in YAML
 	engines   string      // of Postern besides clamav, in YAML
+	banks     string      // the same
+	config    string      // other keys of its configuration
+	records   records     // in the DNS that it asks
+	otherDNS  string      // the address of another one
 	services  string      // of Postfix, in master.cf
 	set       func(*site) // called when Postfix is set up and does not run yet
 }
@@ -73,6 +78,9 @@ func newSiteWith(t *testing.T, settings string, more addition) *site {
 	s.gate, s.milter = ports[7], ports[8]
 	s.world = startSink(t, s.worldAt, false)
 	s.mailboxes = startSink(t, s.boxesAt, true)
+	if s.dns = s.otherDNS; s.dns == "" {
+		s.dns = startDNS(t, s.records)
+	}
 	s.startClamd()
 	s.startPostern(settings)
 	s.startPostfix()
@@ -259,7 +267,8 @@ listeners:
   - {protocol: lmtp, address: %q, bank: ORIGINATING}
   - {protocol: lmtp, address: %q}
   - {protocol: milter, address: %[7]q, bank: GATE}
-%[8]sclient_banks:
+%[8]sdns: {servers: [%[9]q]}
+client_banks:
   - {networks: [192.0.2.128/25], bank: INT-MTA}
 settings:
   forward_to: smtp://%[3]s
@@ -269,10 +278,10 @@ banks:
   ORIGINATING: {originating: true}
   GATE: {virus: {admin: ""}}
   INT-MTA: {originating: true}
-dkim_keys:
+%[10]s%[11]sdkim_keys:
 %[5]sengines:
   clamav: {address: "unix:%[6]s"}
-%[9]s`, s.feedOwn, s.feedOther, s.reinject, settings, keys.String(), s.clamdSocket, s.milter, s.listeners, s.engines), 0o600)
+%[12]s`, s.feedOwn, s.feedOther, s.reinject, settings, keys.String(), s.clamdSocket, s.milter, s.listeners, s.dns, s.banks, s.config, s.engines), 0o600)
 	s.servePostern()
 	s.t.Cleanup(func() { stop(s.postern) })
 }

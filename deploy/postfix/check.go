@@ -40,6 +40,7 @@ func Check(p *Postern, s *System) []Finding {
 	c.checkRelayClients()
 	c.checkListeners()
 	c.checkMilters()
+	c.checkResults()
 	c.checkProxies()
 	c.checkSockets()
 	c.checkMain()

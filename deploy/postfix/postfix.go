@@ -33,6 +33,8 @@ type Postern struct {
 	PeerSessions int           // at once from one IP address of another machine, on each listener
 	MessageSize  int64         // octets
 	Recipients   int           // of one message
+	AuthservID   string        // name under which Authentication-Results are written
+	Trusting     bool          // results that come in under this name stay
 	// Own reports whether all clients of a network are our own people, by the
 	// bank of their address; nil: not known
 	Own func(netip.Prefix) bool

@@ -49,13 +49,15 @@ func Read(ctx context.Context, dir string) (*System, error) {
 	mainText, err1 := run("-n")
 	masterText, err2 := run("-M")
 	version, err3 := run("-h", "mail_version")
-	if err := errors.Join(err1, err2, err3); err != nil {
+	hostname, err4 := run("-h", "myhostname")
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return nil, err
 	}
 	s, err := parse(mainText, masterText)
 	if err != nil {
 		return nil, err
 	}
+	s.Hostname = strings.TrimSpace(hostname)
 	s.Dir, s.Version, s.Stat = dir, ParseVersion(version), stat
 	s.OwnerGroups = groupsOf(s.value(nil, "mail_owner"))
 	return s, nil

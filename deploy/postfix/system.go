@@ -15,6 +15,7 @@ import (
 type System struct {
 	Dir      string // configuration folder, for postconf -c; "" for its default
 	Version  Version
+	Hostname string            // myhostname where main.cf does not set it; empty: not known
 	Main     map[string]string // main.cf, not expanded
 	Services []*Service
 	// Filters are the targets of FILTER actions by table ("hash:/etc/..."),

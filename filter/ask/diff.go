@@ -260,6 +260,7 @@ func aroundMail(a, b *policy.Config) []Difference {
 		{"hostname", a.Hostname, b.Hostname}, {"domain", a.Domain, b.Domain}, {"notify_from", a.NotifyFrom, b.NotifyFrom},
 		{"bare_newline", a.BareNewline, b.BareNewline},
 		{"local_domains", a.LocalDomains, b.LocalDomains}, {"own_networks", a.OwnNetworks, b.OwnNetworks},
+		{"authserv_id", a.AuthservID, b.AuthservID}, {"trusted_results", a.TrustedResults, b.TrustedResults}, {"dns", a.DNS, b.DNS},
 		{"dkim_keys", keyNames(a), keyNames(b)}, {"signer_banks", signerNames(a), signerNames(b)}, {"engines", a.Engines, b.Engines}, {"limits", a.Limits, b.Limits},
 		{"quarantine", a.Quarantine, b.Quarantine}, {"spool", a.Spool, b.Spool}, {"log", a.Log, b.Log},
 	} {
@@ -311,7 +312,7 @@ func allowed(l *policy.Listener) string {
 	return list(l.Allow)
 }
 
-// signerNames does not show through any mail before signatures are verified.
+// signerNames does not show through any sample, since none is signed.
 func signerNames(c *policy.Config) []string {
 	var out []string
 	for _, s := range c.SignerBanks {

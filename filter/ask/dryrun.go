@@ -42,7 +42,7 @@ type drySent struct {
 	back bool // to the MTA that asked, before its queue
 }
 
-// New makes one with the policy and the checks of f. Throw-away keys stand in for
+// New makes one with the policy, the checks and the authentication of f. Throw-away keys stand in for
 // the private ones, which whoever asks may not be able to read: which domain
 // signs is all that matters here. An error names the keys that cannot be.
 func New(f *filter.Filter) (*DryRun, error) {
@@ -63,10 +63,21 @@ func New(f *filter.Filter) (*DryRun, error) {
 	}
 	d := &DryRun{}
 	d.filter = &filter.Filter{
-		Policy: cfg, Checks: f.Checks, Keys: all, Log: slog.New(slog.DiscardHandler),
+		Policy: cfg, Checks: f.Checks, Keys: all, Authenticate: f.Authenticate, Log: slog.New(slog.DiscardHandler),
 		Relay: func(h mail.NextHop) mail.Transport { return &dryTransport{run: d, hop: h} },
 	}
 	return d, nil
+}
+
+// selectSigned selects for a message that signers have signed for its author.
+// That counts where the settings of the envelope have signatures verified.
+func (d *DryRun) selectSigned(ctx context.Context, tx *mail.Transaction, signers []string) (*policy.Selection, error) {
+	sel, err := d.filter.Select(ctx, tx, nil)
+	verifies := func(r policy.RcptSelection) bool { return r.Settings.DKIM.Verify }
+	if err != nil || len(signers) == 0 || !slices.ContainsFunc(sel.Rcpts, verifies) {
+		return sel, err
+	}
+	return d.filter.Select(ctx, tx, &mail.Authentication{Signers: signers})
 }
 
 // dryResult is what would become of a mail.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"postern/filter/auth"
 	"postern/filter/mail"
 	"postern/filter/observe"
 	"postern/policy"
@@ -80,16 +81,22 @@ type ExplainedChange struct {
 
 // ExplainedMessage is what would become of a message.
 type ExplainedMessage struct {
+	// Authentication says who answers for the message, as the field that tells
+	// recipients does; Facts have it all. Empty: there is nothing to tell.
+	Authentication []string             `json:"-"`
+	Facts          *mail.Authentication `json:"authentication,omitempty"`
+
 	Checks  []mail.CheckEvent `json:"checks"`
 	Replies []string          `json:"smtp_response"` // in the order of the recipients, or one for all
 	Sent    []string          `json:"sent"`          // in words, one mail each
 	Log     []string          `json:"log"`           // the lines of the log
 }
 
-// Explain selects for an envelope, and then tries every category on the real
-// filter. An error means that the settings could not be found.
-func Explain(ctx context.Context, run *DryRun, tx *mail.Transaction) (*Explanation, error) {
-	sel, err := run.filter.Select(ctx, tx, nil)
+// Explain selects for an envelope, of a message that signers have signed for its
+// author, and then tries every category on the real filter. An error means that
+// the settings could not be found.
+func Explain(ctx context.Context, run *DryRun, tx *mail.Transaction, signers ...string) (*Explanation, error) {
+	sel, err := run.selectSigned(ctx, tx, signers)
 	if err != nil {
 		return nil, err
 	}
@@ -151,11 +158,28 @@ func ExplainMessage(ctx context.Context, run *DryRun, tx *mail.Transaction, name
 	for i := range e.Recipients {
 		e.Recipients[i].NotSigned = run.notSigned(ex, result, i)
 	}
-	e.Message = &ExplainedMessage{Checks: result.event.Checks, Sent: result.describe(-1), Log: observe.Lines(result.event)}
+	e.Message = &ExplainedMessage{Facts: result.event.Auth, Authentication: authenticationLines(result.event.Auth), Checks: result.event.Checks, Sent: result.describe(-1), Log: observe.Lines(result.event)}
 	for _, r := range result.replies {
 		e.Message.Replies = append(e.Message.Replies, r.String())
 	}
 	return e, nil
+}
+
+// authenticationLines has one line for each result.
+func authenticationLines(a *mail.Authentication) []string {
+	if a == nil {
+		return nil
+	}
+	var out []string
+	for method := range strings.SplitSeq(auth.AuthenticationResults("", a), ";\r\n\t") {
+		if method = strings.Join(strings.Fields(method), " "); method != `""` {
+			out = append(out, method)
+		}
+	}
+	if a.DMARC != nil && a.DMARC.Wish != mail.DMARCNone {
+		out = append(out, fmt.Sprintf("%s wishes %s (%s= of _dmarc.%s)", a.DMARC.Author, a.DMARC.Wish, a.DMARC.Tag, a.DMARC.Domain))
+	}
+	return out
 }
 
 // explanationOf says what was selected for an envelope, and why.

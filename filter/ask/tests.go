@@ -57,7 +57,7 @@ func Test(ctx context.Context, run *DryRun, t *policy.Test) (TestResult, error) 
 	if err != nil {
 		return result, &CaseError{t.Origin, err}
 	}
-	sel, err := run.filter.Select(ctx, tx, nil)
+	sel, err := run.selectSigned(ctx, tx, t.Signers)
 	if err != nil {
 		return result, fmt.Errorf("%s: %w", t.Origin, err)
 	}

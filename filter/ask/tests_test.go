@@ -50,3 +50,31 @@ func TestArticleWithDestinyPass(t *testing.T) {
 		t.Errorf("%s is %s, want %s: %s", f.Key, f.Got, f.Want, f.Reason)
 	}
 }
+
+// A case may say who has signed: that chooses banks, where signatures are
+// verified.
+func TestSignersOfACase(t *testing.T) {
+	t.Parallel()
+	cases, err := policy.ParseTests("a.test.yaml", []byte(`tests:
+  - {name: signed, from: a@partner.test, to: b@ours.test, listener: "127.0.0.1:10024", signers: partner.test, want: {banks: PARTNER}}
+  - {name: by others, from: a@partner.test, to: b@ours.test, listener: "127.0.0.1:10024", signers: else.test, want: {banks: ""}}
+  - {name: not signed, from: a@partner.test, to: b@ours.test, listener: "127.0.0.1:10024", want: {banks: ""}}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for verify, failed := range map[string]int{"true": 0, "false": 1} {
+		run := dryRunOf(t, "postern.yaml", "settings: {dkim: {verify: "+verify+"}}\nsigner_banks: [{domains: partner.test, bank: PARTNER}]\nbanks: {PARTNER: {}}\n")
+		n := 0
+		for i := range cases {
+			result, err := Test(t.Context(), run, &cases[i])
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += len(result.Failures)
+		}
+		if n != failed {
+			t.Errorf("verify %s: %d failures, want %d", verify, n, failed)
+		}
+	}
+}

@@ -192,8 +192,14 @@ func policyRecord(author, org string, records []found) *found {
 	return nil
 }
 
-// dmarc adds the result of DMARC to a, and what of it is aligned.
+// dmarc adds the result of DMARC to a, and what of it is aligned. A record on
+// which it breaks must not keep the message from its way.
 func (v *Verifier) dmarc(ctx context.Context, h mail.Header, a *mail.Authentication) {
+	defer func() {
+		if p := recover(); p != nil {
+			a.DMARC = &mail.DMARCResult{Result: mail.AuthPermError, Reason: "the evaluation broke on this message", Wish: mail.DMARCNone}
+		}
+	}()
 	from := h.All("From")
 	var authors []string
 	for _, value := range from {

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -241,7 +242,7 @@ func TestAuthenticate(t *testing.T) {
 	dns["TXT _dmarc.x.test"] = []string{"v=DMARC1; p=reject"}
 	dns["TXT x.test"] = []string{"v=spf1 ip4:192.0.2.1 -all"}
 	good := string(signed(t, keys, crlfs(ordinary)))
-	a := verifier(dns).Authenticate(t.Context(), transaction(good, "192.0.2.1"), true)
+	a := verifier(dns).Authenticate(t.Context(), transaction(good, "192.0.2.1"), both)
 	if !slices.Equal(a.Signers, []string{"x.test"}) || a.DMARC.Result != mail.AuthPass || !a.DKIM[0].Aligned || !a.SPF[1].Aligned || a.SPF[0].Aligned {
 		t.Errorf("%+v", a)
 	}
@@ -252,9 +253,39 @@ func TestAuthenticate(t *testing.T) {
 		"third party":    string(sealed(t, dkim.SignOptions{}, strings.Replace(plain, "ann@x.test", "ann@y.test", 1))),
 		"domain above":   string(sealed(t, dkim.SignOptions{}, strings.Replace(plain, "ann@x.test", "ann@sub.x.test", 1))),
 	} {
-		if a := verifier(dns).Authenticate(t.Context(), transaction(msg, "203.0.113.1"), true); len(a.Signers) > 0 {
+		if a := verifier(dns).Authenticate(t.Context(), transaction(msg, "203.0.113.1"), both); len(a.Signers) > 0 {
 			t.Errorf("%s: signers %v", name, a.Signers)
 		}
+	}
+}
+
+// A domain that only tries DKIM out chooses no bank.
+func TestTestingSignerIsNone(t *testing.T) {
+	t.Parallel()
+	keys := testKeys(t, "ed25519 e:x.test")
+	dns := keyZone(keys)
+	msg := string(signed(t, keys, crlfs(ordinary)))
+	for flags, want := range map[string]int{"": 1, "; t=y": 0, "; t=y:s": 0, "; t=s": 1} {
+		dns["TXT e._domainkey.x.test"] = []string{keys.All()[0].Record() + flags}
+		a := verifier(dns).Authenticate(t.Context(), transaction(msg, ""), both)
+		if a.DKIM[0].Result != mail.AuthPass || len(a.Signers) != want {
+			t.Errorf("%q: %+v", flags, a)
+		}
+	}
+}
+
+// panicking is a DNS that breaks.
+type panicking struct{ zone }
+
+func (panicking) LookupTXT(context.Context, string) ([]string, error) { panic("broken") }
+
+// What breaks on a message keeps nobody from his mail, and nothing passes by it.
+func TestAuthenticateBreaks(t *testing.T) {
+	t.Parallel()
+	msg := string(signed(t, testKeys(t, "ed25519 e:x.test"), crlfs(ordinary)))
+	a := verifier(panicking{}).Authenticate(t.Context(), transaction(msg, "192.0.2.1"), both)
+	if a.DKIM[0].Result != mail.AuthPermError || a.SPF[1].Result != mail.AuthPermError || a.DMARC.Result != mail.AuthPermError || len(a.Signers) > 0 {
+		t.Errorf("%+v, %+v", a, a.DMARC)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -27,7 +28,8 @@ type Lookup interface {
 // ResolverOptions bound what a [Resolver] may take. Zero values mean the
 // defaults given.
 type ResolverOptions struct {
-	Lookup     Lookup        // who is asked; nil: the servers of /etc/resolv.conf
+	Lookup     Lookup        // who is asked; nil: the servers
+	Servers    []string      // addresses with ports; empty: those of /etc/resolv.conf
 	Timeout    time.Duration // for one question, its wait for a free place included; 3 s
 	Concurrent int           // questions under way at the same time; 64
 	Entries    int           // answers that are remembered; 10000
@@ -42,7 +44,7 @@ type ResolverOptions struct {
 }
 
 // Resolver asks the DNS for all that this package wants to know, within bounds
-// of time and memory, and remembers answers. Failures are not remembered. It is
+// of time and memory, and remembers answers, failures only for a moment. It is
 // a [Lookup] itself: its errors are always *net.DNSError and either IsNotFound
 // or Temporary. Answers are shared and must not be changed.
 type Resolver struct {
@@ -63,7 +65,7 @@ type question struct {
 type answer struct {
 	question
 	value   any   // nil if there is none
-	err     error // IsNotFound or nil
+	err     error // a *net.DNSError or nil
 	octets  int
 	expires time.Time
 }
@@ -78,7 +80,7 @@ func NewResolver(o ResolverOptions) *Resolver {
 	o.MaxTTL = cmp.Or(o.MaxTTL, time.Hour)
 	o.MaxNegative = cmp.Or(o.MaxNegative, 5*time.Minute)
 	if o.Lookup == nil {
-		o.Lookup = systemLookup()
+		o.Lookup = systemLookup(o.Servers, o.Timeout)
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -121,6 +123,25 @@ func notFound(err error) bool {
 	return ok && d.IsNotFound
 }
 
+// failureTime is how long a failure is remembered (RFC 2308 section 7 allows
+// five minutes): a name whose servers are dead costs many messages the wait of
+// one.
+const failureTime = 20 * time.Second
+
+// noAnswer is an error for others to read: which server of ours failed how is
+// not for them.
+func noAnswer(name string, err error) *net.DNSError {
+	out := &net.DNSError{Err: "no name server can be reached", Name: name, IsTemporary: true}
+	d, ok := errors.AsType[*net.DNSError](err)
+	switch {
+	case ok && d.IsTimeout || errors.Is(err, context.DeadlineExceeded):
+		out.Err, out.IsTimeout = "no answer in time", true
+	case ok && d.Err == "server misbehaving":
+		out.Err = "the name server failed"
+	}
+	return out
+}
+
 func noSuchName(name string) *net.DNSError {
 	return &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
 }
@@ -136,6 +157,7 @@ func ask[T any](ctx context.Context, r *Resolver, kind byte, name string, lookup
 		value, _ := a.value.([]T)
 		return value, a.err
 	}
+	asker := ctx
 	ctx, cancel := context.WithTimeout(ctx, r.opts.Timeout)
 	defer cancel()
 	select {
@@ -160,7 +182,11 @@ func ask[T any](ctx context.Context, r *Resolver, kind byte, name string, lookup
 		err = noSuchName(name)
 	case err != nil:
 		// RFC 7208 section 2.6.6: all but success and "no such name" may pass
-		return nil, &net.DNSError{Err: err.Error(), Name: name, IsTimeout: ctx.Err() != nil, IsTemporary: true}
+		failed := noAnswer(name, err)
+		if asker.Err() == nil { // else it did not have its time
+			r.remember(&answer{question: q, err: failed, octets: 400 + len(q.name), expires: r.opts.Now().Add(failureTime)})
+		}
+		return nil, failed
 	}
 	a := &answer{question: q, err: err, octets: 200 + len(q.name)}
 	if len(values) > 0 {
@@ -244,6 +270,9 @@ func (o *observation) ttl() time.Duration {
 
 // see reads one reply. What it cannot read it leaves alone.
 func (o *observation) see(reply []byte) {
+	if o == nil { // asked by somebody else than a Resolver
+		return
+	}
 	var p dnsmessage.Parser
 	h, err := p.Start(reply)
 	if err != nil || !h.Response || h.Truncated || p.SkipAllQuestions() != nil {
@@ -289,34 +318,69 @@ func (o *observation) limit(seconds uint32) {
 	}
 }
 
-// systemLookup asks the servers of /etc/resolv.conf and shows each reply to the
-// observation in the context.
-func systemLookup() *net.Resolver {
+// systemLookup asks the servers, or those of /etc/resolv.conf, and shows each
+// reply to the observation in the context. A server that does not answer within
+// half of the time is left for the next, which is then asked by all.
+func systemLookup(servers []string, timeout time.Duration) *net.Resolver {
 	var d net.Dialer
+	var current atomic.Uint32 // counts on for ever
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		n := current.Load()
+		if len(servers) > 0 {
+			address = servers[int(n)%len(servers)]
+		}
+		failed := func() { current.CompareAndSwap(n, n+1) }
 		conn, err := d.DialContext(ctx, network, address)
 		if err != nil {
+			failed()
 			return nil, err
 		}
+		until := time.Now().Add(timeout / 2)
 		// A UDP socket gives one whole reply with each Read. Long answers come by
 		// TCP, in pieces; they go unseen and have the shortest time to live.
-		udp, ok := conn.(*net.UDPConn)
 		seen, _ := ctx.Value(observationKey{}).(*observation)
-		if !ok || seen == nil {
-			return conn, nil
+		if udp, ok := conn.(*net.UDPConn); ok {
+			return &observedConn{udp, seen, until, failed}, nil
 		}
-		return &observedConn{udp, seen}, nil
+		return &impatientConn{conn, until}, nil
 	}}
 }
 
+// impatientConn is a connection by TCP with a deadline that nobody can put off.
+type impatientConn struct {
+	net.Conn
+	until time.Time
+}
+
+func (c *impatientConn) SetDeadline(t time.Time) error {
+	return c.Conn.SetDeadline(earlier(t, c.until))
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// observedConn is the same by UDP; net.Resolver knows it for a packet
+// connection by its methods.
 type observedConn struct {
 	*net.UDPConn
-	seen *observation
+	seen   *observation
+	until  time.Time
+	failed func()
+}
+
+func (c *observedConn) SetDeadline(t time.Time) error {
+	return c.UDPConn.SetDeadline(earlier(t, c.until))
 }
 
 func (c *observedConn) Read(b []byte) (int, error) {
 	n, err := c.UDPConn.Read(b)
-	if err == nil {
+	if err != nil {
+		c.failed()
+	} else {
 		c.seen.see(b[:n])
 	}
 	return n, err

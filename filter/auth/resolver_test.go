@@ -139,13 +139,33 @@ func TestResolverRemembers(t *testing.T) {
 		{"gone.test", 59 * time.Second, 3},
 		{"gone.test", 2 * time.Second, 4},
 		{"down.test", 0, 5},
-		{"down.test", 0, 6}, // a failure is not remembered
+		{"down.test", 19 * time.Second, 5},
+		{"down.test", 2 * time.Second, 6},
 	} {
 		now = now.Add(c.after)
 		_, _ = r.LookupTXT(t.Context(), c.name)
 		if dns.count() != c.asked {
 			t.Errorf("%d, %s: %d questions, want %d", i, c.name, dns.count(), c.asked)
 		}
+	}
+	_, again := r.LookupTXT(t.Context(), "down.test")
+	if d, ok := errors.AsType[*net.DNSError](again); !ok || !d.Temporary() || d.IsNotFound {
+		t.Errorf("a failure is remembered as %v", again)
+	}
+	// who had no time says nothing about the name
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	hung := &counting{Lookup: &stuck{}}
+	r = NewResolver(ResolverOptions{Lookup: hung, Timeout: time.Millisecond})
+	var counts []int
+	for _, c := range []context.Context{ctx, t.Context(), t.Context()} {
+		if _, err := r.LookupTXT(c, "hung.test"); err == nil {
+			t.Error("hung.test is answered")
+		}
+		counts = append(counts, hung.count())
+	}
+	if counts[1] != counts[0]+1 || counts[2] != counts[1] {
+		t.Errorf("questions after each: %v", counts)
 	}
 }
 
@@ -239,12 +259,13 @@ func TestSystemLookup(t *testing.T) {
 		}
 	})
 	t.Cleanup(func() { conn.Close(); served.Wait() })
-	system := systemLookup()
-	dial := system.Dial
-	system.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return dial(ctx, "udp", conn.LocalAddr().String())
+	// the first server is not there
+	gone, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
-	r := NewResolver(ResolverOptions{Lookup: system, MinTTL: time.Second})
+	gone.Close()
+	r := NewResolver(ResolverOptions{Servers: []string{gone.LocalAddr().String(), conn.LocalAddr().String()}, MinTTL: time.Second})
 	for _, c := range []struct {
 		name   string
 		want   string

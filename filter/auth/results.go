@@ -34,7 +34,7 @@ func AuthenticationResults(id string, a *mail.Authentication) string {
 	if a.Unverified > 0 {
 		w.method("dkim", mail.AuthNeutral, fmt.Sprintf("%d more signatures were not verified", a.Unverified))
 	}
-	if len(a.DKIM) == 0 && (len(a.SPF) > 0 || a.DMARC != nil) {
+	if a.Unsigned {
 		w.method("dkim", mail.AuthNone, "")
 	}
 	for _, r := range a.SPF {
@@ -139,10 +139,11 @@ func pvalue(s string) string {
 // ForgedResults returns which Authentication-Results fields claim to be of id:
 // numbers as [mail.Edit].Index counts them, 1 for the topmost field of that
 // name. Mail that comes in must lose them (RFC 8601 section 5), in whatever
-// spelling some reader may take for ours. Nothing is forged if id is one of
-// trusted: then another program before us signs as id does, and it is its
-// business to remove what others have forged.
-func ForgedResults(h mail.Header, id string, trusted []string) []int {
+// spelling some reader may take for ours. The first known fields of h are by
+// programs of ours, so they may say what they like. Nothing is forged if id is
+// one of trusted: then another program before us signs as id does, and it is
+// its business to remove what others have forged.
+func ForgedResults(h mail.Header, known int, id string, trusted []string) []int {
 	own := spelling(id)
 	for _, t := range trusted {
 		if spelling(t) == own {
@@ -151,12 +152,12 @@ func ForgedResults(h mail.Header, id string, trusted []string) []int {
 	}
 	var out []int
 	n := 0
-	for _, f := range h {
+	for i, f := range h {
 		if !f.Is(ResultsField) {
 			continue
 		}
 		n++
-		if claimsID(string(f.RawValue()), own) {
+		if i >= known && claimsID(string(f.RawValue()), own) {
 			out = append(out, n)
 		}
 	}

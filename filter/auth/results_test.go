@@ -29,7 +29,7 @@ func wellFormed(t testing.TB, id, value string) {
 		}
 	}
 	h, _ := mail.ParseHeader([]byte(written))
-	if got := ForgedResults(h, id, nil); len(got) != 1 {
+	if got := ForgedResults(h, 0, id, nil); len(got) != 1 {
 		t.Errorf("not known for ours: %q", value)
 	}
 	if gotID, _, err := authres.Parse(strings.ReplaceAll(strings.ReplaceAll(value, "\r\n", ""), `"`, "")); err != nil || gotID != id {
@@ -71,11 +71,12 @@ func TestAuthenticationResults(t *testing.T) {
 	spf=none reason="there is no domain to ask";
 	spf=pass smtp.mailfrom=x.test;
 	dmarc=pass header.from=x.test policy.dmarc=none`},
-		{"no signature, no record", "mx.test", &mail.Authentication{DMARC: &mail.DMARCResult{Result: mail.AuthNone, Author: "x.test", Wish: "none"}}, `mx.test;
+		{"no signature", "mx.test", &mail.Authentication{Unsigned: true}, "mx.test;\n\tdkim=none"},
+		{"no signature, no record", "mx.test", &mail.Authentication{Unsigned: true, DMARC: &mail.DMARCResult{Result: mail.AuthNone, Author: "x.test", Wish: "none"}}, `mx.test;
 	dkim=none;
 	dmarc=none header.from=x.test`},
 		{"foreign reason", "mx.test", &mail.Authentication{SPF: []mail.SPFResult{{Scope: mail.SPFMailFrom, Domain: "x.test", Result: mail.AuthTempError,
-			Reason: "lookup \"evil\"; dkim=pass\r\nX: y\\ \u00fc" + strings.Repeat("x", 500)}}}, "mx.test;\n\tdkim=none;\n\tspf=temperror\n\t\treason=\"lookup \\\"evil\\\"; dkim=pass\\\\x0d\\\\x0aX: y\\\\\\\\ ?" + strings.Repeat("x", 80) + "...\"\n\t\tsmtp.mailfrom=x.test"},
+			Reason: "lookup \"evil\"; dkim=pass\r\nX: y\\ \u00fc" + strings.Repeat("x", 500)}}}, "mx.test;\n\tspf=temperror\n\t\treason=\"lookup \\\"evil\\\"; dkim=pass\\\\x0d\\\\x0aX: y\\\\\\\\ ?" + strings.Repeat("x", 80) + "...\"\n\t\tsmtp.mailfrom=x.test"},
 		{"odd id", "my host", nil, `"my host"; none`},
 	} {
 		got := AuthenticationResults(c.id, c.a)
@@ -147,7 +148,7 @@ func TestForgedResults(t *testing.T) {
 		for i, value := range claims {
 			field := names[i%len(names)] + value + "\r\n"
 			h, _ := mail.ParseHeader([]byte("Subject: x\r\n" + strings.Repeat(field+"Authentication-Results: other.test; dkim=pass\r\n", n) + "To: y\r\n\r\n"))
-			got := ForgedResults(h, "mx.test", nil)
+			got := ForgedResults(h, 0, "mx.test", nil)
 			if len(got) != n {
 				t.Errorf("%.80q, %d fields: %d found", value, n, len(got))
 				continue
@@ -166,7 +167,7 @@ func TestForgedResults(t *testing.T) {
 	}
 	m := mail.NewMessage([]byte(raw.String() + "Subject: x\r\n\r\nbody\r\n"))
 	o := &mail.Outgoing{Message: m}
-	for _, index := range ForgedResults(m.Header(), "mx.test", []string{"other.test"}) {
+	for _, index := range ForgedResults(m.Header(), 0, "mx.test", []string{"other.test"}) {
 		o.Edits = append(o.Edits, mail.Edit{Op: mail.Remove, Name: ResultsField, Index: index})
 	}
 	if got := string(written(t, o)); got != "Subject: x\r\n\r\nbody\r\n" {
@@ -181,7 +182,7 @@ func TestForgedResultsOthers(t *testing.T) {
 		"other.test; dkim=pass header.d=mx.test", "other.test (mx.test); dkim=pass", "(mx.test) other.test; dkim=pass", "", ";", "; mx.test", "()", "other.test mx.test; none",
 	} {
 		h, _ := mail.ParseHeader([]byte("Authentication-Results: " + value + "\r\n"))
-		if got := ForgedResults(h, "mx.test", nil); len(got) > 0 {
+		if got := ForgedResults(h, 0, "mx.test", nil); len(got) > 0 {
 			t.Errorf("%q is taken for ours", value)
 		}
 	}
@@ -197,12 +198,12 @@ func TestForgedResultsOthers(t *testing.T) {
 		{"mx.test", []string{"other.test", "MX.TEST."}, 0},
 		{"other.test", nil, 0},
 	} {
-		if got := ForgedResults(h, c.id, c.trusted); len(got) != c.want {
+		if got := ForgedResults(h, 0, c.id, c.trusted); len(got) != c.want {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}
 	h, _ = mail.ParseHeader([]byte("Authentication-Results: xn--mx-lka.test; none\r\nAuthentication-Results: m\u00fcx.test; none\r\nAuthentication-Results: MÜX.test; none\r\n"))
-	if got := ForgedResults(h, "müx.test", nil); len(got) != 3 && len(got) != 2 {
+	if got := ForgedResults(h, 0, "müx.test", nil); len(got) != 3 && len(got) != 2 {
 		t.Errorf("international: %v", got)
 	}
 }
@@ -213,10 +214,10 @@ func FuzzForgedResults(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, value, id string) {
 		h, _ := mail.ParseHeader([]byte("Authentication-Results: " + value + "\r\n"))
-		_ = ForgedResults(h, id, nil)
+		_ = ForgedResults(h, 0, id, nil)
 		// whatever the strict grammar says is ours is found
 		if parsed, _, err := authres.Parse(value); err == nil && isName(parsed) && strings.EqualFold(parsed, "mx.test") && !strings.ContainsAny(value, "\r\n") {
-			if len(ForgedResults(h, "mx.test", nil)) == 0 {
+			if len(ForgedResults(h, 0, "mx.test", nil)) == 0 {
 				t.Errorf("%q survives", value)
 			}
 		}

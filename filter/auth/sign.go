@@ -4,6 +4,11 @@
 // writes and recognises the field that tells them (RFC 8601). Whether a message
 // is to be signed, and what a result means for it, is for others to say.
 //
+// DKIM2 (draft-ietf-dkim-dkim2-spec), whose form still changes, is not here. Its
+// place is: a signature over envelope and message is made where [Keys.Sign] is
+// called, for each [mail.Outgoing], which has the recipients of one transaction;
+// what a hop must tell of its changes are the edits of that.
+//
 // Start with [Keys] and its method Sign, and with [Verifier] and its method
 // Authenticate.
 package auth

@@ -47,10 +47,11 @@ func (v *Verifier) host(ctx context.Context, scope mail.SPFScope, client netip.A
 	r.Result = mail.AuthResult(result)
 	if err != nil {
 		// the library tells by an error as well which term decided
-		r.Reason = err.Error()
-		if term, ok := strings.CutPrefix(r.Reason, "matched "); ok {
-			r.Reason = "the client matches " + term
+		reason := err.Error()
+		if term, ok := strings.CutPrefix(reason, "matched "); ok {
+			reason = "the client matches " + term
 		}
+		r.Reason = bounded(reason)
 	}
 	return r
 }

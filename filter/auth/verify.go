@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/emersion/go-msgauth/dkim"
@@ -47,38 +48,61 @@ const (
 type Verifier struct {
 	DNS *Resolver
 	// Deadline is for all about one message; 0 means 10 s. What is not answered
-	// by then is "temperror".
+	// by then, or when the context ends, is "temperror".
 	Deadline time.Duration
 }
 
-// Authenticate never fails: what could not be found out is a result. spf says
-// that the client is one to ask about: it is known, and neither a network of our
-// own nor a relay that takes mail for us.
-func (v *Verifier) Authenticate(ctx context.Context, tx *mail.Transaction, spf bool) *mail.Authentication {
+// Questions are what there is to find out about a message. DMARC is no question
+// of its own: it is the answer to both.
+type Questions struct {
+	Signatures bool // DKIM
+	// Client is SPF, for one to ask about: it is known, and neither of our own
+	// people nor a relay that takes mail for us.
+	Client bool
+}
+
+// Authenticate never fails: what could not be found out is a result. DMARC is
+// evaluated only where both questions are asked, because its "fail" says that
+// neither DKIM nor SPF would do.
+func (v *Verifier) Authenticate(ctx context.Context, tx *mail.Transaction, q Questions) *mail.Authentication {
 	deadline := cmp.Or(v.Deadline, 10*time.Second)
 	start := time.Now()
+	if end, ok := ctx.Deadline(); ok {
+		deadline = min(deadline, end.Sub(start))
+	}
 	// a slow part leaves something for the next
 	part := func(percent time.Duration) (context.Context, context.CancelFunc) {
 		return context.WithDeadline(ctx, start.Add(deadline*percent/100))
 	}
 	a := &mail.Authentication{}
-	dkimCtx, cancel := part(50)
-	defer cancel()
-	a.DKIM, a.Unverified = v.signatures(dkimCtx, tx.Message)
-	if spf && tx.Client.Addr.IsValid() {
-		spfCtx, cancel := part(80)
-		defer cancel()
-		a.SPF = v.sender(spfCtx, tx.Client.Addr, tx.Client.Helo, tx.From)
+	h := tx.Message.Header()
+	var both sync.WaitGroup
+	if q.Client && tx.Client.Addr.IsValid() {
+		both.Go(func() {
+			ctx, cancel := part(70)
+			defer cancel()
+			a.SPF = v.sender(ctx, tx.Client.Addr, tx.Client.Helo, tx.From)
+		})
 	}
-	dmarcCtx, cancel := part(100)
-	defer cancel()
-	v.dmarc(dmarcCtx, tx.Message.Header(), a)
-	a.Signers = authorSigners(tx.Message.Header(), a.DKIM)
+	if q.Signatures {
+		ctx, cancel := part(70)
+		defer cancel()
+		a.DKIM, a.Unverified = v.signatures(ctx, tx.Message)
+		a.Unsigned = len(a.DKIM) == 0
+		a.Signers = authorSigners(h, a.DKIM)
+	}
+	both.Wait()
+	if q.Signatures && len(a.SPF) > 0 {
+		ctx, cancel := part(100)
+		defer cancel()
+		v.dmarc(ctx, h, a)
+	}
 	return a
 }
 
 // authorSigners returns the domains of the valid signatures that are the domain
-// of an author.
+// of an author. Mail of a domain that only tries DKIM out is to be treated as if
+// it was not signed (RFC 6376 section 3.6.1).
 func authorSigners(h mail.Header, results []mail.DKIMResult) []string {
 	from := h.All("From")
 	if len(from) != 1 {
@@ -87,7 +111,7 @@ func authorSigners(h mail.Header, results []mail.DKIMResult) []string {
 	authors := addressDomains(from[0])
 	var out []string
 	for _, r := range results {
-		if r.Result == mail.AuthPass && slices.Contains(authors, r.Domain) && !slices.Contains(out, r.Domain) {
+		if r.Result == mail.AuthPass && !r.Testing && slices.Contains(authors, r.Domain) && !slices.Contains(out, r.Domain) {
 			out = append(out, r.Domain)
 		}
 	}
@@ -145,7 +169,7 @@ func (s *signature) judge(step func() *verdict) {
 		}
 	}()
 	if v := step(); v != nil {
-		s.Result, s.Reason = v.result, v.reason
+		s.Result, s.Reason = v.result, bounded(v.reason)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/emersion/go-msgauth/dkim"
@@ -419,12 +420,15 @@ func TestVerifyTime(t *testing.T) {
 // A DNS that does not answer holds a message up no longer than the deadline.
 func TestVerifyDeadline(t *testing.T) {
 	t.Parallel()
-	v := &Verifier{DNS: NewResolver(ResolverOptions{Lookup: &stuck{}}), Deadline: 300 * time.Millisecond}
+	v := verifier(&stuck{})
 	good := string(sealed(t, dkim.SignOptions{}, plain))
 	field, _, _ := strings.Cut(good, "From: ")
 	msg := []byte(strings.Repeat(field, 7) + good)
+	// the context has less time than there is by default
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
 	start := time.Now()
-	a := v.Authenticate(t.Context(), transaction(string(msg), "192.0.2.1"), true)
+	a := v.Authenticate(ctx, transaction(string(msg), "192.0.2.1"), both)
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("took %v", took)
 	}
@@ -436,11 +440,42 @@ func TestVerifyDeadline(t *testing.T) {
 	if len(a.DKIM) != 8 || len(a.SPF) != 2 || a.SPF[1].Result != mail.AuthTempError || a.DMARC.Result != mail.AuthTempError || len(a.Signers) > 0 {
 		t.Errorf("%+v", a)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel = context.WithCancel(t.Context())
 	cancel()
 	if words, _ := verifier(keyZone(testKeys(t, "ed25519 e:x.test"))).signatures(ctx, mail.NewMessage(msg)); words[0].Result != mail.AuthTempError {
 		t.Errorf("%+v", words[0])
 	}
+}
+
+// slowKeys is a DNS that never answers about keys.
+type slowKeys struct{ zone }
+
+func (z slowKeys) LookupTXT(ctx context.Context, name string) ([]string, error) {
+	if strings.Contains(name, "._domainkey.") {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return z.zone.LookupTXT(ctx, name)
+}
+
+// However little time there is, keys that do not come leave something of it for
+// DMARC.
+func TestVerifyLeavesTime(t *testing.T) {
+	t.Parallel()
+	msg := string(sealed(t, dkim.SignOptions{}, plain))
+	synctest.Test(t, func(t *testing.T) {
+		dns := slowKeys{zone{"TXT x.test": {"v=spf1 ip4:192.0.2.1 -all"}, "TXT _dmarc.x.test": {"v=DMARC1; p=reject"}}}
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		start := time.Now()
+		a := verifier(dns).Authenticate(ctx, transaction(msg, "192.0.2.1"), both)
+		if a.DKIM[0].Result != mail.AuthTempError || a.SPF[1].Result != mail.AuthPass || a.DMARC.Result != mail.AuthPass {
+			t.Errorf("%+v, %+v", a, a.DMARC)
+		}
+		if took := time.Since(start); took >= 2*time.Second {
+			t.Errorf("took %v", took)
+		}
+	})
 }
 
 func FuzzVerify(f *testing.F) {

@@ -145,8 +145,9 @@ func TestSpamEngineOptions(t *testing.T) {
 		{&ICAPOptions{Timeout: 1}, "url: want icap"},
 		{&ICAPOptions{Timeout: 1, URL: []string{"http://a/b"}}, "url: want icap"},
 		{&ICAPOptions{Timeout: 1, URL: []string{"icap://a"}}, "url: want icap"},
-		{&ICAPOptions{Timeout: 1, URL: []string{"icap://a/avscan", "icap://[::1]:1345/b?x=y"}}, ""},
-		{&ICAPOptions{URL: []string{"icap://a/b"}}, "timeout: must"},
+		{&ICAPOptions{Timeout: 1, MaxSize: 1, URL: []string{"icap://a/avscan", "icap://[::1]:1345/b?x=y"}}, ""},
+		{&ICAPOptions{MaxSize: 1, URL: []string{"icap://a/b"}}, "timeout: must"},
+		{&ICAPOptions{Timeout: 1, URL: []string{"icap://a/b"}}, "max_size: must"},
 		{&ClamAVOptions{Timeout: 1, Address: []string{"/a"}, Backup: []string{"x"}}, "backup: want"},
 	} {
 		_, err := tt.o.New()

@@ -32,7 +32,9 @@ type Event struct {
 	Tests       []string         `json:"tests,omitempty"` // what that is made of: "GTUBE=1000"
 	Actions     []string         `json:"action"`
 	Checks      []CheckEvent     `json:"checks,omitempty"`
+	Verified    []Signature      `json:"dkim_valid_sig,omitempty"` // that came with the message, see [Authentication.Valid]
 	Signed      []Signature      `json:"dkim_new_sig,omitempty"`
+	Auth        *Authentication  `json:"authentication,omitempty"` // nil if there is nothing to tell
 	Elapsed     time.Duration    `json:"-"`
 }
 

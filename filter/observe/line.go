@@ -75,12 +75,17 @@ func line(e *mail.Event, blocked bool) string {
 	if !blocked && len(queued) > 0 {
 		b.WriteString(", queued_as: " + strings.Join(queued, "/"))
 	}
-	if len(e.Signed) > 0 {
-		s := make([]string, len(e.Signed))
-		for i, d := range e.Signed {
-			s[i] = d.String()
+	for _, f := range []struct {
+		name       string
+		signatures []mail.Signature
+	}{{"dkim_sd", e.Verified}, {"dkim_new", e.Signed}} {
+		if len(f.signatures) > 0 {
+			s := make([]string, len(f.signatures))
+			for i, d := range f.signatures {
+				s[i] = d.String()
+			}
+			b.WriteString(", " + f.name + "=" + strings.Join(s, ","))
 		}
-		b.WriteString(", dkim_new=" + strings.Join(s, ","))
 	}
 	fmt.Fprintf(&b, ", %d ms", e.Elapsed.Milliseconds())
 	return b.String()

@@ -209,7 +209,9 @@ func TestArticle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := Parse("/etc/postern/postern.yaml", data, testEngines())
+	engines := testEngines()
+	engines["spamassassin"] = func() any { return &struct{ Address string `yaml:"address"` }{} }
+	c, err := Parse("/etc/postern/postern.yaml", data, engines)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -210,7 +210,11 @@ func TestArticle(t *testing.T) {
 		t.Fatal(err)
 	}
 	engines := testEngines()
-	engines["spamassassin"] = func() any { return &struct{ Address string `yaml:"address"` }{} }
+	engines["spamassassin"] = func() any {
+		return &struct {
+			Address string `yaml:"address"`
+		}{}
+	}
 	c, err := Parse("/etc/postern/postern.yaml", data, engines)
 	if err != nil {
 		t.Fatal(err)

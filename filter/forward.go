@@ -129,7 +129,7 @@ func (j *job) send(ctx context.Context, g group) {
 		o.RefuseAll = o.RefuseAll || j.mustRefuse(i)
 	}
 	if g.Sign {
-		signed, err := j.Keys.Sign(o)
+		signed, err := j.Keys.Sign(o, auth.SignOptions{})
 		if err != nil {
 			// an unsigned mail arrives, a lost one does not
 			j.Log.Error("not signed", "id", j.tx.ID, "err", err)

@@ -320,7 +320,7 @@ func verifyProbe(k *auth.Key, record string) error {
 		return err
 	}
 	o := &mail.Outgoing{Message: mail.NewMessage([]byte("From: postmaster@" + k.Domain + "\r\nSubject: probe\r\n\r\nprobe\r\n"))}
-	if _, err := keys.Sign(o); err != nil {
+	if _, err := keys.Sign(o, auth.SignOptions{}); err != nil {
 		return err
 	}
 	var b bytes.Buffer

@@ -12,14 +12,18 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Key is a private key with the place of its public half in the DNS.
 type Key struct {
 	Domain   string // d=, an A-label name in lower case, without a leading dot
 	Selector string // s=
+	// The key signs from From, and until Until; zero: always.
+	From, Until time.Time
 
 	subdomains bool
 	signer     crypto.Signer
@@ -97,7 +101,8 @@ func NewKeys(keys ...*Key) (*Keys, error) {
 
 // KeyFile names a file with a private key, and what the key is for.
 type KeyFile struct {
-	Domain, Selector string // as [NewKey] takes them
+	Domain, Selector string    // as [NewKey] takes them
+	From, Until      time.Time // when it signs, zero: always
 	Path             string
 	Where            string // the place in the configuration, "postern.yaml:12"
 }
@@ -113,6 +118,7 @@ func LoadKeys(files []KeyFile) (*Keys, error) {
 			errs = append(errs, fmt.Errorf("%s: DKIM key for %s: %w", f.Where, f.Domain, err))
 			continue
 		}
+		key.From, key.Until = f.From, f.Until
 		keys = append(keys, key)
 	}
 	if len(errs) > 0 {
@@ -221,24 +227,30 @@ func (k *Keys) Warnings() []string {
 	return out
 }
 
-// find returns the keys of the first domain that has any: its own, or those of
-// its nearest parent that signs for its subdomains.
-func (k *Keys) find(domains []string) []*Key {
+// find returns the first domain for which a key is in force, and its keys: its
+// own, or those of its nearest parent that signs for its subdomains.
+func (k *Keys) find(domains []string, options *SignOptions) (domain string, keys []*Key) {
+	fits := func(key *Key) bool {
+		return key.inForce(options.Now) && (len(options.Selectors) == 0 || slices.Contains(options.Selectors, key.Selector))
+	}
 	for _, d := range domains {
-		if keys := k.byDomain[d]; len(keys) > 0 {
-			return keys
-		}
-		for _, parent, ok := strings.Cut(d, "."); ok; _, parent, ok = strings.Cut(parent, ".") {
-			var keys []*Key
-			for _, key := range k.byDomain[parent] {
-				if key.subdomains {
+		below := false
+		for at, ok := d, true; ok; _, at, ok = strings.Cut(at, ".") {
+			for _, key := range k.byDomain[at] {
+				if (!below || key.subdomains) && fits(key) {
 					keys = append(keys, key)
 				}
 			}
 			if len(keys) > 0 {
-				return keys
+				return d, keys
 			}
+			below = true
 		}
 	}
-	return nil
+	return "", nil
+}
+
+// inForce reports whether the key signs at that time.
+func (key *Key) inForce(now time.Time) bool {
+	return !now.Before(key.From) && (key.Until.IsZero() || now.Before(key.Until))
 }

@@ -16,18 +16,21 @@ package auth
 import (
 	"bytes"
 	"crypto"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
+	"strconv"
 	"strings"
-
-	"github.com/emersion/go-msgauth/dkim"
+	"time"
 
 	"postern/filter/mail"
 )
 
-// Signing with go-msgauth: relaxed/relaxed canonicalization and SHA-256 (RFC
-// 6376, RFC 8301), RSA or Ed25519 (RFC 8463).
+// Signing: relaxed/relaxed canonicalization and SHA-256 (RFC 6376, RFC 8301), RSA
+// or Ed25519 (RFC 8463). All signatures of a message share one hash of the body.
 
 // oversigned names stand in h= once more than the message has them, so that a
 // field added later, which a mail reader might show instead, breaks the
@@ -46,26 +49,37 @@ var signedIfPresent = []string{
 	"List-Post", "List-Owner", "List-Archive",
 }
 
-// maxSigned bounds the length of h=, which go-msgauth does not fold: a line
-// holds 998 octets (RFC 5322 section 2.1.1). An ordinary message has about 300.
-const maxSigned = 900
+// maxSigned bounds the length of h=: there is no end to what a message can have
+// of a field, and an ordinary one has about 300 octets of names.
+const maxSigned = 4 << 10
+
+// SignOptions are what the policy says about the signatures of one message. The
+// zero value has all keys sign, without an end.
+type SignOptions struct {
+	Selectors []string      // only keys with one of these sign, if there are any
+	Expire    time.Duration // after which a signature is not valid any more, 0: never
+	Now       time.Time     // of the signature, zero: now
+}
 
 // Sign adds a DKIM-Signature edit on top of o.Edits for each key of the domain
 // that answers for the message: an author, Resent-From or Resent-Sender,
-// Sender, or the envelope sender, whichever first has a key. It signs what
-// o.WriteTo writes, so nothing may be edited afterwards. Without a fitting key
-// it does nothing. After an error, o is as it was: the message can go out
-// unsigned.
-func (k *Keys) Sign(o *mail.Outgoing) ([]mail.Signature, error) {
+// Sender, or the envelope sender, whichever first has a key that is in force. It
+// signs what o.WriteTo writes, so nothing may be edited afterwards. Without a
+// fitting key it does nothing. After an error, o is as it was: the message can go
+// out unsigned.
+func (k *Keys) Sign(o *mail.Outgoing, options SignOptions) ([]mail.Signature, error) {
 	if k == nil {
 		return nil, nil
+	}
+	if options.Now.IsZero() {
+		options.Now = time.Now()
 	}
 	block, err := headerBlock(o)
 	if err != nil {
 		return nil, err
 	}
 	header, _ := mail.ParseHeader(block)
-	keys := k.find(Responsible(header, o.From))
+	domain, keys := k.find(Responsible(header, o.From), &options)
 	if len(keys) == 0 {
 		return nil, nil
 	}
@@ -76,15 +90,19 @@ func (k *Keys) Sign(o *mail.Outgoing) ([]mail.Signature, error) {
 	if n := len(strings.Join(names, ":")); n > maxSigned {
 		return nil, fmt.Errorf("signing for %s: the names of the fields to sign take %d octets, %d fit", keys[0].Domain, n, maxSigned)
 	}
-	edits, err := sign(o, keys, names)
-	if err != nil {
-		return nil, fmt.Errorf("signing for %s: %w", keys[0].Domain, err)
-	}
-	o.Edits = append(edits, o.Edits...)
+	body := bodyHash(bytes.TrimPrefix(o.Message.Rest(), crlf))
+	fields := relaxedFields(header, names)
+	edits := make([]mail.Edit, len(keys))
 	signatures := make([]mail.Signature, len(keys))
 	for i, key := range keys {
+		value, err := key.signature(domain, body, fields, names, &options)
+		if err != nil {
+			return nil, fmt.Errorf("signing for %s: %w", key.Domain, err)
+		}
+		edits[i] = mail.Edit{Op: mail.Add, Name: signatureField, Value: value}
 		signatures[i] = mail.Signature{Domain: key.Domain, Selector: key.Selector}
 	}
+	o.Edits = append(edits, o.Edits...)
 	return signatures, nil
 }
 
@@ -95,7 +113,7 @@ func signable(m *mail.Message, block []byte) error {
 	}
 	data := m.Bytes()
 	if bytes.Count(data, []byte("\r")) != bytes.Count(data, []byte("\r\n")) {
-		// go-msgauth takes it for white space, opendkim and dkimpy do not
+		// some take it for white space, opendkim and dkimpy do not
 		return errors.New("the message holds a CR without LF, which RFC 5322 forbids and verifiers do not read alike")
 	}
 	return nil
@@ -103,55 +121,32 @@ func signable(m *mail.Message, block []byte) error {
 
 const signatureField = "DKIM-Signature"
 
-// sign makes the edits that put a signature of each key on top of o. All of
-// them sign the same bytes, none the signature of another.
-func sign(o *mail.Outgoing, keys []*Key, names []string) ([]mail.Edit, error) {
-	signers := make([]*dkim.Signer, len(keys))
-	writers := make([]io.Writer, len(keys))
-	var err error
-	for i, key := range keys {
-		signers[i], err = dkim.NewSigner(&dkim.SignOptions{
-			Domain: key.Domain, Selector: key.Selector, Signer: key.signer, Hash: crypto.SHA256,
-			HeaderCanonicalization: dkim.CanonicalizationRelaxed, BodyCanonicalization: dkim.CanonicalizationRelaxed,
-			HeaderKeys: names,
-		})
-		if err != nil {
-			return nil, err
-		}
-		// a signer runs until it is closed; closed twice it only says so
-		defer signers[i].Close()
-		writers[i] = signers[i]
+// signature returns the value of the field that key signs a message with, on
+// behalf of domain, which is that of the key or one below it.
+func (key *Key) signature(domain string, body, fields []byte, names []string, options *SignOptions) (string, error) {
+	algorithm, hash := "rsa-sha256", crypto.SHA256
+	if _, ok := key.signer.Public().(ed25519.PublicKey); ok {
+		algorithm, hash = "ed25519-sha256", crypto.Hash(0) // it signs the hash as a message
 	}
-	w := io.MultiWriter(writers...)
-	if _, err := o.WriteTo(w); err != nil {
-		return nil, err
+	tags := []string{"v=1", "a=" + algorithm, "c=relaxed/relaxed", "d=" + key.Domain, "s=" + key.Selector}
+	if domain != key.Domain {
+		tags = append(tags, "i=@"+domain)
 	}
-	if err := endHeader(w, o.Message); err != nil {
-		return nil, err
+	tags = append(tags, "t="+strconv.FormatInt(options.Now.Unix(), 10))
+	if options.Expire > 0 {
+		tags = append(tags, "x="+strconv.FormatInt(options.Now.Add(options.Expire).Unix(), 10))
 	}
-	edits := make([]mail.Edit, len(keys))
-	for i, s := range signers {
-		if err := s.Close(); err != nil {
-			return nil, err
-		}
-		_, value, _ := strings.Cut(s.Signature(), ": ")
-		edits[i] = mail.Edit{Op: mail.Add, Name: signatureField, Value: strings.TrimSuffix(value, "\r\n")}
+	tags = append(tags, "bh="+base64.StdEncoding.EncodeToString(body))
+	value := signatureTags(tags, names)
+	own, _ := mail.ParseHeader([]byte(signatureField + ": " + value))
+	h := sha256.New()
+	h.Write(fields)
+	h.Write(bytes.TrimSuffix(relaxedField(own[0]), crlf))
+	signed, err := key.signer.Sign(rand.Reader, h.Sum(nil), hash)
+	if err != nil {
+		return "", err
 	}
-	return edits, nil
-}
-
-// endHeader gives the signer the empty line that a message without a body may
-// lack; the next hop adds it, and the body is empty either way.
-func endHeader(w io.Writer, m *mail.Message) error {
-	if len(m.Rest()) > 0 {
-		return nil
-	}
-	end := "\r\n"
-	if h := m.HeaderBytes(); len(h) > 0 && !bytes.HasSuffix(h, []byte("\r\n")) {
-		end += "\r\n"
-	}
-	_, err := io.WriteString(w, end)
-	return err
+	return value + folded(base64.StdEncoding.EncodeToString(signed)), nil
 }
 
 // headerBlock returns the header as it will be sent.

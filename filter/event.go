@@ -84,7 +84,7 @@ func (j *job) recipientEvent(i int) mail.RecipientEvent {
 	v, r, sel := &j.ex.Verdicts[i], &j.rcpts[i], &j.ex.Selection.Rcpts[i]
 	out := mail.RecipientEvent{
 		Address: sel.Address, Direction: string(sel.Direction), Destiny: string(v.Destiny),
-		NoReport: r.plan.noReport, Unsaid: r.plan.unsaid,
+		NoReport: r.plan.noReport, Unsaid: r.plan.unsaid, NotSigned: r.notSigned,
 		Reply: finalReply(r.receipt).String(), QueuedAs: r.receipt.QueuedAs,
 		Action: j.statusWord(i) + string(sel.Direction),
 	}

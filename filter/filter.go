@@ -82,6 +82,7 @@ type rcptState struct {
 	// the copy has an alert, a subject tag or an extension, or says that it is spam
 	tagged    bool
 	extension string // behind the user name of the copy's recipient
+	notSigned string // why the copy of our own people's mail is not
 }
 
 // Process takes one message from input to reply: one reply per recipient, in

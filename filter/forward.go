@@ -83,11 +83,20 @@ func (j *job) copyFor(i int, m *mail.Message, received, results string, forged *
 	j.rcpts[i].extension = f.extension()
 	j.rcpts[i].tagged = f.alerted() != mail.CatchAll || f.subjectTag() != "" || f.extension() != "" ||
 		sel.Local && f.spam()
-	return mail.Copy{
-		NextHop: sel.Settings.ForwardTo, Message: m, Edits: f.edits(),
-		// not what is known to be infected, whoever bypasses the check
-		Sign: j.ex.Selection.Originating && sel.Settings.DKIM.Sign && !sel.Settings.Infected(j.ex.Findings) && !v.Is(mail.Spam, mail.Spammy),
+	c := mail.Copy{NextHop: sel.Settings.ForwardTo, Message: m, Edits: f.edits()}
+	if j.ex.Selection.Originating {
+		switch {
+		case !sel.Settings.DKIM.Sign:
+			j.rcpts[i].notSigned = mail.NotSignedOff
+		case sel.Settings.Infected(j.ex.Findings): // whoever bypasses the check
+			j.rcpts[i].notSigned = mail.NotSignedInfected
+		case v.Is(mail.Spam, mail.Spammy):
+			j.rcpts[i].notSigned = mail.NotSignedSpam
+		default:
+			c.Sign = true
+		}
 	}
+	return c
 }
 
 // merge makes one copy of all, for a client that can take only one: the one of
@@ -129,12 +138,10 @@ func (j *job) send(ctx context.Context, g group) {
 		o.RefuseAll = o.RefuseAll || j.mustRefuse(i)
 	}
 	if g.Sign {
-		signed, err := j.Keys.Sign(o, auth.SignOptions{})
-		if err != nil {
-			// an unsigned mail arrives, a lost one does not
-			j.Log.Error("not signed", "id", j.tx.ID, "err", err)
+		why := j.sign(o)
+		for _, i := range g.rcpts {
+			j.rcpts[i].notSigned = why
 		}
-		j.addSigned(signed)
 	}
 	for k, r := range j.relay(ctx, g.NextHop, o) {
 		s := &j.rcpts[g.rcpts[k]]
@@ -151,6 +158,34 @@ func (j *job) send(ctx context.Context, g group) {
 		}
 	}
 	j.holdBack(g.rcpts)
+}
+
+// sign signs a copy, and says why it has no signature that receivers would
+// count as the author's.
+func (j *job) sign(o *mail.Outgoing) (notSigned string) {
+	signed, err := j.Keys.Sign(o, j.signOptions())
+	if err != nil {
+		// an unsigned mail arrives, a lost one does not
+		j.Log.Error("not signed", "id", j.tx.ID, "err", err)
+		return mail.NotSignedError
+	}
+	j.addSigned(signed)
+	switch {
+	case len(signed) == 0:
+		return mail.NotSignedNoKey
+	case !auth.Aligned(o.Message.Header(), signed):
+		return mail.NotSignedUnaligned
+	}
+	return ""
+}
+
+// signOptions are those of the banks of the message.
+func (j *job) signOptions() auth.SignOptions {
+	s := j.ex.Selection.Settings
+	if s == nil {
+		return auth.SignOptions{}
+	}
+	return auth.SignOptions{Selectors: s.DKIM.Selectors, Expire: s.DKIM.Expire, Now: j.now()}
 }
 
 // refuseRest gives those who have no receipt yet the refusal that a client which

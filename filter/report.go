@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"postern/filter/auth"
 	"postern/filter/mail"
 	"postern/notify"
 	"postern/policy"
@@ -164,7 +163,7 @@ func (j *job) notifyAdmins(ctx context.Context) {
 // sendOwn signs a mail of our own if there is a key for its author, and hands
 // it to the next hop for notices. It returns a receipt for every recipient.
 func (j *job) sendOwn(ctx context.Context, o *mail.Outgoing) []mail.Receipt {
-	if _, err := j.Keys.Sign(o, auth.SignOptions{}); err != nil {
+	if _, err := j.Keys.Sign(o, j.signOptions()); err != nil {
 		j.Log.Error("not signed", "id", j.tx.ID, "err", err)
 	}
 	return j.relay(ctx, j.ex.Selection.Settings.NotifyTo, o)

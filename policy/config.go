@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"io/fs"
 	"net/netip"
 	"time"
@@ -278,8 +279,41 @@ type DKIMKey struct {
 	Selector string `yaml:"selector"`
 	// File with the private key, PEM; RSA or Ed25519.
 	Key string `yaml:"key"`
+	// The day from which the key signs, and the day from which it does not any
+	// more: 2027-01-31 is the start of that day here, 2027-01-31T12:00:00Z a
+	// time. Empty: always. Of keys with the same time all sign, so a new one can
+	// be brought in beside the old: publish it first, and leave the old one in
+	// the DNS for a week after its end.
+	From Date `yaml:"from"`
+	// See from.
+	Until Date `yaml:"until"`
 
 	Origin Origin `yaml:"-"`
+}
+
+// Date is a point in time, given as a day or with the time of day.
+type Date struct{ time.Time }
+
+// UnmarshalText reads 2027-01-31 or 2027-01-31T12:00:00Z.
+func (d *Date) UnmarshalText(text []byte) (err error) {
+	if len(text) == 0 {
+		*d = Date{}
+		return nil
+	}
+	for _, form := range []string{time.DateOnly, time.RFC3339} {
+		if d.Time, err = time.ParseInLocation(form, string(text), time.Local); err == nil {
+			return nil
+		}
+	}
+	return errors.New("want a day such as 2027-01-31")
+}
+
+// String returns the day, empty for none.
+func (d Date) String() string {
+	if d.IsZero() {
+		return ""
+	}
+	return d.Format(time.DateOnly)
 }
 
 // DNS says who is asked. A resolver on this machine, or near it, that validates

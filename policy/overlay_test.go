@@ -268,6 +268,8 @@ func TestFingerprint(t *testing.T) {
 			f.SetBool(!f.Bool())
 		case reflect.Float64:
 			f.SetFloat(99)
+		case reflect.Int64:
+			f.SetInt(99)
 		default:
 			f.SetString("changed")
 		}

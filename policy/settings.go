@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"time"
+
 	"postern/filter/mail"
 	"postern/policy/banned"
 	"postern/policy/virusname"
@@ -192,6 +194,11 @@ type SpamSettings struct {
 type DKIMSettings struct {
 	// Sign originating mail when there is a key for its author.
 	Sign bool `yaml:"sign"`
+	// Only keys with one of these selectors sign; empty: all of the domain.
+	Selectors []string `yaml:"selectors"`
+	// How long a signature is valid (x=); 0: without end. Mail that waits in a
+	// queue for days must still be valid: 168h is the least that makes sense.
+	Expire time.Duration `yaml:"expire"`
 	// Verify the signatures that a message comes with. They stand in the log
 	// as dkim_sd, in Authentication-Results for recipients of ours, and choose
 	// signer_banks. A message waits for the DNS, but not long: a signature

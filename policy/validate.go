@@ -344,6 +344,9 @@ func (l *loader) keys() {
 		if k.Key == "" && !l.BadBelow(key+".key") {
 			l.At(key, "no key", "want the file of the private key; postern dkim keygen makes one")
 		}
+		if !k.Until.IsZero() && !k.From.Before(k.Until.Time) {
+			l.At(key+".until", "it is not after from: the key would never sign", "")
+		}
 		k.Key = l.resolve(k.Key)
 		id := k.Selector + "._domainkey." + k.Domain
 		if o, ok := first[id]; ok && k.Domain != "" && k.Selector != "" {

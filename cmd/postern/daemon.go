@@ -272,7 +272,7 @@ func loadKeys(cfg *policy.Config) (*auth.Keys, error) {
 	}
 	files := make([]auth.KeyFile, len(cfg.DKIMKeys))
 	for i, k := range cfg.DKIMKeys {
-		files[i] = auth.KeyFile{Domain: k.Domain, Selector: k.Selector, Path: k.Key, Where: k.Origin.String()}
+		files[i] = auth.KeyFile{Domain: k.Domain, Selector: k.Selector, From: k.From.Time, Until: k.Until.Time, Path: k.Key, Where: k.Origin.String()}
 	}
 	return auth.LoadKeys(files)
 }

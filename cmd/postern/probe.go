@@ -45,33 +45,39 @@ func (p probed) String() string {
 	return s
 }
 
-// probe asks every engine, every next hop and every name server, all at once and each with a
-// deadline of its own: one that hangs says nothing about the others.
+// probe asks every engine, every next hop, every name server, and the DNS for
+// what receivers of our mail look for; all at once and each with a deadline of its
+// own: one that hangs says nothing about the others.
 func probe(ctx context.Context, f *filter.Filter, each time.Duration) []probed {
 	if f.Checks == nil {
 		return nil // they could not be made, which is told as a mistake
 	}
 	cfg := f.Policy
-	checks := slices.DeleteFunc(slices.Clone(f.Checks), func(c check.Named) bool { return cfg.Engines[c.Name] == nil })
-	hops := nextHops(cfg)
-	names := nameServers(cfg)
-	out := make([]probed, len(checks)+len(hops)+len(names))
+	var asks []func(context.Context) probed
+	for _, c := range f.Checks {
+		if cfg.Engines[c.Name] != nil {
+			asks = append(asks, func(ctx context.Context) probed { return probeEngine(ctx, c, cfg) })
+		}
+	}
+	for _, hop := range nextHops(cfg) {
+		asks = append(asks, func(ctx context.Context) probed { return probeNextHop(ctx, hop, cfg.Hostname) })
+	}
+	for _, server := range nameServers(cfg) {
+		asks = append(asks, func(ctx context.Context) probed { return probeDNS(ctx, server, cfg.Hostname) })
+	}
+	signing := signingKeys(f.Keys, time.Now())
+	lookup := auth.NewResolver(auth.ResolverOptions{Servers: cfg.DNS.Servers}).LookupTXT
+	for _, domain := range slices.Sorted(maps.Keys(signing)) {
+		asks = append(asks, func(ctx context.Context) probed { return probeDomain(ctx, domain, signing[domain], lookup) })
+	}
+	out := make([]probed, len(asks))
 	var all sync.WaitGroup
-	start := func(i int, ask func(context.Context) probed) {
+	for i, ask := range asks {
 		all.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, each)
 			defer cancel()
 			out[i] = ask(ctx)
 		})
-	}
-	for i, c := range checks {
-		start(i, func(ctx context.Context) probed { return probeEngine(ctx, c, cfg) })
-	}
-	for i, hop := range hops {
-		start(len(checks)+i, func(ctx context.Context) probed { return probeNextHop(ctx, hop, cfg.Hostname) })
-	}
-	for i, server := range names {
-		start(len(checks)+len(hops)+i, func(ctx context.Context) probed { return probeDNS(ctx, server, cfg.Hostname) })
 	}
 	all.Wait()
 	return out

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"postern/filter"
 	"postern/filter/mail"
@@ -108,7 +109,7 @@ func Doubts(ctx context.Context, f *filter.Filter) ([]Remark, error) {
 	for _, m := range cfg.Doubts() {
 		out = append(out, Remark{m.Place(), m.What, m.Hint})
 	}
-	for _, w := range f.Keys.Warnings() {
+	for _, w := range f.Keys.Warnings(time.Now()) {
 		out = append(out, Remark{cfg.Origin("dkim_keys").String(), w, ""})
 	}
 	out = append(out, missingFolders(cfg)...)

@@ -35,7 +35,7 @@ func (d *DryRun) notSigned(ex *filter.Examination, r *dryResult, i int) string {
 	// what is wrong is found out by trying once more
 	again := *r.sent[k].out
 	again.Edits = slices.Clone(again.Edits)
-	if signatures, err := d.filter.Keys.Sign(&again, auth.SignOptions{}); err != nil {
+	if signatures, err := d.filter.Keys.Sign(&again, auth.SignOptions{Selectors: sel.Settings.DKIM.Selectors}); err != nil {
 		return err.Error()
 	} else if len(signatures) > 0 {
 		// the recipients share one copy, and another has decided about it

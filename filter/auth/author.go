@@ -39,6 +39,22 @@ func Responsible(h mail.Header, from mail.Address) []string {
 	return out
 }
 
+// Aligned reports whether one of the signatures is of a domain that answers for
+// an author: his own, or one above it (RFC 9989 section 4.4.1). Large receivers
+// refuse mail without one.
+func Aligned(h mail.Header, signatures []mail.Signature) bool {
+	for _, v := range h.All("From") {
+		for _, author := range addressDomains(v) {
+			for _, s := range signatures {
+				if author == s.Domain || strings.HasSuffix(author, "."+s.Domain) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
 // resentBlocks returns the Resent-From and Resent-Sender values of each block
 // of Resent- fields, from the top. A block ends at any other field and where a
 // name comes again (RFC 5322 section 3.6.6).

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -215,10 +216,21 @@ func (k *Keys) All() []*Key {
 	return k.all
 }
 
-// Warnings returns what a postmaster should know about the keys, one sentence
-// each.
-func (k *Keys) Warnings() []string {
+// soonOut is how long before the last key of a domain ends that is said: there
+// must be time to publish another.
+const soonOut = 14 * 24 * time.Hour
+
+// Warnings returns what a postmaster should know about the keys at that time,
+// one sentence each.
+func (k *Keys) Warnings(now time.Time) []string {
 	var out []string
+	if k != nil {
+		for _, domain := range slices.Sorted(maps.Keys(k.byDomain)) {
+			if w := gap(k.byDomain[domain], now); w != "" {
+				out = append(out, "DKIM keys of "+domain+": "+w)
+			}
+		}
+	}
 	for _, key := range k.All() {
 		if p, ok := key.signer.(*rsa.PrivateKey); ok && p.N.BitLen() < wantedBits {
 			out = append(out, fmt.Sprintf("the DKIM key %s has %d bits; receivers may ask for %d (RFC 8301)", key.RecordName(), p.N.BitLen(), wantedBits))
@@ -227,11 +239,27 @@ func (k *Keys) Warnings() []string {
 	return out
 }
 
+// gap says when none of keys is in force, now or soon.
+func gap(keys []*Key, now time.Time) string {
+	inForce := func(at time.Time) bool {
+		return slices.ContainsFunc(keys, func(k *Key) bool { return k.InForce(at) })
+	}
+	if !inForce(now) {
+		return "none is in force, mail goes out unsigned; give one a time that has come (from, until)"
+	}
+	for _, k := range keys {
+		if end := k.Until; !end.IsZero() && end.After(now) && end.Before(now.Add(soonOut)) && !inForce(end) {
+			return "none is in force from " + end.Format(time.DateOnly) + " on; publish the next one now"
+		}
+	}
+	return ""
+}
+
 // find returns the first domain for which a key is in force, and its keys: its
 // own, or those of its nearest parent that signs for its subdomains.
 func (k *Keys) find(domains []string, options *SignOptions) (domain string, keys []*Key) {
 	fits := func(key *Key) bool {
-		return key.inForce(options.Now) && (len(options.Selectors) == 0 || slices.Contains(options.Selectors, key.Selector))
+		return key.InForce(options.Now) && (len(options.Selectors) == 0 || slices.Contains(options.Selectors, key.Selector))
 	}
 	for _, d := range domains {
 		below := false
@@ -250,7 +278,7 @@ func (k *Keys) find(domains []string, options *SignOptions) (domain string, keys
 	return "", nil
 }
 
-// inForce reports whether the key signs at that time.
-func (key *Key) inForce(now time.Time) bool {
+// InForce reports whether the key signs at that time.
+func (key *Key) InForce(now time.Time) bool {
 	return !now.Before(key.From) && (key.Until.IsZero() || now.Before(key.Until))
 }

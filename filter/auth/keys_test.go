@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func pemOf(t *testing.T, kind string, der []byte, err error) []byte {
@@ -97,7 +98,7 @@ func TestLoadKeys(t *testing.T) {
 			if !strings.HasPrefix(k.Record(), tt.record) {
 				t.Errorf("record %q, want %q...", k.Record(), tt.record)
 			}
-			if w := keys.Warnings(); len(w) != 0 {
+			if w := keys.Warnings(time.Now()); len(w) != 0 {
 				t.Errorf("warnings %q", w)
 			}
 		})
@@ -129,13 +130,41 @@ func TestKeyLengths(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w := keys.Warnings(); len(w) != 1 || !strings.Contains(w[0], "s._domainkey.x.test has 1024 bits") {
+	if w := keys.Warnings(time.Now()); len(w) != 1 || !strings.Contains(w[0], "s._domainkey.x.test has 1024 bits") {
 		t.Errorf("warnings %q", w)
 	}
 	short := *key1024
 	short.N = short.Primes[0]
 	if _, err := NewKey("x.test", "s", &short); err == nil || !strings.Contains(err.Error(), "too short") {
 		t.Errorf("512 bits: %v", err)
+	}
+}
+
+// TestKeysRunOut: that no key is in force is said, and two weeks before.
+func TestKeysRunOut(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	day := 24 * time.Hour
+	for _, tt := range []struct {
+		name        string
+		from, until [2]time.Time
+		want        string
+	}{
+		{"always", [2]time.Time{}, [2]time.Time{}, ""},
+		{"one after the other", [2]time.Time{{}, now.Add(3 * day)}, [2]time.Time{now.Add(4 * day), {}}, ""},
+		{"a gap soon", [2]time.Time{{}, now.Add(5 * day)}, [2]time.Time{now.Add(4 * day), {}}, "none is in force from 2026-11-26 on; publish the next one now"},
+		{"a gap later", [2]time.Time{{}, now.Add(55 * day)}, [2]time.Time{now.Add(54 * day), {}}, ""},
+		{"over", [2]time.Time{}, [2]time.Time{now.Add(-day), now}, "none is in force, mail goes out unsigned; give one a time that has come (from, until)"},
+		{"not yet", [2]time.Time{now.Add(day), now.Add(day)}, [2]time.Time{}, "none is in force, mail goes out unsigned; give one a time that has come (from, until)"},
+	} {
+		keys := testKeys(t, "ed25519 a:x.test", "ed25519 b:x.test")
+		for i, k := range keys.all {
+			k.From, k.Until = tt.from[i], tt.until[i]
+		}
+		got := strings.Join(keys.Warnings(now), "; ")
+		if want := tt.want; want != "" && got != "DKIM keys of x.test: "+want || want == "" && got != "" {
+			t.Errorf("%s: %q", tt.name, got)
+		}
 	}
 }
 

@@ -331,6 +331,7 @@ var oddMessages = map[string]string{
 	"1 MB":                         "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\n\r\n" + strings.Repeat("Sphinx of black quartz, judge my vow.  \r\n", 25000),
 	"empty lines without end":      "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\n\r\nbody\r\n" + strings.Repeat("\r\n", 200000),
 	"repeated fields":              "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\nTo: 1\r\nFrom: b@x.test\r\nto: 2\r\nTO: 3\r\n\r\nbody\r\n",
+	"long field":                   "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test" + strings.Repeat(",\r\n a@x.test", 2000) + "\r\n\r\nbody\r\n",
 	"many fields":                  "Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\n" + strings.Repeat("Cc: c@y.test\r\n", 200) + "\r\nbody\r\n",
 }
 
@@ -417,29 +418,6 @@ func judgeable(m *mail.Message) bool {
 	return true
 }
 
-// TestSignLongFields: a field is gone over once, however long it is: the reader of
-// go-msgauth took 4 s for a From of 20,000 addresses. Twice the field takes twice
-// the octets, not more allocations.
-func TestSignLongFields(t *testing.T) {
-	t.Parallel()
-	keys := testKeys(t, "ed25519 e:x.test")
-	sign := func(addresses int) (allocated uint64) {
-		m := mail.NewMessage([]byte("Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test" + strings.Repeat(",\r\n a@x.test", addresses) + "\r\n\r\nbody\r\n"))
-		m.Header()
-		result := testing.Benchmark(func(b *testing.B) {
-			for range b.N {
-				if _, err := keys.Sign(&mail.Outgoing{Message: m}, SignOptions{}); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-		return uint64(result.AllocedBytesPerOp())
-	}
-	if one, two := sign(20_000), sign(40_000); two > 3*one {
-		t.Errorf("20,000 addresses take %d octets, 40,000 take %d", one, two)
-	}
-}
-
 // TestSignOptions: who signs, on whose behalf and how long.
 func TestSignOptions(t *testing.T) {
 	t.Parallel()
@@ -516,6 +494,17 @@ func BenchmarkSign(b *testing.B) {
 				}
 			})
 		}
+	}
+	for _, n := range []int{20_000, 40_000} { // go-msgauth took 4 s for the first
+		b.Run(fmt.Sprintf("From of %d addresses", n), func(b *testing.B) {
+			msg := mail.NewMessage([]byte("Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test" + strings.Repeat(",\r\n a@x.test", n) + "\r\n\r\nbody\r\n"))
+			keys := testKeys(b, "ed25519 e:x.test")
+			for b.Loop() {
+				if _, err := keys.Sign(&mail.Outgoing{Message: msg}, SignOptions{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 	b.Run("8MB of line ends", func(b *testing.B) {
 		msg := mail.NewMessage([]byte("Date: Mon, 9 Aug 2021 09:36:36 +0200\r\nFrom: a@x.test\r\n\r\n" + strings.Repeat("\r\n", 4<<20)))

@@ -47,6 +47,9 @@ type RecipientEvent struct {
 	Destiny   string  `json:"destiny"`
 	Action    string  `json:"action"`
 	NoReport  string  `json:"no_report,omitempty"` // why the sender is not told
+	// NotSigned is why mail of our own people goes on without a signature that
+	// receivers count as its author's: one of the NotSigned words.
+	NotSigned string `json:"not_signed,omitempty"`
 	// Unsaid is the refusal that Reply stands for: the feeding queue would
 	// have told a stranger.
 	Unsaid   string `json:"unsaid,omitempty"`
@@ -56,6 +59,16 @@ type RecipientEvent struct {
 	// Rank is the category of which Category is the word.
 	Rank Category `json:"-"`
 }
+
+// The words of [RecipientEvent.NotSigned].
+const (
+	NotSignedOff       = "sign_off"    // dkim.sign is false
+	NotSignedInfected  = "infected"    // nobody is to answer for that
+	NotSignedSpam      = "spam"        // nor for that
+	NotSignedNoKey     = "no_key"      // no key for author or sender is in force
+	NotSignedUnaligned = "not_aligned" // signed, but for another domain than an author's
+	NotSignedError     = "error"       // signing failed
+)
 
 // CheckEvent is one check with its time and what it said.
 type CheckEvent struct {

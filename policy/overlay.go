@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"postern/policy/banned"
+	"postern/policy/senderlist"
 	"postern/policy/strict"
 	"postern/policy/virusname"
 )
@@ -52,7 +53,8 @@ type overlayValue struct {
 }
 
 // Over returns a copy of base with the values of o laid over it: mappings
-// merge key by key, scalars and lists replace. The result shares no memory
+// merge key by key, scalars and lists replace, but entries of a sender list
+// stand before those of base. The result shares no memory
 // with base or o but rules, for files and for names, which nobody writes to. A nil overlay
 // changes nothing.
 func (o *Overlay) Over(base *Settings) *Settings {
@@ -62,7 +64,13 @@ func (o *Overlay) Over(base *Settings) *Settings {
 	}
 	v := reflect.ValueOf(s).Elem()
 	for _, x := range o.values {
-		v.FieldByIndex(settingsLeaves().list[x.leaf].index).Set(cloneLeaf(x.value))
+		f := v.FieldByIndex(settingsLeaves().list[x.leaf].index)
+		if own, ok := x.value.Interface().([]senderlist.Rule); ok {
+			// whoever has an opinion on some senders still needs that on the others
+			f.Set(reflect.ValueOf(slices.Concat(own, f.Interface().([]senderlist.Rule))))
+		} else {
+			f.Set(cloneLeaf(x.value))
+		}
 		s.origins[x.leaf] = x.origin
 	}
 	return s
@@ -128,6 +136,10 @@ func (s *Settings) Fingerprint() string {
 			for _, r := range x {
 				b = append(b, r.String()...)
 			}
+		case []senderlist.Rule:
+			for i := range x {
+				b = append(append(b, x[i].String()...), x[i].Place()...)
+			}
 		default:
 			b = strconv.AppendQuote(b, fmt.Sprint(x))
 		}
@@ -176,10 +188,14 @@ func (s *Settings) clone() *Settings {
 }
 
 // cloneLeaf copies a list; everything else is a value already. Banned rules and
-// those for names, which nobody writes to, are shared: they are long, and equal
+// those for names and senders, which nobody writes to, are shared: they are long, and equal
 // banned rules are told fastest when they are the same.
 func cloneLeaf(v reflect.Value) reflect.Value {
-	if v.Kind() != reflect.Slice || v.IsNil() || v.Type() == reflect.TypeFor[[]banned.Rule]() || v.Type() == reflect.TypeFor[[]virusname.NameRule]() {
+	if v.Kind() != reflect.Slice || v.IsNil() {
+		return v
+	}
+	switch v.Interface().(type) {
+	case []banned.Rule, []virusname.NameRule, []senderlist.Rule:
 		return v
 	}
 	c := reflect.MakeSlice(v.Type(), v.Len(), v.Len())

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"postern/policy/banned"
+	"postern/policy/senderlist"
 	"postern/policy/virusname"
 )
 
@@ -229,7 +230,7 @@ func TestSettingsKinds(t *testing.T) {
 		if f.Kind() == reflect.Slice {
 			f = f.Elem()
 		}
-		if f == reflect.TypeFor[banned.Rule]() || f == reflect.TypeFor[virusname.NameRule]() {
+		if f == reflect.TypeFor[banned.Rule]() || f == reflect.TypeFor[virusname.NameRule]() || f == reflect.TypeFor[senderlist.Rule]() {
 			continue
 		}
 		switch f.Kind() {

@@ -216,8 +216,8 @@ func (s *selector) complete(a mail.Address) mail.Address {
 func (c *Config) Select(ctx context.Context, req Request) (*Selection, error) {
 	s := c.selector
 	sel := &Selection{
-		SenderLocal: s.isLocal(req.From) && !routed(req.From),
-		Automatic:   req.Automatic, Unanswerable: req.From == "" || req.Automatic != "",
+		SenderLocal: s.isLocal(req.From) && !routed(req.From), Senders: req.Senders,
+		Automatic: req.Automatic, Unanswerable: req.From == "" || req.Automatic != "",
 	}
 	sel.settle(s.base)
 	if l := c.Listener(req.Listener); l != nil && l.Bank != "" {

@@ -20,7 +20,7 @@ type Change struct {
 // for a message in which nothing was found.
 func Flip(sel *Selection, i int, findings []mail.Finding, score *mail.Score) []Change {
 	s := sel.Rcpts[i].Settings.clone()
-	v := decideRcpt(s, i, findings, score, sel.Unanswerable)
+	v := decideRcpt(sel, s, i, findings, score)
 	if v.Destiny == Pass {
 		if out := flipToReject(sel.Rcpts[i].Settings, &v, sel.Unanswerable); out != nil {
 			return out
@@ -34,7 +34,7 @@ func Flip(sel *Selection, i int, findings []mail.Finding, score *mail.Score) []C
 			return nil
 		}
 		out = append(out, change)
-		v = decideRcpt(s, i, findings, score, sel.Unanswerable)
+		v = decideRcpt(sel, s, i, findings, score)
 	}
 	return out
 }
@@ -55,6 +55,10 @@ func (s *Settings) letPass(v *Verdict) Change {
 			s.OnError = OnErrorPass
 		}
 		return Change{key, string(OnErrorPass), s.Origin(key)}
+	}
+	if c == mail.Spam && v.Listed.Black() {
+		s.Spam.SenderList = nil
+		return Change{"spam.sender_list", "without " + v.Listed.entry, s.Origin("spam.sender_list")}
 	}
 	found := slices.ContainsFunc(v.Findings, func(f mail.Finding) bool { return f.Category == c })
 	if c == mail.Spam && !found {

@@ -44,6 +44,7 @@ type RecipientEvent struct {
 	Blocking  bool    `json:"blocked"`
 	Destiny   string  `json:"destiny"`
 	Action    string  `json:"action"`
+	Listed    string  `json:"listed,omitempty"`    // "whitelisted by" or "blacklisted by", and what says so
 	NoReport  string  `json:"no_report,omitempty"` // why the sender is not told
 	// Unsaid is the refusal that Reply stands for: the feeding queue would
 	// have told a stranger.

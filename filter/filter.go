@@ -108,6 +108,9 @@ func (f *Filter) Process(ctx context.Context, tx *mail.Transaction) (replies []m
 			f.Log.Warn("check failed", "id", tx.ID, "check", r.Check, "err", r.Err)
 		}
 	}
+	if err := ex.Selection.Failed; err != nil {
+		f.Log.Error("settings of recipients are not known, those of the configuration are used (on_error: pass)", "id", tx.ID, "err", err)
+	}
 	replies, event := f.Enact(ctx, tx, ex)
 	f.observe(event)
 	return replies

@@ -29,6 +29,7 @@ var words = map[reflect.Type][]string{
 	reflect.TypeFor[senderlist.Meaning](): {string(senderlist.Whitelisted), string(senderlist.Blacklisted), string(senderlist.Score), string(senderlist.Neutral)},
 	reflect.TypeFor[OnError]():            {string(OnErrorTempfail), string(OnErrorPass)},
 	reflect.TypeFor[CategoryOnError]():    {string(OnErrorDefault), string(OnErrorTempfail), string(OnErrorPass)},
+	reflect.TypeFor[SQLType]():            {string(NoSQL), string(PostgreSQL), string(MariaDB)},
 	reflect.TypeFor[mail.Input]():         {string(mail.InputLMTP), string(mail.InputSMTP), string(mail.InputProxy), string(mail.InputMilter), string(mail.InputAMPDP)},
 	reflect.TypeFor[Split]():              {string(SplitRcpt)},
 	reflect.TypeFor[BareNewline]():        {string(BareNewlineNormalize), string(BareNewlineReject)},

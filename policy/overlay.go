@@ -7,7 +7,9 @@ import (
 	"strconv"
 	"sync"
 
+	"postern/filter/mail"
 	"postern/policy/banned"
+	"postern/policy/lookup"
 	"postern/policy/senderlist"
 	"postern/policy/strict"
 	"postern/policy/virusname"
@@ -40,6 +42,11 @@ func (o Origin) String() string {
 type Overlay struct {
 	Name   string // name of the bank; "recipients[0]" for the first of these entries
 	Origin Origin // where it is defined; of several files the first
+
+	// Local says whether the recipient is one of ours, where a lookup knows it;
+	// nil: local_domains says.
+	Local *bool
+
 	values []overlayValue
 }
 
@@ -165,6 +172,33 @@ func builtInBank(name string) *Overlay {
 	return &Overlay{Name: name, Origin: o, values: []overlayValue{
 		{leaf: settingsLeaves().number["originating"], value: reflect.ValueOf(true), origin: o},
 	}}
+}
+
+// Set lays a value over a dotted key, for an overlay that is made outside of the
+// files: true or false, a number or a text, or a sender list.
+func (o *Overlay) Set(key string, value any) error {
+	i, ok := settingsLeaves().number[key]
+	if !ok {
+		return fmt.Errorf("there is no setting %s", key)
+	}
+	want := reflect.TypeFor[Settings]().FieldByIndex(settingsLeaves().list[i].index).Type
+	v := reflect.ValueOf(value)
+	if v.Kind() != want.Kind() {
+		return fmt.Errorf("%s: want a %s, not a %s", key, want.Kind(), v.Kind())
+	}
+	v = v.Convert(want)
+	if a, ok := v.Interface().(mail.Address); ok {
+		a, problem := lookup.ParseAddress(string(a))
+		if problem != "" {
+			return fmt.Errorf("%s: %s", key, problem)
+		}
+		v = reflect.ValueOf(a)
+	}
+	if what, _ := checkSetting(key, v.Interface()); what != "" {
+		return fmt.Errorf("%s: %s", key, what)
+	}
+	o.values = append(o.values, overlayValue{leaf: i, value: v, origin: o.Origin})
+	return nil
 }
 
 func (s *Settings) clone() *Settings {

@@ -69,6 +69,10 @@ type Selection struct {
 	Senders     []Sender // those of the request
 	Rcpts       []RcptSelection
 
+	// Failed is why settings of recipients could not be looked up, who have
+	// those without them because on_error is pass; nil: all is known.
+	Failed error
+
 	// Automatic is that of the request.
 	Automatic string
 	// Unanswerable says that nobody waits for an answer to the message: it is

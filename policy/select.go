@@ -297,11 +297,16 @@ func (s *selector) selectRcpts(ctx context.Context, sel *Selection, rcpts []mail
 			if r.Settings.OnError != OnErrorPass {
 				return failed
 			}
+			sel.Failed = failed
 			r.Path = append(r.Path, Step{Reason: failed.Error() + ": settings without it (on_error: pass)"})
 			continue
 		}
 		for _, o := range overlays {
 			r.Path = append(r.Path, ruleStep(o, "recipient", a))
+			if o.Local != nil {
+				r.Local = *o.Local
+				r.Direction = direction(sel.Originating, r.Local)
+			}
 			r.Settings = o.Over(r.Settings)
 		}
 	}

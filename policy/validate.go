@@ -34,6 +34,7 @@ func (l *loader) validate() {
 	l.limits()
 	l.archivePasswords()
 	l.engineOptions()
+	l.sqlLookup()
 	c := l.cfg
 	c.State.Dir = l.resolve(c.State.Dir)
 	c.Quarantine.Dir = l.resolve(c.Quarantine.Dir)

@@ -40,6 +40,7 @@ var mayImport = map[string][]string{
 	"postern/policy/strict":     {},
 	"postern/policy/banned":     {"postern/policy/strict", "postern/filter/mail"}, // the nearest word, errors with a hint
 	"postern/policy/virusname":  {"postern/policy/strict"},
+	"postern/policy/sql":        {"postern/policy", "postern/policy/senderlist", "postern/filter/mail"},
 	"postern/policy/senderlist": {"postern/policy/lookup", "postern/policy/strict", "postern/filter/mail"},
 
 	"postern/reinject":       {"postern/filter/mail"},

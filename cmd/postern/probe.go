@@ -53,7 +53,11 @@ func probe(ctx context.Context, f *filter.Filter, each time.Duration) []probed {
 	cfg := f.Policy
 	checks := slices.DeleteFunc(slices.Clone(f.Checks), func(c check.Named) bool { return cfg.Engines[c.Name] == nil })
 	hops := nextHops(cfg)
-	out := make([]probed, len(checks)+len(hops))
+	n := len(checks) + len(hops)
+	if cfg.Lookups.SQL.Type != policy.NoSQL {
+		n++
+	}
+	out := make([]probed, n)
 	var all sync.WaitGroup
 	start := func(i int, ask func(context.Context) probed) {
 		all.Go(func() {
@@ -67,6 +71,9 @@ func probe(ctx context.Context, f *filter.Filter, each time.Duration) []probed {
 	}
 	for i, hop := range hops {
 		start(len(checks)+i, func(ctx context.Context) probed { return probeNextHop(ctx, hop, cfg.Hostname) })
+	}
+	if cfg.Lookups.SQL.Type != policy.NoSQL {
+		start(n-1, func(ctx context.Context) probed { return probeLookup(ctx, cfg) })
 	}
 	all.Wait()
 	return out

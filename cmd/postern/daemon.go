@@ -41,7 +41,7 @@ type daemon struct {
 	filter  atomic.Pointer[filter.Filter]
 	servers []server
 	source  *sql.Source // of lookups.sql, nil for none; only who starts and reloads uses it
-	failed  chan error // a listener that ended by itself
+	failed  chan error  // a listener that ended by itself
 
 	watching sync.WaitGroup
 	unwatch  context.CancelFunc // ends the watch over the engines

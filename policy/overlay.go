@@ -194,6 +194,9 @@ func (o *Overlay) Set(key string, value any) error {
 		}
 		v = reflect.ValueOf(a)
 	}
+	if list := words[want]; list != nil && !slices.Contains(list, v.String()) {
+		return fmt.Errorf("%s: want %s", key, strict.Or(list))
+	}
 	if what, _ := checkSetting(key, v.Interface()); what != "" {
 		return fmt.Errorf("%s: %s", key, what)
 	}

@@ -294,3 +294,30 @@ func BenchmarkOver(b *testing.B) {
 		c.Bank("B").Over(&c.Settings)
 	}
 }
+
+// What is laid over settings from elsewhere is judged as what a file says.
+func TestOverlaySet(t *testing.T) {
+	t.Parallel()
+	o := &Overlay{Name: "sql users[1]", Origin: Origin{Bank: "sql users[1]", File: "postern.yaml", Line: 4}}
+	for _, x := range []struct {
+		key   string
+		value any
+	}{{"spam.lover", true}, {"spam.kill_level", 9.5}, {"virus.admin", "a@b.test"}, {"spam.subject_tag", "[x] "}, {"spam.destiny", "pass"}} {
+		if err := o.Set(x.key, x.value); err != nil {
+			t.Error(err)
+		}
+	}
+	d := Default().Settings
+	s := o.Over(&d)
+	if !s.Spam.Lover || s.Spam.KillLevel != 9.5 || s.Virus.Admin != "a@b.test" || s.Spam.Destiny != Pass || s.Origin("spam.lover").source() != "sql users[1] (postern.yaml:4)" {
+		t.Errorf("%+v from %s", s.Spam, s.Origin("spam.lover").source())
+	}
+	for _, x := range []struct {
+		key   string
+		value any
+	}{{"spam.loved", true}, {"spam.lover", "Y"}, {"spam.destiny", "drop"}, {"spam.kill_level", true}, {"virus.admin", "nobody"}, {"forward_to", "pipe:x"}, {"spam.address_extension", "a b"}} {
+		if err := o.Set(x.key, x.value); err == nil {
+			t.Errorf("%s: %v is taken", x.key, x.value)
+		}
+	}
+}

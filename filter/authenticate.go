@@ -36,7 +36,7 @@ func (f *Filter) authenticate(ctx context.Context, tx *mail.Transaction, ex *Exa
 		}
 		ex.Selection = sel
 	}
-	ex.Authentication = a
+	ex.Authentication, ex.Selection.Senders = a, sendersOf(tx, a)
 	if a.DMARC != nil {
 		ex.Selection.DMARC = a.DMARC.Wish
 	}

@@ -227,7 +227,7 @@ func (f *copyFacts) expand(tag string) string {
 		yes, caps = "Yes", "YES"
 	}
 	return strings.NewReplacer(
-		"_SCORE_", scoreText(f.verdict.Score), "_REQD_", points(f.rcpt.Settings.Spam.Tag2Level),
+		"_SCORE_", scoreText(f.score()), "_REQD_", points(f.rcpt.Settings.Spam.Tag2Level),
 		"_YESNO_", yes, "_YESNOCAPS_", caps, "_HOSTNAME_", f.hostname,
 		"_DATE_", f.tx.Received.Format("Mon, 2 Jan 2006 15:04:05 -0700"), "_U_", f.tx.Received.UTC().Format("20060102T150405Z"),
 		"_LOGID_", f.tx.ID, "_MAILID_", f.tx.MailID,
@@ -251,7 +251,7 @@ func spamEdits(f *copyFacts) []mail.Edit {
 		flag = "YES"
 	}
 	out := add("X-Spam-Flag", flag)
-	if s := f.verdict.Score; s != nil {
+	if s := f.score(); s != nil {
 		out = append(out, mail.Edit{Name: "X-Spam-Score", Value: scoreText(s)},
 			mail.Edit{Name: "X-Spam-Level", Value: strings.Repeat("*", int(min(max(s.Value, 0), maxStars)))})
 	}
@@ -279,14 +279,43 @@ const maxStars = 64
 // spam reports whether the recipient is to take the message for spam.
 func (f *copyFacts) spam() bool { return f.verdict.Is(mail.Spam, mail.Spammy) }
 
+// blackScore is shown at least for blacklisted senders (Amavis).
+const blackScore = 64
+
+// score is what the recipient is shown. Where the sender is whitelisted or
+// blacklisted it is not to look as if it could decide otherwise.
+func (f *copyFacts) score() *mail.Score {
+	s := f.verdict.Score
+	switch {
+	case f.verdict.Listed.Black():
+		out := mail.Score{Value: blackScore}
+		if s != nil {
+			out = *s
+			out.Value = max(s.Value, blackScore)
+		}
+		return &out
+	case f.verdict.Listed.White() && s != nil && s.Value > 0:
+		out := *s
+		out.Value = 0
+		return &out
+	}
+	return s
+}
+
 // spamStatus is the value of X-Spam-Status in Amavis' form.
 func (f *copyFacts) spamStatus() string {
-	yes, s := "No,", f.verdict.Score
+	yes, s := "No,", f.score()
 	if f.spam() {
 		yes = "Yes,"
 	}
 	levels := f.rcpt.Settings.Spam
 	words := []string{yes, "score=" + scoreText(s), "tagged_above=" + points(levels.TagLevel), "required=" + points(levels.Tag2Level)}
+	switch {
+	case f.verdict.Listed.Black():
+		words = append(words, "BLACKLISTED")
+	case f.verdict.Listed.White():
+		words = append(words, "WHITELISTED")
+	}
 	autolearn := "unavailable"
 	tests := []string{""}
 	if s != nil {

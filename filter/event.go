@@ -88,6 +88,9 @@ func (j *job) recipientEvent(i int) mail.RecipientEvent {
 		Reply: finalReply(r.receipt).String(), QueuedAs: r.receipt.QueuedAs,
 		Action: j.statusWord(i) + string(sel.Direction),
 	}
+	if v.Listed.As != "" {
+		out.Listed = string(v.Listed.As) + " by " + v.Listed.By
+	}
 	rank := v.Main()
 	switch {
 	case r.byMTA:

@@ -109,6 +109,9 @@ func (f *Filter) Process(ctx context.Context, tx *mail.Transaction) (replies []m
 			f.Log.Warn("check failed", "id", tx.ID, "check", r.Check, "err", r.Err)
 		}
 	}
+	if err := ex.Selection.Failed; err != nil {
+		f.Log.Error("settings of recipients are not known, those of the configuration are used (on_error: pass)", "id", tx.ID, "err", err)
+	}
 	replies, event := f.Enact(ctx, tx, ex)
 	f.observe(event)
 	return replies
@@ -225,8 +228,8 @@ func (f *Filter) Examine(ctx context.Context, tx *mail.Transaction) (*Examinatio
 	}
 	ex.run(checkCtx, in, append(first, banned))
 	// spam engines take the most time, and most of it is for nothing here
-	if ex.Verdicts = policy.Decide(sel, ex.Findings, ex.Score); ex.decided() {
-		ex.skip(spam)
+	if ex.Verdicts = policy.Decide(sel, ex.Findings, ex.Score); ex.decided() != "" {
+		ex.skip(spam, ex.decided())
 	} else if len(spam) > 0 {
 		ex.run(checkCtx, in, spam)
 		ex.Verdicts = policy.Decide(sel, ex.Findings, ex.Score)
@@ -239,17 +242,32 @@ func givesScoreOnly(c check.Named) bool {
 	return len(c.Categories) > 0 && mail.SetOf(c.Categories...)&^mail.SetOf(mail.Spam, mail.Spammy) == 0
 }
 
-// decided reports whether no recipient gets the message, for a reason that comes
-// before spam.
-func (ex *Examination) decided() bool {
-	return !slices.ContainsFunc(ex.Verdicts, func(v policy.Verdict) bool { return v.Blocking.Category <= mail.Spam })
+// decided says why no score can change what becomes of the message: no recipient
+// gets it, for a reason that comes before spam, or it is known beforehand
+// whether it is spam. Empty: one can.
+func (ex *Examination) decided() string {
+	listed := false
+	for i := range ex.Verdicts {
+		v := &ex.Verdicts[i]
+		if v.Blocking.Category > mail.Spam {
+			continue
+		}
+		if v.Listed.As == "" {
+			return ""
+		}
+		listed = true
+	}
+	if listed {
+		return "the sender is whitelisted or blacklisted"
+	}
+	return "it is blocked for all recipients already"
 }
 
-// skip says of checks that they were not needed.
-func (ex *Examination) skip(checks []check.Named) {
+// skip says of checks that they were not needed, and why.
+func (ex *Examination) skip(checks []check.Named, why string) {
 	for _, c := range checks {
 		if ex.needs(c) {
-			ex.Results = append(ex.Results, check.Result{Check: c.Name, Answer: check.Answer{Skipped: "it is blocked for all recipients already"}})
+			ex.Results = append(ex.Results, check.Result{Check: c.Name, Answer: check.Answer{Skipped: why}})
 		}
 	}
 }
@@ -258,6 +276,7 @@ func (ex *Examination) skip(checks []check.Named) {
 // message if auth is not nil.
 func (f *Filter) Select(ctx context.Context, tx *mail.Transaction, auth *mail.Authentication) (*policy.Selection, error) {
 	req := requestOf(tx)
+	req.Senders = sendersOf(tx, auth)
 	if tx.From != "" { // else it is a report
 		req.Automatic = notify.Automatic(tx)
 	}

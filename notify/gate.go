@@ -67,6 +67,9 @@ func (g *Gate) Failure(i int, v *policy.Verdict) Reason {
 			return Reason{"fakes-sender", "virus " + printable(name, maxName) + " forges senders (fakes_sender " + p + ")"}
 		}
 	}
+	if v.Listed.Black() && v.Blocking.Category == mail.Spam {
+		return Reason{"blacklisted", "the sender is blacklisted"}
+	}
 	if cutoff := s.Spam.DSNCutoffLevel; cutoff != 0 && v.Score != nil && v.Score.Value >= cutoff {
 		return Reason{"score", "the spam score reaches dsn_cutoff_level"}
 	}

@@ -97,6 +97,12 @@ type Config struct {
 	//	  - {match: .bank.example, settings: {virus: {admin: abuse@example.org}}}
 	Senders []Rule `yaml:"senders"`
 
+	// Settings and sender lists of recipients in a database.
+	//
+	//	lookups:
+	//	  sql: {type: postgresql, dsn: "file:/etc/postern/sql.dsn"}
+	Lookups Lookups `yaml:"lookups"`
+
 	// Keys that sign mail, by domain of the author.
 	//
 	//	dkim_keys:
@@ -270,6 +276,70 @@ type Rule struct {
 
 	Origin Origin `yaml:"-"`
 }
+
+// Lookups are sources of settings outside of the configuration.
+type Lookups struct {
+	// A database with tables as Amavis has them: users and policy, mailaddr and
+	// wblist.
+	SQL SQLLookup `yaml:"sql"`
+}
+
+// SQLLookup asks a database for the settings of a recipient. They go over those
+// of the file, column by column: NULL leaves a setting as it is. Of several rows
+// of users the first of the answer that has a value gives it. Columns are those
+// of Amavis (virus_lover, bypass_spam_checks, spam_tag2_level, spam_subject_tag2,
+// virus_admin, addr_extension_spam, forward_method, local, ...); one that says
+// something we have no setting for is ignored with one warning.
+type SQLLookup struct {
+	// Which kind of server: postgresql, or mariadb, which is for MySQL too. With
+	// none no database is asked.
+	Type SQLType `yaml:"type"`
+	// Where the server is, and the password: "file:PATH" with one line, or
+	// "env:NAME", the name of an environment variable. It is never written here
+	// nor logged. For postgresql as libpq has it ("postgres://postern:secret@db/mail"
+	// or "host=/run/postgresql dbname=mail user=postern"), for mariadb
+	// "postern:secret@tcp(db:3306)/mail" or "postern:secret@unix(/run/mysqld/mysqld.sock)/mail".
+	DSN string `yaml:"dsn"`
+	// Asks for the rows of a recipient (Amavis: $sql_select_policy), the most
+	// specific first. %k is the list of keys of the address: for user+ext@sub.dom
+	// user+ext@sub.dom, user@sub.dom, for our domains user+ext and user, then
+	// @sub.dom, @.sub.dom, @.dom and "@."; %a is the address, %l its part before
+	// the @, %u that without the extension, %e the extension, %d the domain, %% a
+	// percent sign. Values are never put into the text. Of columns with the same
+	// name the last counts; id is that of the user.
+	SelectPolicy string `yaml:"select_policy"`
+	// Asks for the sender list of a user, whose id is "?": two columns, the
+	// sender as in mailaddr and what it is (W white, B black, a number of points,
+	// blank for neither), the most specific first (Amavis:
+	// $sql_select_white_black_list, but the whole list at once, so that it is
+	// known while the server is away). Empty: there are none.
+	SelectSenders string `yaml:"select_senders"`
+	// Whether senders are white only if they are verified, as those of
+	// spam.sender_list are. In Amavis they need not be.
+	Verified bool `yaml:"verified"`
+	// For all questions about one recipient.
+	Timeout time.Duration `yaml:"timeout"`
+	// How long an answer is taken for fresh.
+	CacheFor time.Duration `yaml:"cache_for"`
+	// Rows that are kept in memory, for all recipients together.
+	CacheRows int `yaml:"cache_rows"`
+	// How long the last answer about a recipient holds while the server does not
+	// answer. Then, and for recipients who were never asked about, on_error holds:
+	// 451, or with pass the settings of the file.
+	StaleFor time.Duration `yaml:"stale_for"`
+	// Connections at once.
+	Connections int `yaml:"connections"`
+}
+
+// SQLType is a kind of database server.
+type SQLType string
+
+// The kinds.
+const (
+	NoSQL      SQLType = "none"
+	PostgreSQL SQLType = "postgresql"
+	MariaDB    SQLType = "mariadb"
+)
 
 // DKIMKey is a key that signs mail.
 type DKIMKey struct {
@@ -481,6 +551,13 @@ func Default() *Config {
 			"MYNETS":      builtInBank("MYNETS"),
 		},
 		Engines: map[string]any{},
+
+		Lookups: Lookups{SQL: SQLLookup{
+			Type:          NoSQL,
+			SelectPolicy:  "SELECT users.*, policy.*, users.id FROM users LEFT JOIN policy ON users.policy_id = policy.id WHERE users.email IN (%k) ORDER BY users.priority DESC",
+			SelectSenders: "SELECT mailaddr.email, wblist.wb FROM wblist JOIN mailaddr ON wblist.sid = mailaddr.id WHERE wblist.rid = ? ORDER BY mailaddr.priority DESC",
+			Verified:      true, Timeout: 2 * time.Second, CacheFor: time.Minute, CacheRows: 100000, StaleFor: 4 * time.Hour, Connections: 8,
+		}},
 
 		ProbeInterval: 10 * time.Minute,
 		BareNewline:   BareNewlineNormalize,

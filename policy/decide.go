@@ -27,7 +27,9 @@ var (
 // A name that a virus scanner gives is INFECTED, UNCHECKED or points by
 // virus.names of the recipient. score is that of the spam engines, nil if none
 // scored the message; the points of names are added to it. By the levels of the
-// recipient it is CLEAN, CLEAN with fields (minor 1), SPAMMY or SPAM.
+// recipient it is CLEAN, CLEAN with fields (minor 1), SPAMMY or SPAM. Mail of a
+// sender whom spam.sender_list calls blacklisted is SPAM at any score, and mail
+// of one who is whitelisted at none.
 //
 // A finding with [mail.AllRcpts] counts for every recipient, so a check that
 // only some recipients want must name them.
@@ -57,7 +59,7 @@ func (sel *Selection) decide(s *Settings, rcpt int, findings []mail.Finding, sco
 		}
 		v.Findings = append(v.Findings, f)
 	}
-	if len(v.Findings) == 0 && len(bypassed) == 0 && score == nil {
+	if len(v.Findings) == 0 && len(bypassed) == 0 && score == nil && (len(s.Spam.SenderList) == 0 || len(sel.Senders) == 0) {
 		return v
 	}
 	v.Categories = categories(v.Findings)
@@ -70,6 +72,7 @@ func (sel *Selection) decide(s *Settings, rcpt int, findings []mail.Finding, sco
 			s.source(c.Category, "bypass"))
 	}
 	v.weighNames(s)
+	v.weighSender(s, sel.proven())
 	v.weighScore(s)
 	v.walk(s, sel.Unanswerable)
 	first := v.Main().Category

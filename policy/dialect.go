@@ -16,23 +16,26 @@ import (
 	"postern/filter/mail"
 	"postern/policy/banned"
 	"postern/policy/lookup"
+	"postern/policy/senderlist"
 	"postern/policy/strict"
 	"postern/policy/virusname"
 )
 
 // words are the values that a type of string may have.
 var words = map[reflect.Type][]string{
-	reflect.TypeFor[Destiny]():           {string(Pass), string(Reject), string(Bounce), string(Discard), string(Tempfail)},
-	reflect.TypeFor[Direction]():         {string(Inbound), string(Outbound), string(Internal), string(OpenRelay)},
-	reflect.TypeFor[virusname.Meaning](): {string(virusname.Score), string(virusname.Unchecked), string(virusname.Infected)},
-	reflect.TypeFor[OnError]():           {string(OnErrorTempfail), string(OnErrorPass)},
-	reflect.TypeFor[CategoryOnError]():   {string(OnErrorDefault), string(OnErrorTempfail), string(OnErrorPass)},
-	reflect.TypeFor[mail.Input]():        {string(mail.InputLMTP), string(mail.InputSMTP), string(mail.InputProxy), string(mail.InputMilter), string(mail.InputAMPDP)},
-	reflect.TypeFor[Split]():             {string(SplitRcpt)},
-	reflect.TypeFor[BareNewline]():       {string(BareNewlineNormalize), string(BareNewlineReject)},
-	reflect.TypeFor[LogFormat]():         {string(LogText), string(LogJSON)},
-	reflect.TypeFor[banned.FileMark]():   banned.Marks,
-	reflect.TypeFor[LogLevel]():          {string(LogDebug), string(LogInfo), string(LogWarning), string(LogError)},
+	reflect.TypeFor[Destiny]():            {string(Pass), string(Reject), string(Bounce), string(Discard), string(Tempfail)},
+	reflect.TypeFor[Direction]():          {string(Inbound), string(Outbound), string(Internal), string(OpenRelay)},
+	reflect.TypeFor[virusname.Meaning]():  {string(virusname.Score), string(virusname.Unchecked), string(virusname.Infected)},
+	reflect.TypeFor[senderlist.Meaning](): {string(senderlist.Whitelisted), string(senderlist.Blacklisted), string(senderlist.Score), string(senderlist.Neutral)},
+	reflect.TypeFor[OnError]():            {string(OnErrorTempfail), string(OnErrorPass)},
+	reflect.TypeFor[CategoryOnError]():    {string(OnErrorDefault), string(OnErrorTempfail), string(OnErrorPass)},
+	reflect.TypeFor[SQLType]():            {string(NoSQL), string(PostgreSQL), string(MariaDB)},
+	reflect.TypeFor[mail.Input]():         {string(mail.InputLMTP), string(mail.InputSMTP), string(mail.InputProxy), string(mail.InputMilter), string(mail.InputAMPDP)},
+	reflect.TypeFor[Split]():              {string(SplitRcpt)},
+	reflect.TypeFor[BareNewline]():        {string(BareNewlineNormalize), string(BareNewlineReject)},
+	reflect.TypeFor[LogFormat]():          {string(LogText), string(LogJSON)},
+	reflect.TypeFor[banned.FileMark]():    banned.Marks,
+	reflect.TypeFor[LogLevel]():           {string(LogDebug), string(LogInfo), string(LogWarning), string(LogError)},
 }
 
 func (l *loader) dialect() strict.Dialect {
@@ -95,6 +98,8 @@ func entry(path string, at strict.Place, x any) {
 		x.Origin = o
 	case *Test:
 		x.Origin = o
+	case *senderlist.Rule:
+		x.At(o.String())
 	case *Rule:
 		x.Origin, x.Settings = o, &Overlay{Name: path}
 	}

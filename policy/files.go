@@ -4,7 +4,28 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"postern/policy/senderlist"
 )
+
+// senderLists returns the sender lists of the base, the banks and the rules.
+func (c *Config) senderLists() [][]senderlist.Rule {
+	out := [][]senderlist.Rule{c.Settings.Spam.SenderList}
+	add := func(o *Overlay) {
+		for _, x := range o.values {
+			if rules, ok := x.value.Interface().([]senderlist.Rule); ok {
+				out = append(out, rules)
+			}
+		}
+	}
+	for _, o := range c.Banks {
+		add(o)
+	}
+	for _, r := range slices.Concat(c.Senders, c.Recipients) {
+		add(r.Settings)
+	}
+	return out
+}
 
 // Files returns the files that c was read from, the lists that it names
 // included, each once and in order.
@@ -35,6 +56,11 @@ func (c *Config) Files() []string {
 		lists = append(lists, r.Match)
 		if r.Origin.File != "" {
 			out = append(out, r.Origin.File)
+		}
+	}
+	for _, rules := range c.senderLists() {
+		for _, r := range rules {
+			lists = append(lists, r.Match)
 		}
 	}
 	for _, entry := range slices.Concat(lists...) {

@@ -35,6 +35,7 @@ var formerly = map[string]string{
 	"sa_quarantine_cutoff_level": "spam.quarantine_cutoff_level", "spam_quarantine_cutoff_level": "spam.quarantine_cutoff_level",
 	"addr_extension_virus": "virus.address_extension", "addr_extension_banned": "banned.address_extension",
 	"addr_extension_spam": "spam.address_extension", "addr_extension_bad_header": "bad_header.address_extension",
+	"whitelist_sender": "spam.sender_list", "blacklist_sender": "spam.sender_list", "score_sender": "spam.sender_list",
 	"sa_spam_subject_tag": "spam.subject_tag", "undecipherable_subject_tag": "unchecked.subject_tag",
 	"myauthservid": "authserv_id", "enable_dkim_signing": "dkim.sign", "enable_dkim_verification": "dkim.verify", "dkim_key": "dkim_keys",
 

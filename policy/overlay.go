@@ -7,7 +7,10 @@ import (
 	"strconv"
 	"sync"
 
+	"postern/filter/mail"
 	"postern/policy/banned"
+	"postern/policy/lookup"
+	"postern/policy/senderlist"
 	"postern/policy/strict"
 	"postern/policy/virusname"
 )
@@ -39,6 +42,11 @@ func (o Origin) String() string {
 type Overlay struct {
 	Name   string // name of the bank; "recipients[0]" for the first of these entries
 	Origin Origin // where it is defined; of several files the first
+
+	// Local says whether the recipient is one of ours, where a lookup knows it;
+	// nil: local_domains says.
+	Local *bool
+
 	values []overlayValue
 }
 
@@ -52,7 +60,8 @@ type overlayValue struct {
 }
 
 // Over returns a copy of base with the values of o laid over it: mappings
-// merge key by key, scalars and lists replace. The result shares no memory
+// merge key by key, scalars and lists replace, but entries of a sender list
+// stand before those of base. The result shares no memory
 // with base or o but rules, for files and for names, which nobody writes to. A nil overlay
 // changes nothing.
 func (o *Overlay) Over(base *Settings) *Settings {
@@ -62,7 +71,13 @@ func (o *Overlay) Over(base *Settings) *Settings {
 	}
 	v := reflect.ValueOf(s).Elem()
 	for _, x := range o.values {
-		v.FieldByIndex(settingsLeaves().list[x.leaf].index).Set(cloneLeaf(x.value))
+		f := v.FieldByIndex(settingsLeaves().list[x.leaf].index)
+		if own, ok := x.value.Interface().([]senderlist.Rule); ok {
+			// whoever has an opinion on some senders still needs that on the others
+			f.Set(reflect.ValueOf(slices.Concat(own, f.Interface().([]senderlist.Rule))))
+		} else {
+			f.Set(cloneLeaf(x.value))
+		}
 		s.origins[x.leaf] = x.origin
 	}
 	return s
@@ -128,6 +143,10 @@ func (s *Settings) Fingerprint() string {
 			for _, r := range x {
 				b = append(b, r.String()...)
 			}
+		case []senderlist.Rule:
+			for i := range x {
+				b = append(append(b, x[i].String()...), x[i].Place()...)
+			}
 		default:
 			b = strconv.AppendQuote(b, fmt.Sprint(x))
 		}
@@ -155,6 +174,36 @@ func builtInBank(name string) *Overlay {
 	}}
 }
 
+// Set lays a value over a dotted key, for an overlay that is made outside of the
+// files: true or false, a number or a text, or a sender list.
+func (o *Overlay) Set(key string, value any) error {
+	i, ok := settingsLeaves().number[key]
+	if !ok {
+		return fmt.Errorf("there is no setting %s", key)
+	}
+	want := reflect.TypeFor[Settings]().FieldByIndex(settingsLeaves().list[i].index).Type
+	v := reflect.ValueOf(value)
+	if v.Kind() != want.Kind() {
+		return fmt.Errorf("%s: want a %s, not a %s", key, want.Kind(), v.Kind())
+	}
+	v = v.Convert(want)
+	if a, ok := v.Interface().(mail.Address); ok {
+		a, problem := lookup.ParseAddress(string(a))
+		if problem != "" {
+			return fmt.Errorf("%s: %s", key, problem)
+		}
+		v = reflect.ValueOf(a)
+	}
+	if list := words[want]; list != nil && !slices.Contains(list, v.String()) {
+		return fmt.Errorf("%s: want %s", key, strict.Or(list))
+	}
+	if what, _ := checkSetting(key, v.Interface()); what != "" {
+		return fmt.Errorf("%s: %s", key, what)
+	}
+	o.values = append(o.values, overlayValue{leaf: i, value: v, origin: o.Origin})
+	return nil
+}
+
 func (s *Settings) clone() *Settings {
 	c := *s
 	v := reflect.ValueOf(&c).Elem()
@@ -176,10 +225,14 @@ func (s *Settings) clone() *Settings {
 }
 
 // cloneLeaf copies a list; everything else is a value already. Banned rules and
-// those for names, which nobody writes to, are shared: they are long, and equal
+// those for names and senders, which nobody writes to, are shared: they are long, and equal
 // banned rules are told fastest when they are the same.
 func cloneLeaf(v reflect.Value) reflect.Value {
-	if v.Kind() != reflect.Slice || v.IsNil() || v.Type() == reflect.TypeFor[[]banned.Rule]() || v.Type() == reflect.TypeFor[[]virusname.NameRule]() {
+	if v.Kind() != reflect.Slice || v.IsNil() {
+		return v
+	}
+	switch v.Interface().(type) {
+	case []banned.Rule, []virusname.NameRule, []senderlist.Rule:
 		return v
 	}
 	c := reflect.MakeSlice(v.Type(), v.Len(), v.Len())

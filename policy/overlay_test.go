@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"postern/policy/banned"
+	"postern/policy/senderlist"
 	"postern/policy/virusname"
 )
 
@@ -229,7 +230,7 @@ func TestSettingsKinds(t *testing.T) {
 		if f.Kind() == reflect.Slice {
 			f = f.Elem()
 		}
-		if f == reflect.TypeFor[banned.Rule]() || f == reflect.TypeFor[virusname.NameRule]() {
+		if f == reflect.TypeFor[banned.Rule]() || f == reflect.TypeFor[virusname.NameRule]() || f == reflect.TypeFor[senderlist.Rule]() {
 			continue
 		}
 		switch f.Kind() {
@@ -293,5 +294,32 @@ func BenchmarkOver(b *testing.B) {
 	c := mustParse(b, "banks: {B: {virus: {destiny: pass, fakes_sender: [x]}, spam: {kill_level: 1}}}")
 	for b.Loop() {
 		c.Bank("B").Over(&c.Settings)
+	}
+}
+
+// What is laid over settings from elsewhere is judged as what a file says.
+func TestOverlaySet(t *testing.T) {
+	t.Parallel()
+	o := &Overlay{Name: "sql users[1]", Origin: Origin{Bank: "sql users[1]", File: "postern.yaml", Line: 4}}
+	for _, x := range []struct {
+		key   string
+		value any
+	}{{"spam.lover", true}, {"spam.kill_level", 9.5}, {"virus.admin", "a@b.test"}, {"spam.subject_tag", "[x] "}, {"spam.destiny", "pass"}} {
+		if err := o.Set(x.key, x.value); err != nil {
+			t.Error(err)
+		}
+	}
+	d := Default().Settings
+	s := o.Over(&d)
+	if !s.Spam.Lover || s.Spam.KillLevel != 9.5 || s.Virus.Admin != "a@b.test" || s.Spam.Destiny != Pass || s.Origin("spam.lover").source() != "sql users[1] (postern.yaml:4)" {
+		t.Errorf("%+v from %s", s.Spam, s.Origin("spam.lover").source())
+	}
+	for _, x := range []struct {
+		key   string
+		value any
+	}{{"spam.loved", true}, {"spam.lover", "Y"}, {"spam.destiny", "drop"}, {"spam.kill_level", true}, {"virus.admin", "nobody"}, {"forward_to", "pipe:x"}, {"spam.address_extension", "a b"}} {
+		if err := o.Set(x.key, x.value); err == nil {
+			t.Errorf("%s: %v is taken", x.key, x.value)
+		}
 	}
 }

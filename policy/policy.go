@@ -3,7 +3,7 @@
 // recipient ([Decide]). It does no I/O but reading the configuration and the
 // lists it names. How YAML is read and mistakes are told is for its room
 // strict, which files a rule fits for its room banned, what names of scanners
-// are for virusname, lists of networks, domains and names for lookup; what a
+// are for virusname, what is known of senders for senderlist, lists of networks, domains and names for lookup; what a
 // decision does to a message is for others. Start with [Config] and [Settings].
 package policy
 
@@ -46,6 +46,7 @@ type Request struct {
 	Rcpts    []mail.Address
 	Banks    []string // named by the request (AM.PDP), or local_bank
 	Signers  []string // domains of valid DKIM author signatures
+	Senders  []Sender // in whose name the message comes; none: no sender list is asked
 
 	// Automatic says which field or address shows that a program or a list
 	// sent the message; empty: none does.
@@ -63,14 +64,20 @@ type Selection struct {
 	Path        []Step    // without the base and without recipient overlays
 	Settings    *Settings // in force for the message as a whole
 	Originating bool
-	Reason      string // of Originating: which bank or network, and file:line
-	SenderLocal bool   // the envelope sender's domain is in local_domains
+	Reason      string   // of Originating: which bank or network, and file:line
+	SenderLocal bool     // the envelope sender's domain is in local_domains
+	Senders     []Sender // those of the request
 	Rcpts       []RcptSelection
 
 	// DMARC is what the domain of the author wishes for this message, empty if
 	// it is not known: who makes a selection for a message that was
 	// authenticated sets it.
 	DMARC mail.DMARCPolicy
+
+	// Failed is why settings of recipients could not be looked up, who have
+	// those without them because on_error is pass; nil: all is known.
+	Failed error
+
 	// Automatic is that of the request.
 	Automatic string
 	// Unanswerable says that nobody waits for an answer to the message: it is
@@ -113,6 +120,7 @@ type Verdict struct {
 	Destiny    Destiny           // Pass when nothing blocks
 	Findings   []mail.Finding    // of this recipient, those of the deciding category first
 	Score      *mail.Score       // of spam engines and of names that scanners gave; nil if there is neither
+	Listed     Listed            // the sender is whitelisted or blacklisted
 	Reasons    []string          // one sentence for each step of the decision, for people
 }
 

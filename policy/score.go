@@ -30,6 +30,10 @@ func (v *Verdict) Tag3() bool {
 // weighScore adds the categories that the score has reached. Who bypasses the
 // check has no score.
 func (v *Verdict) weighScore(s *Settings) {
+	if v.Listed.Black() {
+		v.Categories = append(slices.Clone(v.Categories), ContentCategory{mail.Spam, 0}, ContentCategory{mail.Spammy, 0}, ContentCategory{mail.Clean, tagged})
+		defer v.tidy()
+	}
 	if v.Score == nil {
 		return
 	}
@@ -50,9 +54,14 @@ func (v *Verdict) weighScore(s *Settings) {
 		{ContentCategory{mail.Spammy, 0}, "tag2_level", s.Spam.Tag2Level},
 		{ContentCategory{mail.Clean, tagged}, "tag_level", s.Spam.TagLevel},
 	}
+	value := v.Score.Value
+	if v.Listed.White() {
+		value -= whitelistedLess
+		levels = levels[len(levels)-1:]
+	}
 	told := false
 	for _, l := range levels {
-		reached := Thousandths(v.Score.Value) >= Thousandths(l.level)
+		reached := Thousandths(value) >= Thousandths(l.level)
 		if !reached || l.key == "tag3_level" && l.level == 0 {
 			continue
 		}
@@ -65,6 +74,15 @@ func (v *Verdict) weighScore(s *Settings) {
 	if !told {
 		v.because(fmt.Sprintf("score %s is below spam.tag_level %s, %s", points, virusname.Points(s.Spam.TagLevel), s.Origin("spam.tag_level").source()))
 	}
+	v.tidy()
+}
+
+// whitelistedLess is what the score of a whitelisted sender lacks to tag_level
+// (Amavis).
+const whitelistedLess = 10
+
+// tidy puts the categories in order.
+func (v *Verdict) tidy() {
 	v.Categories = distinct(v.Categories)
 	if n := len(v.Categories); n > 1 && v.Categories[n-2].Category == mail.Clean {
 		v.Categories = v.Categories[:n-1] // CLEAN with fields, and CLEAN

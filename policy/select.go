@@ -216,8 +216,8 @@ func (s *selector) complete(a mail.Address) mail.Address {
 func (c *Config) Select(ctx context.Context, req Request) (*Selection, error) {
 	s := c.selector
 	sel := &Selection{
-		SenderLocal: s.isLocal(req.From) && !routed(req.From),
-		Automatic:   req.Automatic, Unanswerable: req.From == "" || req.Automatic != "",
+		SenderLocal: s.isLocal(req.From) && !routed(req.From), Senders: req.Senders,
+		Automatic: req.Automatic, Unanswerable: req.From == "" || req.Automatic != "",
 	}
 	sel.settle(s.base)
 	if l := c.Listener(req.Listener); l != nil && l.Bank != "" {
@@ -297,11 +297,16 @@ func (s *selector) selectRcpts(ctx context.Context, sel *Selection, rcpts []mail
 			if r.Settings.OnError != OnErrorPass {
 				return failed
 			}
+			sel.Failed = failed
 			r.Path = append(r.Path, Step{Reason: failed.Error() + ": settings without it (on_error: pass)"})
 			continue
 		}
 		for _, o := range overlays {
 			r.Path = append(r.Path, ruleStep(o, "recipient", a))
+			if o.Local != nil {
+				r.Local = *o.Local
+				r.Direction = direction(sel.Originating, r.Local)
+			}
 			r.Settings = o.Over(r.Settings)
 		}
 	}

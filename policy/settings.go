@@ -5,6 +5,7 @@ import (
 
 	"postern/filter/mail"
 	"postern/policy/banned"
+	"postern/policy/senderlist"
 	"postern/policy/virusname"
 )
 
@@ -188,6 +189,18 @@ type SpamSettings struct {
 	// Score from which no copy is kept in the quarantine; 0: no such limit.
 	// This version has no quarantine yet.
 	QuarantineCutoffLevel float64 `yaml:"quarantine_cutoff_level"`
+	// What is known beforehand of senders, those of the envelope and those in
+	// From (Amavis: whitelist_sender, blacklist_sender, score_sender). The first
+	// entry that holds decides. The entries of a bank or a recipient stand before
+	// those below it, so that a recipient can have his own opinion; neutral ends
+	// the search. The list is about spam alone: viruses, banned files and what
+	// is UNCHECKED count for every sender.
+	//
+	//	sender_list:
+	//	  - {match: [orders@example.com, .bank.example], as: whitelisted}
+	//	  - {match: "file:unwanted", as: blacklisted}
+	//	  - {match: .example.net, as: score, score: -1.5}
+	SenderList []senderlist.Rule `yaml:"sender_list"`
 }
 
 // DKIMSettings switch signing and verification.

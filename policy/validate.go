@@ -17,6 +17,7 @@ import (
 
 	"postern/filter/mail"
 	"postern/policy/lookup"
+	"postern/policy/senderlist"
 	"postern/policy/strict"
 )
 
@@ -34,6 +35,7 @@ func (l *loader) validate() {
 	l.archivePasswords()
 	l.authentication()
 	l.engineOptions()
+	l.sqlLookup()
 	c := l.cfg
 	c.State.Dir = l.resolve(c.State.Dir)
 	c.Quarantine.Dir = l.resolve(c.Quarantine.Dir)
@@ -239,6 +241,13 @@ func (l *loader) overlayValues(path string, o *Overlay) {
 		}
 		if what != "" {
 			l.Mistake(x.at, path+"."+key+": "+what, hint)
+		}
+		if rules, ok := x.value.Interface().([]senderlist.Rule); ok {
+			for i := range rules {
+				if err := rules[i].Compile(l.dir); err != nil {
+					l.entry(fmt.Sprintf("%s.%s[%d].match", path, key, i), err)
+				}
+			}
 		}
 	}
 }

@@ -56,6 +56,10 @@ func (s *Settings) letPass(v *Verdict) Change {
 		}
 		return Change{key, string(OnErrorPass), s.Origin(key)}
 	}
+	if c == mail.Spam && v.Listed.Black() {
+		s.Spam.SenderList = nil
+		return Change{"spam.sender_list", "without " + v.Listed.entry, s.Origin("spam.sender_list")}
+	}
 	found := slices.ContainsFunc(v.Findings, func(f mail.Finding) bool { return f.Category == c })
 	if c == mail.Spam && !found {
 		s.Spam.KillLevel = Thousandths(Thousandths(v.Score.Value) + 0.001)

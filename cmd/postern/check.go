@@ -35,8 +35,9 @@ func newCheckCommand() *cobra.Command {
 would work but is most likely not meant, such as a bank that no mail gets or
 mail that would be dropped without a word to anybody. Nothing is started.
 
---probe asks engines, next hops and name servers, and sends the EICAR test
-string to each scanner, which must find it.
+--probe asks engines, next hops, name servers and the database: the engines must
+find the test strings EICAR and GTUBE, and the DNS must have what large receivers
+want of our mail.
 
 --user NAME finds keys, files, sockets and folders that the user of the daemon
 cannot use, although root can.
@@ -60,7 +61,7 @@ The exit code is 78 for mistakes, 69 if something does not answer, and with
 	addConfigFlag(cmd, &o.config)
 	f := cmd.Flags()
 	f.BoolVar(&o.strict, "strict", false, "exit with 1 if there are warnings")
-	f.BoolVar(&o.probe, "probe", false, "ask engines, next hops and name servers")
+	f.BoolVar(&o.probe, "probe", false, "ask engines, next hops, name servers and the database")
 	f.BoolVar(&o.show, "show", false, "print the settings in force")
 	f.BoolVar(&o.diff, "diff", false, "compare two configurations")
 	o.envelope.addFlags(f, "for --show: ")
@@ -210,6 +211,7 @@ func makeAll(cfg *policy.Config) (f *filter.Filter, problems []ask.Remark) {
 			problems = append(problems, ask.Remark{Place: l.Origin.String(), What: "listener " + l.Address + ": " + err.Error()})
 		}
 	}
+	problems = append(problems, lookupProblems(cfg)...)
 	return f, append(problems, ask.Unwritable(cfg)...)
 }
 
@@ -218,6 +220,11 @@ func makeAll(cfg *policy.Config) (f *filter.Filter, problems []ask.Remark) {
 func show(ctx context.Context, out io.Writer, cfg *policy.Config, o checkOptions, bank string) error {
 	var all []ask.ShownSettings
 	if o.situation {
+		done, err := withLookups(cfg)
+		if err != nil {
+			return exit(exitConfig, err)
+		}
+		defer done()
 		tx, err := o.envelope.transaction(cfg)
 		if err != nil {
 			return exit(exitUsage, err)

@@ -26,6 +26,7 @@ import (
 	"postern/filter/observe"
 	"postern/filter/unpack"
 	"postern/policy"
+	"postern/policy/sql"
 	"postern/reinject"
 )
 
@@ -40,7 +41,8 @@ type daemon struct {
 	dns     auth.Lookup  // nil: the servers of the configuration
 	filter  atomic.Pointer[filter.Filter]
 	servers []server
-	failed  chan error // a listener that ended by itself
+	source  *sql.Source // of lookups.sql, nil for none; only who starts and reloads uses it
+	failed  chan error  // a listener that ended by itself
 
 	watching sync.WaitGroup
 	unwatch  context.CancelFunc // ends the watch over the engines
@@ -84,6 +86,11 @@ func (d *daemon) newFilter(cfg *policy.Config) (*filter.Filter, error) {
 	if err != nil {
 		return nil, err
 	}
+	src, err := d.sourceFor(cfg)
+	if err != nil {
+		return nil, err
+	}
+	d.useSource(cfg, src)
 	tellOfServers(checks, d.log)
 	return &filter.Filter{Policy: cfg, Checks: checks, Keys: keys, Relay: d.relays.For, Room: d.room, Mark: d.mark, Observers: []mail.Observer{observe.Log{Logger: d.log}}, Log: d.log, Authenticate: newVerifier(cfg, d.dns).Authenticate}, nil
 }
@@ -254,6 +261,9 @@ func (d *daemon) stop(ctx context.Context) error {
 	d.unwatch()
 	d.watching.Wait()
 	d.relays.Close()
+	if d.source != nil {
+		closeSource(d.source, d.log)
+	}
 	return errors.Join(errs...)
 }
 

@@ -69,6 +69,11 @@ func explain(ctx context.Context, stdin io.Reader, out io.Writer, o explainOptio
 	if err != nil {
 		return exit(exitConfig, err)
 	}
+	done, err := withLookups(cfg)
+	if err != nil {
+		return exit(exitConfig, err)
+	}
+	defer done()
 	f := &filter.Filter{Policy: cfg}
 	if file != "" {
 		if f.Checks, err = newChecks(cfg); err != nil {

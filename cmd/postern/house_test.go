@@ -35,11 +35,13 @@ var mayImport = map[string][]string{
 	"postern/filter/unpack/codec":    {},
 	"postern/filter/unpack/specimen": {"postern/filter/unpack/budget", "postern/filter/unpack/filetype"}, // for tests only
 
-	"postern/policy":           {"postern/policy/...", "postern/filter/mail"},
-	"postern/policy/lookup":    {"postern/policy/strict", "postern/filter/mail"},
-	"postern/policy/strict":    {},
-	"postern/policy/banned":    {"postern/policy/strict", "postern/filter/mail"}, // the nearest word, errors with a hint
-	"postern/policy/virusname": {"postern/policy/strict"},
+	"postern/policy":            {"postern/policy/...", "postern/filter/mail"},
+	"postern/policy/lookup":     {"postern/policy/strict", "postern/filter/mail"},
+	"postern/policy/strict":     {},
+	"postern/policy/banned":     {"postern/policy/strict", "postern/filter/mail"}, // the nearest word, errors with a hint
+	"postern/policy/virusname":  {"postern/policy/strict"},
+	"postern/policy/sql":        {"postern/policy", "postern/policy/senderlist", "postern/filter/mail"},
+	"postern/policy/senderlist": {"postern/policy/lookup", "postern/policy/strict", "postern/filter/mail"},
 
 	"postern/reinject":       {"postern/filter/mail"},
 	"postern/notify":         {"postern/policy", "postern/filter/mail"},

@@ -70,6 +70,9 @@ func probe(ctx context.Context, f *filter.Filter, each time.Duration) []probed {
 	for _, domain := range slices.Sorted(maps.Keys(signing)) {
 		asks = append(asks, func(ctx context.Context) probed { return probeDomain(ctx, domain, signing[domain], lookup) })
 	}
+	if cfg.Lookups.SQL.Type != policy.NoSQL {
+		asks = append(asks, func(ctx context.Context) probed { return probeLookup(ctx, cfg) })
+	}
 	out := make([]probed, len(asks))
 	var all sync.WaitGroup
 	for i, ask := range asks {

@@ -92,6 +92,9 @@ func needs(cfg *policy.Config) []need {
 	for _, k := range cfg.DKIMKeys {
 		out = append(out, need{k.Origin.String(), "DKIM key for " + strings.TrimPrefix(k.Domain, "."), k.Key, mayRead})
 	}
+	if path, ok := strings.CutPrefix(cfg.Lookups.SQL.DSN, "file:"); ok && cfg.Lookups.SQL.Type != policy.NoSQL {
+		out = append(out, need{cfg.Origin("lookups.sql.dsn").String(), "lookups.sql.dsn", path, mayRead})
+	}
 	for _, s := range engineSockets(cfg) {
 		out = append(out, need{cfg.Origin("engines." + s.engine).String(), "engine " + s.engine, s.path, mayWrite})
 	}

@@ -262,7 +262,7 @@ func aroundMail(a, b *policy.Config) []Difference {
 		{"local_domains", a.LocalDomains, b.LocalDomains}, {"own_networks", a.OwnNetworks, b.OwnNetworks},
 		{"authserv_id", a.AuthservID, b.AuthservID}, {"trusted_results", a.TrustedResults, b.TrustedResults}, {"dns", a.DNS, b.DNS},
 		{"dkim_keys", keyNames(a), keyNames(b)}, {"signer_banks", signerNames(a), signerNames(b)}, {"engines", a.Engines, b.Engines}, {"limits", a.Limits, b.Limits},
-		{"quarantine", a.Quarantine, b.Quarantine}, {"spool", a.Spool, b.Spool}, {"log", a.Log, b.Log},
+		{"quarantine", a.Quarantine, b.Quarantine}, {"lookups", a.Lookups, b.Lookups}, {"spool", a.Spool, b.Spool}, {"log", a.Log, b.Log},
 	} {
 		if !reflect.DeepEqual(x.older, x.new) {
 			out = append(out, Difference{x.key + ": " + briefly(x.older, x.new), nil})

@@ -55,6 +55,28 @@ func Aligned(h mail.Header, signatures []mail.Signature) bool {
 	return false
 }
 
+// Authors returns the addresses of the authors of a message, those of every
+// From field, in their order.
+func Authors(h mail.Header) []mail.Address {
+	var out []mail.Address
+	for _, v := range h.All("From") {
+		for _, a := range splitAddresses(v[:min(len(v), maxAddressList)], true) {
+			if a = strings.TrimSpace(a); DomainOf(mail.Address(a)) != "" {
+				out = append(out, mail.Address(a))
+			}
+		}
+	}
+	return out
+}
+
+// DomainOf returns the domain of an address as an A-label name in lower case,
+// empty if it has none.
+func DomainOf(a mail.Address) string {
+	_, domain := a.Split()
+	d, _ := domainToASCII(strings.TrimSpace(domain))
+	return d
+}
+
 // resentBlocks returns the Resent-From and Resent-Sender values of each block
 // of Resent- fields, from the top. A block ends at any other field and where a
 // name comes again (RFC 5322 section 3.6.6).
@@ -91,7 +113,7 @@ const maxAddressList = 64 << 10
 // leaves out what has no usable domain.
 func addressDomains(list string) []string {
 	var out []string
-	for _, a := range splitAddresses(list[:min(len(list), maxAddressList)]) {
+	for _, a := range splitAddresses(list[:min(len(list), maxAddressList)], false) {
 		// the last "@": a source route and a quoted local part may hold others
 		i := strings.LastIndexByte(a, '@')
 		if i < 0 {
@@ -106,9 +128,9 @@ func addressDomains(list string) []string {
 
 // splitAddresses cuts an address-list at the commas and semicolons that are
 // not quoted, and returns of each piece what stands in angle brackets, or all
-// of it, without comments. Quoted strings become "x", since only the domain
-// matters. Quotes and comments that are never closed are taken as plain text.
-func splitAddresses(list string) []string {
+// of it, without comments. Quoted strings become "x" where only the domain
+// matters, and stay where quoted says so. Quotes and comments that are never closed are taken as plain text.
+func splitAddresses(list string, quoted bool) []string {
 	var out []string
 	var plain, angle strings.Builder
 	inAngle, sawAngle := false, false
@@ -127,8 +149,17 @@ func splitAddresses(list string) []string {
 		c := list[i]
 		if (c == '"' || c == '(') && !lone[c] {
 			if n := mail.EndOfQuoted(list[i:]); n > 0 {
+				start := i
 				i += n
 				if c == '(' {
+					continue
+				}
+				if quoted {
+					if inAngle {
+						angle.WriteString(list[start : i+1])
+					} else {
+						plain.WriteString(list[start : i+1])
+					}
 					continue
 				}
 				c = 'x'

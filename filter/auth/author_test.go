@@ -104,3 +104,41 @@ func BenchmarkAddressDomainsHostile(b *testing.B) {
 		})
 	}
 }
+
+// The authors are named with their user, whatever stands around the address.
+func TestAuthors(t *testing.T) {
+	t.Parallel()
+	for from, want := range map[string]string{
+		"a@x.test":                        "a@x.test",
+		"Ann <a@x.test>":                  "a@x.test",
+		`"b@y.test" <a@x.test>`:           "a@x.test",
+		`"b@y.test" <a@x.test>, c@z.test`: "a@x.test c@z.test",
+		`"a b"@x.test`:                    `"a b"@x.test`,
+		`<"a, b"@x.test>`:                 `"a, b"@x.test`,
+		"a@x.test (b@y.test)":             "a@x.test",
+		"Group: a@x.test, b@y.test;":      "a@x.test b@y.test",
+		"undisclosed":                     "",
+		"a@[192.0.2.1]":                   "",
+		`"a@x.test`:                       `"a@x.test`,
+	} {
+		var got []string
+		for _, a := range Authors(mail.NewMessage([]byte("From: " + from + "\r\n\r\n")).Header()) {
+			got = append(got, string(a))
+		}
+		if g := strings.Join(got, " "); g != want {
+			t.Errorf("%s: %q, want %q", from, g, want)
+		}
+	}
+}
+
+func FuzzAuthors(f *testing.F) {
+	f.Add(`"x" <a@b.test>, (c) "d"@e.test;`)
+	f.Fuzz(func(t *testing.T, value string) {
+		h := mail.NewMessage([]byte("From: " + value + "\r\n\r\n")).Header()
+		for _, a := range Authors(h) {
+			if DomainOf(a) == "" {
+				t.Errorf("%q has no domain", a)
+			}
+		}
+	})
+}

@@ -46,6 +46,7 @@ type RecipientEvent struct {
 	Blocking  bool    `json:"blocked"`
 	Destiny   string  `json:"destiny"`
 	Action    string  `json:"action"`
+	Listed    string  `json:"listed,omitempty"`    // "whitelisted by" or "blacklisted by", and what says so
 	NoReport  string  `json:"no_report,omitempty"` // why the sender is not told
 	// NotSigned is why mail of our own people goes on without a signature that
 	// receivers count as its author's: one of the NotSigned words.

@@ -137,10 +137,16 @@ func (j *job) send(ctx context.Context, g group) {
 		o.Rcpts = append(o.Rcpts, rcpt)
 		o.RefuseAll = o.RefuseAll || j.mustRefuse(i)
 	}
+	why := ""
 	if g.Sign {
-		why := j.sign(o)
-		for _, i := range g.rcpts {
-			j.rcpts[i].notSigned = why
+		why = j.sign(o)
+	}
+	for _, i := range g.rcpts {
+		switch r := &j.rcpts[i]; {
+		case g.Sign:
+			r.notSigned = why
+		case r.notSigned == "" && j.ex.Selection.Originating:
+			r.notSigned = mail.NotSignedOther
 		}
 	}
 	for k, r := range j.relay(ctx, g.NextHop, o) {

@@ -68,3 +68,28 @@ func TestNotSigned(t *testing.T) {
 		}
 	}
 }
+
+// TestNotSignedByAnother: where a client takes one copy for all, he who would
+// have a signature hears that another has decided about it.
+func TestNotSignedByAnother(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ unsigned, want string }{
+		{"b@example.net", "sign_off,other_copy"},
+		{"nobody@example.net", ","},
+	} {
+		f, tx := promiseFilter(t, nil, "settings: {originating: true}\ndkim_keys: [{domain: example.org, selector: s, key: a}]\n"+
+			"recipients: [{match: "+tt.unsigned+", settings: {dkim: {sign: false}}}]\n")
+		f.Keys = flowKeys(t, f.Policy)
+		var seen events
+		f.Observers = []mail.Observer{&seen}
+		tx.Input, tx.Back = mail.InputMilter, takes(&strings.Builder{}, "")
+		f.Process(t.Context(), tx)
+		var words []string
+		for _, r := range seen[0].Recipients {
+			words = append(words, r.NotSigned)
+		}
+		if got := strings.Join(words, ","); got != tt.want || len(seen[0].Signed) == 0 != (tt.want != ",") {
+			t.Errorf("%s is not to have it: %q, signed %v", tt.unsigned, got, seen[0].Signed)
+		}
+	}
+}

@@ -69,6 +69,7 @@ const (
 	NotSignedNoKey     = "no_key"      // no key for author or sender is in force
 	NotSignedUnaligned = "not_aligned" // signed, but for another domain than an author's
 	NotSignedError     = "error"       // signing failed
+	NotSignedOther     = "other_copy"  // all recipients share a copy, and another has decided about it
 )
 
 // CheckEvent is one check with its time and what it said.

@@ -122,7 +122,7 @@ func TestAuthors(t *testing.T) {
 		`"a@x.test`:                       `"a@x.test`,
 	} {
 		var got []string
-		for _, a := range Authors(mail.NewMessage([]byte("From: "+from+"\r\n\r\n")).Header()) {
+		for _, a := range Authors(mail.NewMessage([]byte("From: " + from + "\r\n\r\n")).Header()) {
 			got = append(got, string(a))
 		}
 		if g := strings.Join(got, " "); g != want {

@@ -270,12 +270,12 @@ func TestKeys(t *testing.T) {
 // Values never get into the text of a question.
 func TestQuestion(t *testing.T) {
 	t.Parallel()
-	d, err := newServer(&Options{SQLLookup: policy.SQLLookup{Type: policy.PostgreSQL, SelectPolicy: "SELECT '%k?' WHERE a IN (%k) AND b LIKE 'x' AND c = %u AND d <> %d || '%%' AND e % %% 2 = %e"}})
-	if err == nil {
+	if _, err := newServer(&Options{SQLLookup: policy.SQLLookup{Type: policy.PostgreSQL, SelectPolicy: "SELECT a % 2 WHERE a IN (%k)"}}); err == nil {
 		t.Error("a lone percent sign is taken")
 	}
 	o := &Options{SQLLookup: policy.SQLLookup{Type: policy.PostgreSQL, SelectPolicy: "SELECT '%k?' WHERE a IN (%k) AND c = %u AND d <> %d AND e %% 2 = %e"}, address: "host=/nowhere dbname=mail"}
-	if d, err = newServer(o); err != nil {
+	d, err := newServer(o)
+	if err != nil {
 		t.Fatal(err)
 	}
 	defer d.close()

@@ -45,6 +45,16 @@ func TestSendersOf(t *testing.T) {
 	}
 }
 
+// Thousands of authors cost no more than a few.
+func TestManyAuthors(t *testing.T) {
+	t.Parallel()
+	tx := &mail.Transaction{From: "a@a.test", Message: mail.NewMessage([]byte("From: " + strings.Repeat("x@b.test, ", 5000) + "\r\n\r\n"))}
+	got := sendersOf(tx, &mail.Authentication{Signers: []string{"b.test"}})
+	if len(got) != maxAuthors+1 || got[1].Proof != "" {
+		t.Errorf("%d senders, %+v", len(got), got[1])
+	}
+}
+
 // spamEngine is a spam engine that counts how often it is asked.
 type spamEngine struct {
 	score float64

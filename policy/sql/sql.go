@@ -65,7 +65,7 @@ type listed struct{ sender, what string }
 const pauseAfterFailure = 3 * time.Second
 
 // maxList bounds the sender list of one user.
-const maxList = 50000
+const maxList = 10000
 
 // Equal reports whether a source made of o would be the same.
 func (o *Options) Equal(other *Options) bool { return *o == *other }

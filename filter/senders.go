@@ -20,7 +20,7 @@ func sendersOf(tx *mail.Transaction, a *mail.Authentication) []policy.Sender {
 		return out
 	}
 	authors := auth.Authors(tx.Message.Header())
-	for _, author := range authors {
+	for _, author := range authors[:min(len(authors), maxAuthors)] {
 		s := policy.Sender{Address: author, What: "author"}
 		if len(authors) == 1 {
 			s.Proof = authorProof(auth.DomainOf(author), a)
@@ -29,6 +29,10 @@ func sendersOf(tx *mail.Transaction, a *mail.Authentication) []policy.Sender {
 	}
 	return out
 }
+
+// maxAuthors bounds what lists are asked about: a stranger can write thousands of
+// authors, and each is looked for in every entry.
+const maxAuthors = 20
 
 // envelopeProof says by what it is proven that the domain answers for the sender
 // of the envelope, empty if it is not.

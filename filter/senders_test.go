@@ -46,6 +46,16 @@ func TestSendersOf(t *testing.T) {
 	}
 }
 
+// Thousands of authors cost no more than a few.
+func TestManyAuthors(t *testing.T) {
+	t.Parallel()
+	tx := &mail.Transaction{From: "a@a.test", Message: mail.NewMessage([]byte("From: " + strings.Repeat("x@b.test, ", 5000) + "\r\n\r\n"))}
+	got := sendersOf(tx, &mail.Authentication{Signers: []string{"b.test"}})
+	if len(got) != maxAuthors+1 || got[1].Proof != "" {
+		t.Errorf("%d senders, %+v", len(got), got[1])
+	}
+}
+
 // spamEngine is a spam engine that counts how often it is asked.
 type spamEngine struct {
 	score float64
@@ -83,9 +93,10 @@ recipients:
 		{"white@else.test", "b@example.org c@example.org", 30, 1, []string{"X-Spam-Flag: NO", "X-Spam-Score: 0\r\n", "required=6.31 WHITELISTED"}, "whitelisted by sender <white@else.test>, postern.yaml:8"},
 		{"black@else.test", "b@example.org", 30, 0, []string{"X-Spam-Flag: YES", "X-Spam-Score: 64\r\n", "X-Spam-Status: Yes, score=64 tagged_above=-999 required=6.31 BLACKLISTED", "Subject: ***SPAM***"}, "blacklisted by sender <black@else.test>, postern.yaml:9"},
 		{"black@else.test", "b@example.org c@example.org", 70, 1, []string{"X-Spam-Score: 70\r\n"}, "blacklisted by sender <black@else.test>, postern.yaml:9"},
+		{"black@else.test", "b@example.org c@example.org", -3, 1, []string{"X-Spam-Score: 64\r\n", "X-Spam-Level: " + strings.Repeat("*", 64) + "\r\n"}, "blacklisted by sender <black@else.test>, postern.yaml:9"},
 		{"soft@else.test", "b@example.org", 1, 1, []string{"X-Spam-Flag: NO", "X-Spam-Score: 3.5\r\n", "AM.WBL=2.5"}, ""},
 	} {
-		t.Run(fmt.Sprintf("%s to %s", tt.from, tt.to), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s to %s at %v", tt.from, tt.to, tt.score), func(t *testing.T) {
 			t.Parallel()
 			var sent strings.Builder
 			f, tx := promiseFilter(t, takes(&sent, ""), lists)

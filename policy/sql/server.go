@@ -11,12 +11,14 @@ import (
 	"io"
 	"log"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"postern/policy"
@@ -153,7 +155,7 @@ func (d *database) senders(ctx context.Context, id string) ([]listed, error) {
 func (d *database) rows(ctx context.Context, text string, args []any, most int, each func([]string, []sql.NullString) error) (err error) {
 	rows, err := d.db.QueryContext(ctx, text, args...)
 	if err != nil {
-		return err
+		return refused(err)
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	columns, err := rows.Columns()
@@ -176,7 +178,27 @@ func (d *database) rows(ctx context.Context, text string, args []any, most int, 
 			return err
 		}
 	}
-	return rows.Err()
+	return refused(rows.Err())
+}
+
+// oddText are the numbers by which MariaDB refuses text in an encoding that does
+// not fit.
+var oddText = []uint16{1267, 1270, 1271, 1300, 1366}
+
+// refused marks an error that is about the question: its syntax and names (class
+// 42 of SQLSTATE), and its values (class 22).
+func refused(err error) error {
+	state, odd := "", false
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		state = e.Code
+	}
+	if e, ok := errors.AsType[*mysql.MySQLError](err); ok {
+		state, odd = string(e.SQLState[:]), slices.Contains(oddText, e.Number)
+	}
+	if odd || strings.HasPrefix(state, "42") || strings.HasPrefix(state, "22") {
+		return &refusal{err}
+	}
+	return err
 }
 
 func (d *database) close() error { return d.db.Close() }

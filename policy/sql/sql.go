@@ -65,7 +65,7 @@ type listed struct{ sender, what string }
 const pauseAfterFailure = 3 * time.Second
 
 // maxList bounds the sender list of one user.
-const maxList = 50000
+const maxList = 10000
 
 // Equal reports whether a source made of o would be the same.
 func (o *Options) Equal(other *Options) bool { return *o == *other }
@@ -118,7 +118,11 @@ func (s *boundSource) Lookup(ctx context.Context, a mail.Address) ([]*policy.Ove
 		if wrong, ok := errors.AsType[*wrongRow](err); ok {
 			return nil, wrong // the server is well, its rows are not
 		}
-		if ctx.Err() == nil { // else it was the message that had no time left
+		switch _, refused := errors.AsType[*refusal](err); {
+		case ctx.Err() != nil: // it was the message that had no time left
+		case refused:
+			s.log.Error("the database refuses a question", "err", err, "recipient", mail.Escape(a.String()), "answered_before", kept != nil)
+		default:
 			s.failed(err)
 		}
 	}
@@ -161,6 +165,14 @@ func (s *boundSource) ask(ctx context.Context, k *keys) (*answer, error) {
 	slices.Reverse(out.overlays)
 	return out, nil
 }
+
+// refusal is what a server that is well says to a question, which may be about
+// the address in it: it is no reason to leave the server alone, or whoever can
+// write such an address would keep all others from being asked about.
+type refusal struct{ err error }
+
+func (r *refusal) Error() string { return r.err.Error() }
+func (r *refusal) Unwrap() error { return r.err }
 
 // wrongRow is a row that cannot be understood.
 type wrongRow struct{ err error }
@@ -213,7 +225,7 @@ func (s *Source) Probe(ctx context.Context, a mail.Address, local func(mail.Addr
 	if err != nil {
 		return "", fmt.Errorf("select_policy: %w", err)
 	}
-	said = fmt.Sprintf("answers, %d rows for %s", len(rows), a)
+	said = fmt.Sprintf("answers, rows for %s: %d", a, len(rows))
 	var ignored []string
 	for _, r := range rows {
 		_, more, err := s.overlay(r)
@@ -235,7 +247,7 @@ func (s *Source) Probe(ctx context.Context, a mail.Address, local func(mail.Addr
 		if err != nil {
 			return "", fmt.Errorf("select_senders: %w", err)
 		}
-		said += fmt.Sprintf(", %d senders", len(list))
+		said += fmt.Sprintf(", senders: %d", len(list))
 	}
 	if len(ignored) > 0 {
 		said += "; " + strings.Join(ignored, "; ")

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -216,25 +217,27 @@ func (s *stuck) LookupTXT(ctx context.Context, _ string) ([]string, error) {
 
 func TestResolverTime(t *testing.T) {
 	t.Parallel()
-	dns := &stuck{}
-	r := NewResolver(ResolverOptions{Lookup: dns, Timeout: 50 * time.Millisecond, Concurrent: 3})
-	start := time.Now()
-	var all sync.WaitGroup
-	for i := range 20 {
-		all.Go(func() {
-			_, err := r.LookupTXT(t.Context(), fmt.Sprintf("n%d.test", i))
-			if d, ok := errors.AsType[*net.DNSError](err); !ok || !d.Temporary() || d.IsNotFound {
-				t.Errorf("%v", err)
-			}
-		})
-	}
-	all.Wait()
-	if took := time.Since(start); took > 5*time.Second {
-		t.Errorf("took %v", took)
-	}
-	if n := dns.most.Load(); n > 3 {
-		t.Errorf("%d questions at once", n)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		dns := &stuck{}
+		r := NewResolver(ResolverOptions{Lookup: dns, Timeout: 50 * time.Millisecond, Concurrent: 3})
+		start := time.Now()
+		var all sync.WaitGroup
+		for i := range 20 {
+			all.Go(func() {
+				_, err := r.LookupTXT(t.Context(), fmt.Sprintf("n%d.test", i))
+				if d, ok := errors.AsType[*net.DNSError](err); !ok || !d.Temporary() || d.IsNotFound {
+					t.Errorf("%v", err)
+				}
+			})
+		}
+		all.Wait()
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("took %v", took)
+		}
+		if n := dns.most.Load(); n > 3 {
+			t.Errorf("%d questions at once", n)
+		}
+	})
 }
 
 // What net.Resolver does not tell: how long an answer holds, and whether a name

@@ -4,6 +4,7 @@ package check
 // then costs no mail any time. That is no answer, so the mail is not clean.
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -83,16 +84,27 @@ func (s *Server) enter() error {
 	return nil
 }
 
+// silent are the failures that speak of the server. An answer that does not
+// count may be the fault of a message, and whoever could put a server down by
+// such would have his spam passed without a score.
+var silent = []string{FailedConnect, FailedTimeout, FailedCut, FailedEmpty}
+
 // leave says whether the server has answered.
 func (s *Server) leave(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	wasDown := s.row >= failuresToDown
 	s.trying = false
-	if err == nil {
+	if err != nil {
+		s.failed = s.time()
+	}
+	switch {
+	case err == nil:
 		s.row, s.err, s.failed = 0, nil, time.Time{}
-	} else {
-		s.row, s.err, s.failed = s.row+1, err, s.time()
+	case slices.Contains(silent, FailureWord(err)):
+		s.row, s.err = s.row+1, err
+	default:
+		s.row, s.err = 0, nil
 	}
 	if down := s.row >= failuresToDown; down != wasDown && s.changed != nil {
 		s.changed(s.err)

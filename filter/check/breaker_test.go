@@ -66,7 +66,7 @@ func TestServerDown(t *testing.T) {
 func TestServerNotDown(t *testing.T) {
 	t.Parallel()
 	s := &spamd{Server{network: "tcp", address: "x:1"}}
-	for _, err := range []error{fail(FailedTimeLimit, "the rules take too long"), &Failure{Word: FailedSymbol, Err: errors.New("x"), Partial: true}} {
+	for _, err := range []error{fail(FailedStatus, "500"), fail(FailedGarbage, "x"), fail(FailedTimeLimit, "the rules take too long"), &Failure{Word: FailedSymbol, Err: errors.New("x"), Partial: true}} {
 		for range 5 {
 			if _, got := askInTurn(context.Background(), time.Minute, []*spamd{s}, func(context.Context, *spamd) (Answer, error) {
 				return Answer{}, err

@@ -226,11 +226,15 @@ func (f *copyFacts) expand(tag string) string {
 	if f.spam() {
 		yes, caps = "Yes", "YES"
 	}
+	prefix := ""
+	if s := f.verdict.Score; s != nil {
+		prefix = s.SubjectPrefix
+	}
 	return strings.NewReplacer(
 		"_SCORE_", scoreText(f.score()), "_REQD_", points(f.rcpt.Settings.Spam.Tag2Level),
 		"_YESNO_", yes, "_YESNOCAPS_", caps, "_HOSTNAME_", f.hostname,
 		"_DATE_", f.tx.Received.Format("Mon, 2 Jan 2006 15:04:05 -0700"), "_U_", f.tx.Received.UTC().Format("20060102T150405Z"),
-		"_LOGID_", f.tx.ID, "_MAILID_", f.tx.MailID,
+		"_LOGID_", f.tx.ID, "_MAILID_", f.tx.MailID, "_SUBJPREFIX_", prefix,
 	).Replace(tag)
 }
 

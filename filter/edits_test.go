@@ -297,14 +297,14 @@ func TestSpamEdits(t *testing.T) {
 func TestSubjectVariables(t *testing.T) {
 	t.Parallel()
 	set := policy.Default().Settings
-	set.Spam.SubjectTag = "[_YESNOCAPS_ _YESNO_ _SCORE_/_REQD_ _LOGID_ _MAILID_ _HOSTNAME_ _U_ _DATE_ _OTHER_] "
+	set.Spam.SubjectTag = "_SUBJPREFIX_[_YESNOCAPS_ _YESNO_ _SCORE_/_REQD_ _LOGID_ _MAILID_ _HOSTNAME_ _U_ _DATE_ _OTHER_] "
 	set.Spam.Tag3Level, set.Spam.Tag3SubjectTag = 20, "*3 _SCORE_* "
 	sel := policy.RcptSelection{Local: true, Settings: &set}
 	for score, want := range map[float64]string{
-		7.25: "[YES Yes 7.25/6.31 00042-01 MAILID12 mail.example.org 20261122T120000Z Sun, 22 Nov 2026 12:00:00 +0000 _OTHER_] ",
+		7.25: "*** x *** [YES Yes 7.25/6.31 00042-01 MAILID12 mail.example.org 20261122T120000Z Sun, 22 Nov 2026 12:00:00 +0000 _OTHER_] ",
 		20:   "*3 20* ", 2: "",
 	} {
-		v := policy.Decide(&policy.Selection{Rcpts: []policy.RcptSelection{sel}}, nil, &mail.Score{Value: score})[0]
+		v := policy.Decide(&policy.Selection{Rcpts: []policy.RcptSelection{sel}}, nil, &mail.Score{Value: score, SubjectPrefix: "*** x *** "})[0]
 		f := &copyFacts{
 			verdict: &v, rcpt: &sel, hostname: "mail.example.org",
 			tx: &mail.Transaction{ID: "00042-01", MailID: "MAILID12", Received: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)},

@@ -359,6 +359,7 @@ func (ex *Examination) addScore(s *mail.Score) {
 	ex.Score.Value += s.Value
 	ex.Score.Tests = append(ex.Score.Tests, s.Tests...)
 	ex.Score.Autolearn = cmp.Or(ex.Score.Autolearn, s.Autolearn)
+	ex.Score.SubjectPrefix = cmp.Or(ex.Score.SubjectPrefix, s.SubjectPrefix)
 }
 
 // needs reports whether some recipient needs c.

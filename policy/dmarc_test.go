@@ -23,9 +23,9 @@ recipients: [{match: [b@], settings: {dmarc: {score: {reject: 0}}}}]
 		signers []string
 		a, b    string
 	}{
-		{mail.DMARCReject, nil, nil, "{3.5 [{AM.DMARC_REJECT 3.5}] }", "none"},
-		{mail.DMARCReject, of, nil, "{5.5 [{X 2} {AM.DMARC_REJECT 3.5}] }", "{2 [{X 2}] }"},
-		{mail.DMARCQuarantine, of, nil, "{3 [{X 2} {AM.DMARC_QUARANTINE 1}] }", "{3 [{X 2} {AM.DMARC_QUARANTINE 1}] }"},
+		{mail.DMARCReject, nil, nil, "3.5 [{AM.DMARC_REJECT 3.5}]", "none"},
+		{mail.DMARCReject, of, nil, "5.5 [{X 2} {AM.DMARC_REJECT 3.5}]", "2 [{X 2}]"},
+		{mail.DMARCQuarantine, of, nil, "3 [{X 2} {AM.DMARC_QUARANTINE 1}]", "3 [{X 2} {AM.DMARC_QUARANTINE 1}]"},
 		{mail.DMARCNone, nil, nil, "none", "none"},
 		{"", nil, nil, "none", "none"},
 		{mail.DMARCReject, nil, []string{"own.test"}, "none", "none"},
@@ -36,7 +36,7 @@ recipients: [{match: [b@], settings: {dmarc: {score: {reject: 0}}}}]
 		for i, want := range []string{tt.a, tt.b} {
 			got := "none"
 			if s := verdicts[i].Score; s != nil {
-				got = fmt.Sprint(*s)
+				got = fmt.Sprint(s.Value, " ", s.Tests)
 			}
 			if got != want || verdicts[i].Destiny != Pass {
 				t.Errorf("%s, %v, recipient %d: %s, %s, want %s", tt.wish, tt.signers, i, got, verdicts[i].Destiny, want)

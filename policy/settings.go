@@ -93,7 +93,8 @@ type CategorySettings struct {
 	// Put in front of the subject for local recipients when mail of this
 	// category passes; empty: none. That of spam is for SPAMMY too. _SCORE_ in it is the score, _REQD_ the tag2_level, _YESNO_ and
 	// _YESNOCAPS_ whether that is reached, _HOSTNAME_ the hostname, _DATE_ and
-	// _U_ the time, _LOGID_ and _MAILID_ the ids of the log line.
+	// _U_ the time, _LOGID_ and _MAILID_ the ids of the log line, _SUBJPREFIX_
+	// what Rspamd would put there (its action "rewrite subject").
 	SubjectTag string `yaml:"subject_tag"`
 	// Put behind the user name of local recipients when mail of this category
 	// passes, so that it can be sorted: with "spam" mail for user@example.org

@@ -361,7 +361,8 @@ func startRspamd(tb testing.TB) *process {
 		"override.d/logging.inc":           "type = \"console\";\nlevel = \"notice\";\n",
 		"override.d/options.inc": "task_timeout = 6s;\nmax_message = 1048576;\ndisable_hyperscan = true;\nurl_tld = \"" + dir + "/tld\";\nlocal_addrs = [];\n" +
 			"dns { nameserver = [\"127.0.0.1:9\"]; timeout = 0.02s; retransmits = 1; }\n",
-		"local.d/settings.conf": "out { id = \"internal\"; apply { actions { reject = 1.0; \"add header\" = 0.9; } } }\n",
+		"local.d/settings.conf": "out { id = \"internal\"; apply { actions { reject = 1.0; \"add header\" = 0.9; } } }\n" +
+			"re { id = \"rewriting\"; apply { subject = \"*** %s\"; actions { reject = 100.0; \"add header\" = 90.0; \"rewrite subject\" = 0.9; } } }\n",
 		"rspamd.local.lua":      rspamdRules,
 		"tld":                   "com\nnet\norg\ninfo\ntest\nde\n",
 		"run/x":                 "", "log/x": "", "db/x": "", "maps.d/x": "",
@@ -455,6 +456,15 @@ func TestRealRspamd(t *testing.T) {
 		if r.Err != nil || len(r.Findings) != 1 || r.Findings[0].Category != mail.Spam {
 			t.Errorf("%+v", r)
 		}
+	})
+	t.Run("another subject", func(t *testing.T) {
+		o := *options
+		o.SettingsID = map[string]string{"ORIGINATING": "rewriting"}
+		r := run(t, "rspamd", newCheck(t, &o), realInput(mail.InputLMTP, received+realMails()["ham"]))
+		if r.Err != nil || len(r.Findings) != 1 || r.Findings[0].Category != mail.Spammy || r.Score.SubjectPrefix == "" {
+			t.Errorf("%+v %+v", r, r.Score)
+		}
+		t.Log(r.Score.SubjectPrefix)
 	})
 	t.Run("probed", func(t *testing.T) {
 		for id, want := range map[string]string{"internal": "", "unheard-of": `scores mail with Settings-ID "unheard-of" as without: does Rspamd know it?`} {

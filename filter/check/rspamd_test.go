@@ -201,3 +201,16 @@ func FuzzRspamdAnswer(f *testing.F) {
 		}
 	})
 }
+
+// What Rspamd would put before a subject is all that counts of its rewriting.
+func TestSubjectPrefix(t *testing.T) {
+	t.Parallel()
+	h, _ := mail.ParseHeader([]byte("Subject: =?utf-8?q?gr=C3=BC=C3=9Fe?=\r\n"))
+	for rewritten, want := range map[string]string{
+		"*** SPAM *** gr\u00fc\u00dfe": "*** SPAM *** ", "a\r\nX: b gr\u00fc\u00dfe": "a??X: b ", "gr\u00fc\u00dfe": "", "": "", "other": "", strings.Repeat("x", 101) + "gr\u00fc\u00dfe": "",
+	} {
+		if got := subjectPrefix(rewritten, h); got != want {
+			t.Errorf("%q: %q, want %q", rewritten, got, want)
+		}
+	}
+}

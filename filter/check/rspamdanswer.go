@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"mime"
 	"net/http"
 	"path"
 	"slices"
@@ -58,6 +59,7 @@ type rspamdAnswer struct {
 
 	Thresholds lenient[map[string]*float64] `json:"thresholds"` // newer versions only
 	Messages   lenient[map[string]any]      `json:"messages"`
+	Subject    lenient[string]              `json:"subject"` // as it would be rewritten
 	Milter     lenient[struct {
 		Add json.RawMessage `json:"add_headers"`
 	}] `json:"milter"`
@@ -121,10 +123,28 @@ func (o *RspamdOptions) judge(status int, body []byte, took time.Duration, asked
 		}
 	}
 	answer := Answer{Findings: o.findings(r), Score: o.score(r), Fields: o.wishes(r.Milter.is.Add)}
+	answer.Score.SubjectPrefix = subjectPrefix(r.Subject.is, asked)
 	if err := o.incomplete(r, took); err != nil {
 		return answer, err
 	}
 	return answer, nil
+}
+
+// maxPrefix bounds what may stand before a subject, in octets.
+const maxPrefix = 100
+
+// subjectPrefix is what the rewritten subject has before that of the message. The
+// rest of it is not ours to change.
+func subjectPrefix(rewritten string, asked mail.Header) string {
+	subject, _ := asked.First("Subject")
+	if decoded, err := new(mime.WordDecoder).DecodeHeader(subject); err == nil {
+		subject = decoded
+	}
+	prefix, ok := strings.CutSuffix(rewritten, subject)
+	if !ok || len(prefix) > maxPrefix {
+		return ""
+	}
+	return oneLine(prefix)
 }
 
 // meaning returns what the action of r means, 0 if nobody knows.

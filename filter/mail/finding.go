@@ -100,6 +100,9 @@ type Score struct {
 	// Autolearn is what SpamAssassin says of its learning, for example "no" or
 	// "ham autolearn_force=no"; empty if it says nothing.
 	Autolearn string
+	// SubjectPrefix is what an engine would put before the subject, empty if it
+	// wishes nothing; foreign text.
+	SubjectPrefix string
 }
 
 // ScoreTest is one rule or symbol of a spam engine that matched.

@@ -7,6 +7,7 @@ package check
 //	go test -tags integration -run '^$' -bench BenchmarkOverhead -benchtime 400x -count 3 ./filter/check
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -20,8 +21,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/emersion/go-smtp"
 )
 
 // benchClients is how many messages are on the way at a time: as many as the
@@ -108,13 +107,20 @@ func startPostern(b *testing.B, binary, engine string) func(message string) erro
 	if err != nil {
 		b.Fatal(err)
 	}
-	server := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &benchSink{}, nil }))
-	go server.Serve(sink)
-	b.Cleanup(func() { server.Close() })
+	b.Cleanup(func() { sink.Close() })
+	go func() {
+		for {
+			conn, err := sink.Accept()
+			if err != nil {
+				return
+			}
+			go serveSink(conn)
+		}
+	}()
 	dir := b.TempDir()
-	feed := freePort(b)
+	in := freePort(b)
 	writeFiles(b, dir, map[string]string{"postern.yaml": fmt.Sprintf("hostname: mail.example.org\nlocal_domains: [no-uce.de]\nlisteners: [{protocol: lmtp, address: %q}]\n"+
-		"settings: {forward_to: \"smtp://%s\", spam: {destiny: pass, on_error: tempfail}, dkim: {verify: false}}\nprobe_interval: 0s\nengines: {%s}\nlog: {to: %q}\n", feed, sink.Addr(), engine, filepath.Join(dir, "log"))})
+		"settings: {forward_to: \"smtp://%s\", spam: {destiny: pass, on_error: tempfail}, dkim: {verify: false}}\nprobe_interval: 0s\nengines: {%s}\nlog: {to: %q}\n", in, sink.Addr(), engine, filepath.Join(dir, "log"))})
 	cmd := exec.Command(binary, "serve", "-c", filepath.Join(dir, "postern.yaml"))
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -125,11 +131,11 @@ func startPostern(b *testing.B, binary, engine string) func(message string) erro
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
 	})
-	sessions := make(chan *smtp.Client, benchClients)
+	sessions := make(chan *feed, benchClients)
 	for range benchClients {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		conn, err := net.Dial("tcp", feed)
-		for ; err != nil && ctx.Err() == nil; conn, err = net.Dial("tcp", feed) {
+		conn, err := net.Dial("tcp", in)
+		for ; err != nil && ctx.Err() == nil; conn, err = net.Dial("tcp", in) {
 			time.Sleep(20 * time.Millisecond)
 		}
 		cancel()
@@ -137,37 +143,80 @@ func startPostern(b *testing.B, binary, engine string) func(message string) erro
 			b.Fatalf("%v\n%s", err, out.String())
 		}
 		b.Cleanup(func() { conn.Close() })
-		sessions <- smtp.NewClientLMTP(conn)
+		f := &feed{conn: conn, r: bufio.NewReader(conn)}
+		if err := f.say("LHLO bench.test\r\n", "220", "250"); err != nil {
+			b.Fatal(err)
+		}
+		sessions <- f
 	}
 	return func(message string) error {
-		c := <-sessions
-		defer func() { sessions <- c }()
-		if err := c.Mail("sender@env.test", nil); err != nil {
+		f := <-sessions
+		defer func() { sessions <- f }()
+		if err := f.say("MAIL FROM:<sender@env.test>\r\nRCPT TO:<xxx@no-uce.de>\r\nDATA\r\n", "250", "250", "354"); err != nil {
 			return err
 		}
-		if err := c.Rcpt("xxx@no-uce.de", nil); err != nil {
-			return err
-		}
-		w, err := c.Data()
-		if err != nil {
-			return err
-		}
-		if _, err := io.WriteString(w, message); err != nil {
-			return err
-		}
-		_, err = w.CloseWithLMTPResponse()
-		return err
+		return f.say(message+".\r\n", "250")
 	}
 }
 
-// benchSink takes what has a score.
-type benchSink struct{}
+// feed is a session as Postfix leads one: commands go out together.
+type feed struct {
+	conn net.Conn
+	r    *bufio.Reader
+}
 
-func (*benchSink) Reset()                               {}
-func (*benchSink) Logout() error                        { return nil }
-func (*benchSink) Mail(string, *smtp.MailOptions) error { return nil }
-func (*benchSink) Rcpt(string, *smtp.RcptOptions) error { return nil }
-func (*benchSink) Data(r io.Reader) error {
-	_, err := io.Copy(io.Discard, r)
-	return err
+// say sends lines and reads a reply for each of want.
+func (f *feed) say(lines string, want ...string) error {
+	if _, err := io.WriteString(f.conn, lines); err != nil {
+		return err
+	}
+	for _, code := range want {
+		for {
+			reply, err := f.r.ReadString('\n')
+			if err != nil {
+				return err
+			}
+			if !strings.HasPrefix(reply, code) {
+				return fmt.Errorf("%q, want %s", reply, code)
+			}
+			if reply[3] != '-' {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// serveSink takes all mail of a session, with as little work as smtp-sink.
+func serveSink(conn net.Conn) {
+	defer conn.Close()
+	r := bufio.NewReaderSize(conn, 64<<10)
+	out := bufio.NewWriter(conn)
+	reply := func(text string) {
+		_, _ = out.WriteString(text)
+		if r.Buffered() == 0 {
+			_ = out.Flush()
+		}
+	}
+	reply("220 sink\r\n")
+	for {
+		line, err := r.ReadSlice('\n')
+		if err != nil {
+			return
+		}
+		switch strings.ToUpper(string(line[:4])) {
+		case "EHLO":
+			reply("250-sink\r\n250-PIPELINING\r\n250 8BITMIME\r\n")
+		case "DATA":
+			reply("354 go\r\n")
+			for string(line) != ".\r\n" {
+				if line, err = r.ReadSlice('\n'); err != nil {
+					return
+				}
+			}
+			fallthrough
+		default:
+			reply("250 Ok\r\n")
+		}
+	}
 }

@@ -363,9 +363,9 @@ func startRspamd(tb testing.TB) *process {
 			"dns { nameserver = [\"127.0.0.1:9\"]; timeout = 0.02s; retransmits = 1; }\n",
 		"local.d/settings.conf": "out { id = \"internal\"; apply { actions { reject = 1.0; \"add header\" = 0.9; } } }\n" +
 			"re { id = \"rewriting\"; apply { subject = \"*** %s\"; actions { reject = 100.0; \"add header\" = 90.0; \"rewrite subject\" = 0.9; } } }\n",
-		"rspamd.local.lua":      rspamdRules,
-		"tld":                   "com\nnet\norg\ninfo\ntest\nde\n",
-		"run/x":                 "", "log/x": "", "db/x": "", "maps.d/x": "",
+		"rspamd.local.lua": rspamdRules,
+		"tld":              "com\nnet\norg\ninfo\ntest\nde\n",
+		"run/x":            "", "log/x": "", "db/x": "", "maps.d/x": "",
 	}
 	// without an answer of the DNS they do not say the same twice
 	for _, module := range []string{"rbl", "asn", "hfilter", "spf", "dkim", "arc", "dmarc", "mx_check", "rspamd_update"} {

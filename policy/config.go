@@ -415,14 +415,14 @@ type Spool struct {
 	// Folder for temporary files; empty: that of the system.
 	Dir string `yaml:"dir"`
 	// Up to this size a message stays in memory.
-	Memory strict.Size `yaml:"memory"`
+	Memory mail.Size `yaml:"memory"`
 }
 
 // Limits bound one message and all sessions.
 type Limits struct {
 	// Size of a message; beyond it the answer is 552. It must not be below
 	// message_size_limit of Postfix.
-	MessageSize strict.Size `yaml:"message_size"`
+	MessageSize mail.Size `yaml:"message_size"`
 	// Recipients of one message; to more the answer is 452, so that the feed
 	// sends to them in another transaction.
 	Recipients int `yaml:"recipients"`
@@ -451,7 +451,7 @@ type Limits struct {
 // UnpackLimits bound the work of taking one message apart.
 type UnpackLimits struct {
 	// Size of all that is decoded.
-	Size strict.Size `yaml:"size"`
+	Size mail.Size `yaml:"size"`
 	// Decoded octets for each octet of the message.
 	Ratio int `yaml:"ratio"`
 	// MIME parts.
@@ -468,7 +468,7 @@ type UnpackLimits struct {
 	// takes 64MiB and three times its size; an ordinary one that much for less
 	// than a millisecond. Who waits for it up to check_deadline gets 451. One
 	// message at a time may have 128MiB more: large tables need it.
-	Memory strict.Size `yaml:"memory"`
+	Memory mail.Size `yaml:"memory"`
 }
 
 // Log says where the log goes.

@@ -37,7 +37,7 @@ func (c *Config) Doubts() []Mistake {
 	d.virusNames()
 	d.unsignedDomains()
 	// RFC 5321 section 4.5.3.1.7
-	if least := strict.Size(64 << 10); c.Limits.MessageSize < least {
+	if least := mail.Size(64 << 10); c.Limits.MessageSize < least {
 		d.at("limits.message_size", "mail of more than "+c.Limits.MessageSize.String()+" octets is refused", "RFC 5321 wants "+least.String()+" taken; units are KiB, MiB and GiB")
 	}
 	slices.SortStableFunc(d.list, func(a, b Mistake) int {

@@ -185,7 +185,7 @@ func text(v reflect.Value) string {
 			}
 		}
 		return s
-	case strict.Size:
+	case mail.Size:
 		return x.String()
 	case fs.FileMode:
 		if x == 0 {
@@ -317,7 +317,7 @@ func kind(t reflect.Type) string {
 		return strict.Or(list)
 	}
 	switch t {
-	case reflect.TypeFor[strict.Size](), reflect.TypeFor[check.Size]():
+	case reflect.TypeFor[mail.Size]():
 		return "size"
 	case reflect.TypeFor[time.Duration]():
 		return "time"
@@ -413,7 +413,7 @@ const manualFoot = `# SEE ALSO
 // schema returns the JSON schema of a type.
 func schema(t reflect.Type, children []option) map[string]any {
 	switch t {
-	case reflect.TypeFor[strict.Size](), reflect.TypeFor[check.Size]():
+	case reflect.TypeFor[mail.Size]():
 		return map[string]any{"type": []string{"string", "integer"}, "pattern": `^(0|[1-9][0-9]*)([KMG]iB)?$`}
 	case reflect.TypeFor[time.Duration]():
 		return map[string]any{"type": []string{"string", "integer"}, "pattern": `^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$`}

@@ -16,7 +16,6 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"postern/filter/mail"
-	"postern/policy/strict"
 )
 
 func TestParse(t *testing.T) {
@@ -61,9 +60,9 @@ engines:
 		{"absolute key", c.DKIMKeys[1].Key, "/etc/k.pem"},
 		{"quarantine", c.Quarantine.Dir, "etc/q"},
 		{"spool", c.Spool.Dir, ""},
-		{"memory", c.Spool.Memory, strict.Size(1 << 20)},
+		{"memory", c.Spool.Memory, mail.Size(1 << 20)},
 		{"idle", c.Limits.Idle, 90 * time.Minute},
-		{"size in octets", c.Limits.MessageSize, strict.Size(4096)},
+		{"size in octets", c.Limits.MessageSize, mail.Size(4096)},
 		{"default beside it", c.Limits.Received, 50},
 		{"log", c.Log.To, "etc/mail.log"},
 		{"engine", c.Engines["clamav"], want},

@@ -41,7 +41,7 @@ type ICAPOptions struct {
 	// UNCHECKED, over limits. It must not be above what the scanner takes: many
 	// let larger ones pass unscanned and do not say so (virus_scan.MaxObjectSize
 	// of c-icap is 5M).
-	MaxSize Size `yaml:"max_size"`
+	MaxSize mail.Size `yaml:"max_size"`
 }
 
 // Validate says what is wrong with the options.
@@ -134,7 +134,7 @@ func (c *icap) Check(ctx context.Context, in *Input) (Answer, error) {
 func (s *icapServer) scan(ctx context.Context, m *mail.Message, parts []*mail.Part, most int64) ([]mail.Finding, error) {
 	var inParts []mail.Finding
 	tooLarge := func(place string) mail.Finding {
-		return mail.Finding{Category: mail.Unchecked, Minor: mail.OverLimits, Check: "icap", Part: place, Detail: fmt.Sprintf("larger than max_size %v", Size(most)), Rcpt: mail.AllRcpts}
+		return mail.Finding{Category: mail.Unchecked, Minor: mail.OverLimits, Check: "icap", Part: place, Detail: fmt.Sprintf("larger than max_size %v", mail.Size(most)), Rcpt: mail.AllRcpts}
 	}
 	for _, p := range parts {
 		if int64(len(p.Data)) > most {

@@ -52,7 +52,7 @@ type RspamdOptions struct {
 	TimeLimit time.Duration `yaml:"time_limit"`
 	// Larger messages are not given to Rspamd and have no score. Not more than
 	// max_message of Rspamd.
-	MaxSize Size `yaml:"max_size"`
+	MaxSize mail.Size `yaml:"max_size"`
 	// Factor by which the points of Rspamd are multiplied, to fit the levels of
 	// settings.spam: 0.42 makes 6.3 of Rspamd's usual 15 for reject.
 	Scale float64 `yaml:"scale"`

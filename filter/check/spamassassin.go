@@ -39,7 +39,7 @@ type SpamAssassinOptions struct {
 	// time_limit of SpamAssassin.
 	Timeout time.Duration `yaml:"timeout"`
 	// Larger messages are not given to spamd and have no score.
-	MaxSize Size `yaml:"max_size"`
+	MaxSize mail.Size `yaml:"max_size"`
 	// User whose preferences spamd goes by; empty: those of the user that it
 	// runs as.
 	User string `yaml:"user"`

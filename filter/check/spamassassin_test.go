@@ -92,7 +92,7 @@ func TestSpamdRequest(t *testing.T) {
 func TestSpamAssassinTooLarge(t *testing.T) {
 	t.Parallel()
 	o := Kinds()["spamassassin"]().(*SpamAssassinOptions)
-	o.MaxSize = Size(len(plainMail) - 1)
+	o.MaxSize = mail.Size(len(plainMail) - 1)
 	for _, o := range []Options{o, func() Options {
 		r := rspamdOptions("http://127.0.0.1:1")
 		r.MaxSize = o.MaxSize
@@ -159,24 +159,6 @@ func TestSpamEngineOptions(t *testing.T) {
 		} else if tt.want != "" {
 			t.Errorf("%+v: no error, want %q", tt.o, tt.want)
 		}
-	}
-}
-
-func TestSize(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]Size{"0": 0, "4096": 4096, "500KiB": 500 << 10, "50MiB": 50 << 20, "1GiB": 1 << 30} {
-		var s Size
-		if err := s.UnmarshalText([]byte(text)); err != nil || s != want {
-			t.Errorf("%s: %d, %v", text, s, err)
-		}
-	}
-	for _, text := range []string{"", "-1", "1kb", "KiB", "99999999999GiB"} {
-		if err := new(Size).UnmarshalText([]byte(text)); err == nil {
-			t.Errorf("%q was taken", text)
-		}
-	}
-	if s := Size(500<<10).String() + Size(1000).String(); s != "500KiB1000" {
-		t.Error(s)
 	}
 }
 

@@ -1,4 +1,4 @@
-package check
+package mail
 
 import (
 	"errors"
@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Size is a number of octets in an option, written 4096, 256KiB, 50MiB or 1GiB.
+// Size is a number of octets in a configuration, written 4096, 256KiB, 50MiB or 1GiB.
 type Size int64
 
 var sizeUnits = []struct {
@@ -25,7 +25,7 @@ func (s *Size) UnmarshalText(text []byte) error {
 		}
 	}
 	n, err := strconv.ParseUint(num, 10, 63)
-	if err != nil || int64(n) > math.MaxInt64/unit {
+	if err != nil || int64(n) > math.MaxInt64/unit || num[0] == '0' && num != "0" {
 		return errors.New("want a number of octets, or one with KiB, MiB or GiB, for example 256KiB")
 	}
 	*s = Size(int64(n) * unit)

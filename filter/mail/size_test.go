@@ -1,4 +1,4 @@
-package strict
+package mail
 
 import "testing"
 

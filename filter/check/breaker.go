@@ -1,17 +1,16 @@
 package check
 
-// A server that fails time and again is not asked for a while: a dead engine
+// A server that takes no connections is not asked for a while: a dead engine
 // then costs no mail any time. That is no answer, so the mail is not clean.
 
 import (
-	"slices"
 	"sync"
 	"time"
 )
 
 const (
-	// failuresToDown is how many messages in a row a server must fail with, since
-	// a single one may be the fault of the message.
+	// failuresToDown is how many messages in a row get no connection until a server
+	// is down: one may have come while it starts anew.
 	failuresToDown = 3
 	// restWhenDown is how long a server that is down is not asked; then one
 	// message tries it.
@@ -84,11 +83,6 @@ func (s *Server) enter() error {
 	return nil
 }
 
-// silent are the failures that speak of the server. An answer that does not
-// count may be the fault of a message, and whoever could put a server down by
-// such would have his spam passed without a score.
-var silent = []string{FailedConnect, FailedTimeout, FailedCut, FailedEmpty}
-
 // leave says whether the server has answered.
 func (s *Server) leave(err error) {
 	s.mu.Lock()
@@ -101,7 +95,10 @@ func (s *Server) leave(err error) {
 	switch {
 	case err == nil:
 		s.row, s.err, s.failed = 0, nil, time.Time{}
-	case slices.Contains(silent, FailureWord(err)):
+	// whatever comes after the connection may be the fault of a message, and
+	// whoever could put a server down by such would have his spam passed without
+	// a score
+	case FailureWord(err) == FailedConnect:
 		s.row, s.err = s.row+1, err
 	default:
 		s.row, s.err = 0, nil

@@ -66,7 +66,7 @@ func TestServerDown(t *testing.T) {
 func TestServerNotDown(t *testing.T) {
 	t.Parallel()
 	s := &spamd{Server{network: "tcp", address: "x:1"}}
-	for _, err := range []error{fail(FailedStatus, "500"), fail(FailedGarbage, "x"), fail(FailedTimeLimit, "the rules take too long"), &Failure{Word: FailedSymbol, Err: errors.New("x"), Partial: true}} {
+	for _, err := range []error{fail(FailedStatus, "500"), fail(FailedTimeout, "x"), fail(FailedEmpty, "x"), fail(FailedGarbage, "x"), fail(FailedTimeLimit, "the rules take too long"), &Failure{Word: FailedSymbol, Err: errors.New("x"), Partial: true}} {
 		for range 5 {
 			if _, got := askInTurn(context.Background(), time.Minute, []*spamd{s}, func(context.Context, *spamd) (Answer, error) {
 				return Answer{}, err
@@ -111,5 +111,20 @@ func TestDownIsUnchecked(t *testing.T) {
 	servers := c.(Served).Servers()
 	if len(servers) != 1 || servers[0].Down() == nil || servers[0].String() != "unix:/nonexistent/spamd" {
 		t.Errorf("%v", servers)
+	}
+}
+
+// TestTryPanics: a message that makes us panic while it tries a server that is
+// down leaves the next try to another.
+func TestTryPanics(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	s := &spamd{Server{network: "tcp", address: "x:1", row: failuresToDown, err: errors.New("x"), failed: now, now: func() time.Time { return now.Add(restWhenDown) }}}
+	func() {
+		defer func() { _ = recover() }()
+		_, _ = askInTurn(context.Background(), time.Minute, []*spamd{s}, func(context.Context, *spamd) (Answer, error) { panic("x") })
+	}()
+	if err := s.enter(); err != nil {
+		t.Error(err)
 	}
 }

@@ -87,6 +87,7 @@ func askInTurn[S remote](ctx context.Context, timeout time.Duration, servers []S
 func askOne[S remote](ctx context.Context, timeout time.Duration, s S, ask func(context.Context, S) (Answer, error)) (Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	defer s.self().abandon() // also where ask panics
 	return ask(ctx, s)
 }
 

@@ -255,6 +255,31 @@ func TestMilterEdits(t *testing.T) {
 	}
 }
 
+// TestRecipientEdits: whoever is to get the message is among those who are left,
+// also where the address of one becomes that of another who gets nothing.
+func TestRecipientEdits(t *testing.T) {
+	t.Parallel()
+	alice, plus, bob := mail.Recipient{Address: "alice@x.test"}, mail.Recipient{Address: "alice+spam@x.test"}, mail.Recipient{Address: "bob@x.test"}
+	sorted := alice.Extended("+", "spam")
+	for _, tt := range []struct {
+		named, passing []mail.Recipient
+		gone           []int
+		added          []mail.Address
+	}{
+		{[]mail.Recipient{alice, bob}, []mail.Recipient{alice, bob}, nil, nil},
+		{[]mail.Recipient{alice, bob, alice}, []mail.Recipient{bob}, []int{0}, nil},
+		{[]mail.Recipient{alice, bob}, []mail.Recipient{sorted, bob}, []int{0}, []mail.Address{plus.Address}},
+		{[]mail.Recipient{alice, plus}, []mail.Recipient{sorted}, []int{0}, nil},
+		{[]mail.Recipient{plus, alice}, []mail.Recipient{sorted, plus}, []int{1}, nil},
+		{[]mail.Recipient{alice, alice}, []mail.Recipient{sorted, sorted}, []int{0}, []mail.Address{plus.Address}},
+	} {
+		gone, added := recipientEdits(tt.named, tt.passing)
+		if !slices.Equal(gone, tt.gone) || !slices.Equal(added, tt.added) {
+			t.Errorf("%v to %v: %v, %v", tt.named, tt.passing, gone, added)
+		}
+	}
+}
+
 // TestMilterAnswers: a reply that is no success takes no edits with it, nobody
 // who gets it means that it is discarded, and doubt is a delay.
 func TestMilterAnswers(t *testing.T) {

@@ -162,21 +162,19 @@ func (s *milterSession) edit(m milter.Modifier, tx *mail.Transaction, back *back
 // those who are to have the message: which go, as indexes into named, and which
 // addresses come. Who was named twice goes once.
 func recipientEdits(named, passing []mail.Recipient) (gone []int, added []mail.Address) {
-	done := map[mail.Address]bool{}
+	wanted, there := map[mail.Address]bool{}, map[mail.Address]bool{}
 	for _, r := range passing {
-		if r.Was == "" || r.Was == r.Address {
-			done[r.Address] = true
-		}
+		wanted[r.Address] = true
 	}
 	for i, r := range named {
-		if !done[r.Address] {
-			done[r.Address] = true
+		if !wanted[r.Address] && !there[r.Address] {
 			gone = append(gone, i)
 		}
+		there[r.Address] = true
 	}
 	for _, r := range passing {
-		if !done[r.Address] {
-			done[r.Address] = true
+		if !there[r.Address] {
+			there[r.Address] = true
 			added = append(added, r.Address)
 		}
 	}

@@ -85,7 +85,7 @@ func (j *job) recipientEvent(i int) mail.RecipientEvent {
 	out := mail.RecipientEvent{
 		Address: sel.Address, Direction: string(sel.Direction), Destiny: string(v.Destiny),
 		NoReport: r.plan.noReport, Unsaid: r.plan.unsaid, NotSigned: r.notSigned,
-		Reply: finalReply(r.receipt).String(), QueuedAs: r.receipt.QueuedAs,
+		Reply: finalReply(r.receipt).String(), End: r.receipt.Disposal.String(), QueuedAs: r.receipt.QueuedAs,
 		Action: j.statusWord(i) + string(sel.Direction),
 	}
 	if v.Listed.As != "" {

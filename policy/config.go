@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io/fs"
 	"net/netip"
+	"strconv"
+	"strings"
 	"time"
 
 	"postern/filter/mail"
@@ -398,17 +400,69 @@ type DNS struct {
 
 // State is what is kept over a restart.
 type State struct {
-	// Folder, for example /var/lib/postern; the daemon makes it, and must be
-	// able to write there. Today it holds the key by which mail in a loop is
-	// known; empty: the key is made anew at each start.
+	// Folder; the daemon makes it, and must be able to write there. Below it are
+	// quarantine, journal, ledger and the key by which mail in a loop is known.
+	// Empty: that which systemd gives (StateDirectory=), else /var/lib/postern.
 	Dir string `yaml:"dir"`
 }
 
 // Quarantine is the store of blocked mail.
 type Quarantine struct {
-	// Folder; empty: no quarantine. This version keeps no copies yet.
+	// Folder; empty: quarantine below state.dir.
 	Dir string `yaml:"dir"`
+	// How long a copy is kept, for example 30d.
+	Keep Days `yaml:"keep"`
+	// How large all copies together may be. Beyond it the oldest go, but none that
+	// is younger than seven days: rather than lose what nobody could have seen yet,
+	// mail that would have to be kept is answered 451.
+	Size mail.Size `yaml:"size"`
+	// How often a list of what was kept is mailed: daily or never.
+	Digest Digest `yaml:"digest"`
+	// Who gets it; empty: postmaster at domain.
+	DigestTo mail.Address `yaml:"digest_to"`
 }
+
+// Days is a time of whole days or hours, written 30d or 12h.
+type Days time.Duration
+
+// UnmarshalText reads 30d, or what Go reads as a duration.
+func (d *Days) UnmarshalText(text []byte) error {
+	if days, ok := strings.CutSuffix(string(text), "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16)
+		if err != nil {
+			return errors.New("want a number of days such as 30d")
+		}
+		*d = Days(n) * Days(24*time.Hour)
+		return nil
+	}
+	v, err := time.ParseDuration(string(text))
+	if err != nil || v < 0 {
+		return errors.New("want a number of days such as 30d")
+	}
+	*d = Days(v)
+	return nil
+}
+
+// String returns the form that is read.
+func (d Days) String() string {
+	const day = Days(24 * time.Hour)
+	if d%day == 0 {
+		return strconv.FormatInt(int64(d/day), 10) + "d"
+	}
+	return time.Duration(d).String()
+}
+
+// MarshalText returns the form that is read.
+func (d Days) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// Digest is how often a list of what was kept is mailed.
+type Digest string
+
+// The words.
+const (
+	DigestDaily Digest = "daily"
+	DigestNever Digest = "never"
+)
 
 // Spool keeps a message while it is in work.
 type Spool struct {
@@ -444,6 +498,12 @@ type Limits struct {
 	CheckDeadline time.Duration `yaml:"check_deadline"`
 	// Received fields, beyond which a message is taken for a loop.
 	Received int `yaml:"received"`
+	// Non-delivery reports to one sender in an hour. Beyond it what he is not told of
+	// is kept in the quarantine. 0: no limit.
+	Reports int `yaml:"reports"`
+	// Notices to one administrator or recipient in an hour. What is beyond them is
+	// counted, and told in one mail when the hour is over. 0: no limit.
+	Notices int `yaml:"notices"`
 	// Bounds for taking a message apart. Beyond them it is UNCHECKED.
 	Unpack UnpackLimits `yaml:"unpack"`
 }
@@ -538,13 +598,16 @@ func Default() *Config {
 			ForwardTo: "smtp://127.0.0.1:10025",
 			NotifyTo:  "smtp://127.0.0.1:10025",
 			OnError:   OnErrorTempfail,
-			Virus:     VirusSettings{CategorySettings: CategorySettings{Destiny: Reject, SubjectTag: "***INFECTED*** "}, OnError: OnErrorDefault, Names: virusname.BuiltIn},
-			Banned:    BannedSettings{CategorySettings: CategorySettings{Destiny: Reject}, OnError: OnErrorDefault, Rules: banned.BuiltIn()},
-			Spam:      SpamSettings{CategorySettings: CategorySettings{Destiny: Reject, SubjectTag: "***SPAM*** "}, OnError: OnErrorDefault, TagLevel: 2, Tag2Level: 6.31, KillLevel: 6.31},
-			BadHeader: CategorySettings{Destiny: Pass},
-			Unchecked: CategorySettings{Destiny: Pass, SubjectTag: "***UNCHECKED*** "},
+			Virus:     VirusSettings{CategorySettings: CategorySettings{Destiny: Reject, Quarantine: CopyAuto, SubjectTag: "***INFECTED*** "}, OnError: OnErrorDefault, Names: virusname.BuiltIn},
+			Banned:    BannedSettings{CategorySettings: CategorySettings{Destiny: Reject, Quarantine: CopyAuto}, OnError: OnErrorDefault, Rules: banned.BuiltIn()},
+			Spam:      SpamSettings{CategorySettings: CategorySettings{Destiny: Reject, Quarantine: CopyAuto, SubjectTag: "***SPAM*** "}, OnError: OnErrorDefault, TagLevel: 2, Tag2Level: 6.31, KillLevel: 6.31},
+			BadHeader: CategorySettings{Destiny: Pass, Quarantine: CopyAuto},
+			Oversized: CategorySettings{Destiny: Bounce, Quarantine: CopyAuto},
+			Unchecked: CategorySettings{Destiny: Pass, Quarantine: CopyAuto, SubjectTag: "***UNCHECKED*** "},
 			DKIM:      DKIMSettings{Sign: true, Verify: true},
 			SPF:       SPFSettings{Verify: true},
+
+			AuthRequiredRelease: true,
 		},
 		Banks: map[string]*Overlay{
 			"ORIGINATING": builtInBank("ORIGINATING"),
@@ -561,12 +624,13 @@ func Default() *Config {
 
 		ProbeInterval: 10 * time.Minute,
 		BareNewline:   BareNewlineNormalize,
+		Quarantine:    Quarantine{Keep: Days(30 * 24 * time.Hour), Size: 10 << 30, Digest: DigestDaily},
 		Spool:         Spool{Memory: 256 << 10},
 		Limits: Limits{
 			MessageSize: 100 << 20, Recipients: 1000, Sessions: 100, SessionsPerClient: 50,
 			Idle: 300 * time.Second, DataIdle: 180 * time.Second,
 			Deadline: 240 * time.Second, CheckDeadline: 120 * time.Second,
-			Received: 50,
+			Received: 50, Reports: 100, Notices: 100,
 			Unpack: UnpackLimits{
 				Size: 200 << 20, Ratio: 500, Parts: 10000, Depth: 20, Entries: 5000, Nesting: 14,
 				Time: 30 * time.Second, Memory: 1 << 30,

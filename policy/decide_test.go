@@ -118,7 +118,8 @@ func TestDecide(t *testing.T) {
 		{"spammy never blocks", base(func(s *Settings) { s.Spam.Lover = false }), []mail.Finding{found(mail.Spammy, 0)}, Pass, ContentCategory{}, "SPAMMY,0 CLEAN,0", "nothing blocks"},
 		{"the highest minor", base(func(s *Settings) { s.BadHeader.Destiny = Discard }), []mail.Finding{found(mail.BadHeader, 2), found(mail.BadHeader, 7), found(mail.BadHeader, 2)},
 			Discard, ContentCategory{mail.BadHeader, 7}, "BAD-HEADER,7 BAD-HEADER,2 CLEAN,0", "discard"},
-		{"categories without settings pass", base(nil), []mail.Finding{found(mail.Oversized, 0), found(mail.MTABlocked, 2)}, Pass, ContentCategory{}, "OVERSIZED,0 MTA-BLOCKED,2 CLEAN,0", "nothing blocks"},
+		{"categories without settings pass", base(nil), []mail.Finding{found(mail.MTABlocked, 2)}, Pass, ContentCategory{}, "MTA-BLOCKED,2 CLEAN,0", "nothing blocks"},
+		{"too large", base(nil), []mail.Finding{found(mail.Oversized, 0)}, Bounce, ContentCategory{mail.Oversized, 0}, "OVERSIZED,0 CLEAN,0", "destiny bounce"},
 
 		{"failed check", base(nil), []mail.Finding{failed}, Tempfail, ContentCategory{mail.Unchecked, mail.CheckFailed}, "UNCHECKED,0 CLEAN,0", "on_error is tempfail, built-in"},
 		{"failed check, whatever the destiny", base(func(s *Settings) { s.Unchecked.Destiny = Discard }), []mail.Finding{failed}, Tempfail, ContentCategory{mail.Unchecked, mail.CheckFailed}, "UNCHECKED,0 CLEAN,0", "on_error"},

@@ -33,6 +33,7 @@ var words = map[reflect.Type][]string{
 	reflect.TypeFor[mail.Input]():         {string(mail.InputLMTP), string(mail.InputSMTP), string(mail.InputProxy), string(mail.InputMilter), string(mail.InputAMPDP)},
 	reflect.TypeFor[Split]():              {string(SplitRcpt)},
 	reflect.TypeFor[BareNewline]():        {string(BareNewlineNormalize), string(BareNewlineReject)},
+	reflect.TypeFor[Digest]():             {string(DigestDaily), string(DigestNever)},
 	reflect.TypeFor[LogFormat]():          {string(LogText), string(LogJSON)},
 	reflect.TypeFor[banned.FileMark]():    banned.Marks,
 	reflect.TypeFor[LogLevel]():           {string(LogDebug), string(LogInfo), string(LogWarning), string(LogError)},

@@ -39,6 +39,11 @@ var formerly = map[string]string{
 	"sa_spam_subject_tag": "spam.subject_tag", "undecipherable_subject_tag": "unchecked.subject_tag",
 	"myauthservid": "authserv_id", "enable_dkim_signing": "dkim.sign", "enable_dkim_verification": "dkim.verify", "dkim_key": "dkim_keys",
 
+	"virus_quarantine_to": "virus.quarantine", "banned_quarantine_to": "banned.quarantine", "spam_quarantine_to": "spam.quarantine",
+	"bad_header_quarantine_to": "bad_header.quarantine", "unchecked_quarantine_to": "unchecked.quarantine",
+	"warnvirusrecip": "virus.warn_recipient", "warnbannedrecip": "banned.warn_recipient", "warnbadhrecip": "bad_header.warn_recipient",
+	"message_size_limit": "message_size", "auth_required_release": "auth_required_release",
+
 	"av_scanners": "engines", "av_scanners_backup": "engines", "spam_scanners": "engines",
 	"log_level": "log.level", "logfile": "log.to", "do_syslog": "log.to", "syslog_ident": "log.ident",
 	"quarantinedir": "quarantine.dir", "tempbase": "spool.dir", "hdrfrom_notify_sender": "notify_from",

@@ -52,6 +52,14 @@ type Settings struct {
 	// the reader (PGP, S/MIME) gets no subject_tag, which would break the
 	// signature of the sender; mail with an encrypted archive does.
 	Unchecked CategorySettings `yaml:"unchecked"`
+	// Mail of more octets than message_size.
+	Oversized CategorySettings `yaml:"oversized"`
+	// Size beyond which mail for a recipient is OVERSIZED (Amavis:
+	// message_size_limit_maps); 0: no limit but that of limits.
+	MessageSize mail.Size `yaml:"message_size"`
+	// Whether a request to release mail from the quarantine (AM.PDP) must name
+	// its secret_id. Only the bank of the listener counts.
+	AuthRequiredRelease bool `yaml:"auth_required_release"`
 	// DKIM signatures (RFC 6376).
 	DKIM DKIMSettings `yaml:"dkim"`
 	// Whether the client may send for the domains of HELO and MAIL FROM (RFC
@@ -100,6 +108,35 @@ type CategorySettings struct {
 	// passes, so that it can be sorted: with "spam" mail for user@example.org
 	// goes to user+spam@example.org. See recipient_delimiter. Empty: nothing.
 	AddressExtension string `yaml:"address_extension"`
+	// Whether a copy of mail in this category is kept in the quarantine. auto keeps
+	// it where the mail would else be gone: it was accepted, and its sender may not
+	// be told. true keeps a copy of whatever becomes of the mail, false none, so
+	// that mail of strangers is dropped. An address gets the copies by mail through
+	// notify_to, where auto would keep them or the mail is dropped by discard.
+	Quarantine CopyTo `yaml:"quarantine"`
+	// Tell recipients of ours by a notice that mail in this category was kept from
+	// them (Amavis: warnvirusrecip, warnbannedrecip, warnbadhrecip).
+	WarnRecipient bool `yaml:"warn_recipient"`
+}
+
+// CopyTo says whether copies are kept: one of the words, or the address that gets
+// them.
+type CopyTo string
+
+// The words.
+const (
+	CopyAuto  CopyTo = "auto"
+	CopyTrue  CopyTo = "true"
+	CopyFalse CopyTo = "false"
+)
+
+// Address returns who gets copies by mail, empty for nobody.
+func (c CopyTo) Address() mail.Address {
+	switch c {
+	case CopyAuto, CopyTrue, CopyFalse, "":
+		return ""
+	}
+	return mail.Address(c)
 }
 
 // VirusSettings are for category INFECTED.
@@ -187,8 +224,8 @@ type SpamSettings struct {
 	KillLevel float64 `yaml:"kill_level"`
 	// Score from which no non-delivery report is sent; 0: no such limit.
 	DSNCutoffLevel float64 `yaml:"dsn_cutoff_level"`
-	// Score from which no copy is kept in the quarantine; 0: no such limit.
-	// This version has no quarantine yet.
+	// Score from which no copy of SPAM is kept in the quarantine, so that nobody
+	// hears of it who may not be told; 0: no such limit.
 	QuarantineCutoffLevel float64 `yaml:"quarantine_cutoff_level"`
 	// What is known beforehand of senders, those of the envelope and those in
 	// From (Amavis: whitelist_sender, blacklist_sender, score_sender). The first
@@ -262,6 +299,8 @@ func CategoryKey(c mail.Category) string {
 		return "spam"
 	case mail.BadHeader:
 		return "bad_header"
+	case mail.Oversized:
+		return "oversized"
 	}
 	return ""
 }
@@ -280,6 +319,8 @@ func (s *Settings) category(c mail.Category) *CategorySettings {
 		return &s.Spam.CategorySettings
 	case mail.BadHeader:
 		return &s.BadHeader
+	case mail.Oversized:
+		return &s.Oversized
 	}
 	return nil
 }

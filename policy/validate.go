@@ -4,6 +4,7 @@ package policy
 // networks, domains and numbers that make sense.
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"postern/filter/mail"
@@ -37,8 +39,7 @@ func (l *loader) validate() {
 	l.engineOptions()
 	l.sqlLookup()
 	c := l.cfg
-	c.State.Dir = l.resolve(c.State.Dir)
-	c.Quarantine.Dir = l.resolve(c.Quarantine.Dir)
+	l.state()
 	c.Spool.Dir = l.resolve(c.Spool.Dir)
 	switch c.Log.To {
 	case "", "stdout", "-":
@@ -49,6 +50,27 @@ func (l *loader) validate() {
 	}
 	if !logIdent.MatchString(c.Log.Ident) {
 		l.At("log.ident", "want one word, not "+strict.Quote(c.Log.Ident), "")
+	}
+}
+
+// state finds the folders for what is kept, and checks how long it is.
+func (l *loader) state() {
+	c := l.cfg
+	if c.State.Dir == "" {
+		// systemd.exec(5): several are parted by colons
+		c.State.Dir, _, _ = strings.Cut(os.Getenv("STATE_DIRECTORY"), ":")
+	}
+	c.State.Dir = l.resolve(cmp.Or(c.State.Dir, "/var/lib/postern"))
+	c.Quarantine.Dir = l.resolve(cmp.Or(c.Quarantine.Dir, filepath.Join(c.State.Dir, "quarantine")))
+	q := &c.Quarantine
+	if least := Days(24 * time.Hour); q.Keep < least {
+		l.At("quarantine.keep", "must be "+least.String()+" or more", "what is kept is worth nothing if nobody can look at it")
+	}
+	if least := mail.Size(16 << 20); q.Size < least {
+		l.At("quarantine.size", "must be "+least.String()+" or more", "units are KiB, MiB and GiB")
+	}
+	if q.DigestTo == "" {
+		q.DigestTo = mail.Address("postmaster@" + c.Domain)
 	}
 }
 
@@ -266,6 +288,26 @@ func checkSetting(key string, value any) (what, hint string) {
 		if p := value.(float64); p < 0 || p > mostPoints {
 			return fmt.Sprintf("want points from 0 to %d, not %v", mostPoints, p), "a score of kill_level is spam"
 		}
+	case "virus.quarantine", "banned.quarantine", "spam.quarantine", "bad_header.quarantine", "unchecked.quarantine", "oversized.quarantine":
+		if to := value.(CopyTo).Address(); to != "" {
+			if _, problem := lookup.ParseAddress(string(to)); problem != "" || !strings.Contains(string(to), "@") {
+				return "want auto, true, false or an address, not " + strict.Quote(string(to)), "the folder is quarantine.dir"
+			}
+		} else if value.(CopyTo) == "" {
+			return "want auto, true, false or an address", ""
+		}
+	case "oversized.bypass":
+		if value.(bool) {
+			return "the size is known without a check", "message_size: 0 is no limit"
+		}
+	case "oversized.address_extension", "oversized.subject_tag":
+		if value.(string) != "" {
+			return "mail is not marked for its size", ""
+		}
+	case "message_size":
+		if value.(mail.Size) < 0 {
+			return "want a size, 0 for none", ""
+		}
 	case "unchecked.bypass":
 		if value.(bool) {
 			return "UNCHECKED is no check that could be left out", "lover: true lets such mail pass; on_error: pass goes on when a check fails"
@@ -382,6 +424,11 @@ func (l *loader) limits() {
 	} {
 		if x.value <= 0 {
 			l.At("limits."+x.key, "must be above 0", "")
+		}
+	}
+	for key, n := range map[string]int{"reports": m.Reports, "notices": m.Notices} {
+		if n < 0 {
+			l.At("limits."+key, "must not be below 0", "0 is no limit")
 		}
 	}
 	if m.CheckDeadline >= m.Deadline && m.Deadline > 0 {

@@ -31,6 +31,7 @@ type Event struct {
 	Score       *float64         `json:"score,omitempty"` // the highest of all recipients, nil if there is none
 	Tests       []string         `json:"tests,omitempty"` // what that is made of: "GTUBE=1000"
 	Actions     []string         `json:"action"`
+	Quarantine  []string         `json:"quarantine,omitempty"` // where copies are: a file of the quarantine, or an address
 	Checks      []CheckEvent     `json:"checks,omitempty"`
 	Verified    []Signature      `json:"dkim_valid_sig,omitempty"` // that came with the message, see [Authentication.Valid]
 	Signed      []Signature      `json:"dkim_new_sig,omitempty"`
@@ -53,8 +54,10 @@ type RecipientEvent struct {
 	NotSigned string `json:"not_signed,omitempty"`
 	// Unsaid is the refusal that Reply stands for: the feeding queue would
 	// have told a stranger.
-	Unsaid   string `json:"unsaid,omitempty"`
-	Reply    string `json:"smtp_response"`
+	Unsaid string `json:"unsaid,omitempty"`
+	Reply  string `json:"smtp_response"`
+	// End is the word of the disposal, see [Disposal.String].
+	End      string `json:"end"`
 	QueuedAs string `json:"queued_as,omitempty"`
 
 	// Rank is the category of which Category is the word.

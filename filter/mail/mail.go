@@ -52,17 +52,17 @@ func (in Input) AfterQueue() bool {
 // told by XFORWARD, the milter, AM.PDP or the PROXY protocol. It is never the
 // peer of the local connection. Unknown values are empty.
 type Client struct {
-	Name   string     // XFORWARD NAME, verified host name
-	Addr   netip.Addr // XFORWARD ADDR, invalid when unknown
-	Port   uint16     // XFORWARD PORT, 0 when unknown
-	Proto  string     // XFORWARD PROTO, SMTP or ESMTP
-	Helo   string     // XFORWARD HELO
-	Ident  string     // XFORWARD IDENT, the queue id of the feeding MTA
-	Source string     // XFORWARD SOURCE, LOCAL or REMOTE
+	Name   string     `json:"name,omitempty"`   // XFORWARD NAME, verified host name
+	Addr   netip.Addr `json:"addr,omitzero"`    // XFORWARD ADDR, invalid when unknown
+	Port   uint16     `json:"port,omitempty"`   // XFORWARD PORT, 0 when unknown
+	Proto  string     `json:"proto,omitempty"`  // XFORWARD PROTO, SMTP or ESMTP
+	Helo   string     `json:"helo,omitempty"`   // XFORWARD HELO
+	Ident  string     `json:"ident,omitempty"`  // XFORWARD IDENT, the queue id of the feeding MTA
+	Source string     `json:"source,omitempty"` // XFORWARD SOURCE, LOCAL or REMOTE
 
-	Login    string // name of a client that has authenticated itself
-	AuthType string // and the mechanism, for example PLAIN
-	TLS      string // version, for example TLSv1.3, empty for plain text
+	Login    string `json:"login,omitempty"`     // name of a client that has authenticated itself
+	AuthType string `json:"auth_type,omitempty"` // and the mechanism, for example PLAIN
+	TLS      string `json:"tls,omitempty"`       // version, for example TLSv1.3, empty for plain text
 }
 
 // Recipient is one RCPT of the envelope with its DSN parameters (RFC 3461).
@@ -94,6 +94,7 @@ func (r Recipient) Extended(delimiters, extension string) Recipient {
 type Transaction struct {
 	ID       string // log id, for example "08643-02-3"
 	MailID   string // 12 characters, for Received, notices and quarantine
+	SecretID string // proves the right to release what is kept under MailID
 	Received time.Time
 
 	Input     Input
@@ -141,6 +142,7 @@ const (
 	KindReport              // a report to its sender (NDR, or "relayed")
 	KindNotice              // a notice to administrators
 	KindRelease             // a message from the quarantine
+	KindCopy                // a message for an address that collects blocked mail
 )
 
 // Outgoing is one transaction for a next hop.
@@ -183,6 +185,11 @@ const (
 	Bounced              // a non-delivery report was accepted for the sender
 	Discarded            // policy says discard, or a report must not be sent; logged
 )
+
+// String returns the word of the ledger and of events.
+func (d Disposal) String() string {
+	return [...]string{"not handled", "relayed", "refused", "deferred", "quarantined", "bounced", "discarded"}[d]
+}
 
 // Receipt is the proof of what became of one recipient. Only receipts may be
 // turned into the final reply.

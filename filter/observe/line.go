@@ -65,7 +65,7 @@ func line(e *mail.Event, blocked bool) string {
 	}
 	b.WriteString(" " + mail.Escape(e.From.String()) + " -> " + strings.Join(rcpts, ","))
 	for _, f := range []struct{ name, value string }{
-		{"Queue-ID", e.QueueID}, {"Message-ID", e.MessageID}, {"Resent-Message-ID", e.ResentID}, {"mail_id", e.MailID},
+		{"quarantine", strings.Join(e.Quarantine, ",")}, {"Queue-ID", e.QueueID}, {"Message-ID", e.MessageID}, {"Resent-Message-ID", e.ResentID}, {"mail_id", e.MailID},
 	} {
 		if f.value != "" {
 			b.WriteString(", " + f.name + ": " + mail.Escape(f.value))

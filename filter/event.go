@@ -46,6 +46,9 @@ func (j *job) event() *mail.Event {
 	}
 	slices.SortFunc(e.Actions, func(a, b string) int { return cmp.Compare(actionOrder(a), actionOrder(b)) })
 	e.Actions = slices.Compact(e.Actions)
+	if e.Quarantine = j.copies; len(j.copies) > 0 {
+		e.Actions = append(e.Actions, "Quarantined")
+	}
 	for _, r := range j.ex.Results {
 		c := mail.CheckEvent{Check: r.Check, Skipped: r.Skipped, Millis: float64(r.Took.Microseconds()) / 1000}
 		if r.Score != nil {

@@ -10,8 +10,6 @@ package filter
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -42,6 +40,9 @@ type Filter struct {
 	// Authenticate finds out who answers for a message, see
 	// [auth.Verifier.Authenticate]; nil: nobody asks. It should end when ctx does.
 	Authenticate func(ctx context.Context, tx *mail.Transaction, q auth.Questions) *mail.Authentication
+	// Quarantine keeps blocked mail; nil: there is none, and what would have to be
+	// kept waits in the feeding queue.
+	Quarantine Store
 	// Observers get the event of every message.
 	Observers []mail.Observer
 	// Log gets warnings.
@@ -71,12 +72,14 @@ type job struct {
 	gate   *notify.Gate
 	rcpts  []rcptState
 	signed []mail.Signature
+	copies []string // where copies are kept, for log and notices
 }
 
 // rcptState is what Enact knows about one recipient besides its verdict: what
 // is to be done, and the proof of what was done.
 type rcptState struct {
 	plan    plan
+	kept    bool // a copy is in the quarantine, or was taken by who collects them
 	receipt mail.Receipt
 	byMTA   bool // the next hop said so
 	// the copy has an alert, a subject tag or an extension, or says that it is spam
@@ -92,7 +95,7 @@ func (f *Filter) Process(ctx context.Context, tx *mail.Transaction) (replies []m
 	defer func() {
 		if p := recover(); p != nil {
 			f.Log.Error("panic", "id", tx.ID, "panic", p, "stack", string(debug.Stack()))
-			replies = f.dismiss(tx, nil, mail.NewReply(451, 3, 0, "Error in processing, id=%s", tx.ID))
+			replies = f.dismiss(ctx, tx, nil, mail.NewReply(451, 3, 0, "Error in processing, id=%s", tx.ID))
 		}
 	}()
 	if reply, loops := f.loop(tx); loops {
@@ -102,7 +105,7 @@ func (f *Filter) Process(ctx context.Context, tx *mail.Transaction) (replies []m
 	ex, err := f.Examine(ctx, tx)
 	if err != nil {
 		f.Log.Error("message deferred", "id", tx.ID, "queue_id", tx.Client.Ident, "err", err)
-		return f.dismiss(tx, ex.Selection, mail.NewReply(451, 3, 0, "Error in processing, id=%s", tx.ID))
+		return f.dismiss(ctx, tx, ex.Selection, mail.NewReply(451, 3, 0, "Error in processing, id=%s", tx.ID))
 	}
 	for _, r := range ex.Results {
 		if r.Err != nil {
@@ -126,12 +129,12 @@ func (f *Filter) Refuse(ctx context.Context, tx *mail.Transaction, refusal mail.
 		f.Log.Error("message deferred", "id", tx.ID, "queue_id", tx.Client.Ident, "err", err)
 		sel, refusal = nil, mail.NewReply(451, 3, 0, "Error in processing, id=%s", tx.ID)
 	}
-	return f.dismiss(tx, sel, refusal)
+	return f.dismiss(ctx, tx, sel, refusal)
 }
 
 // dismiss gives all recipients of a message that was not examined the same
 // answer. sel is nil if it is not known.
-func (f *Filter) dismiss(tx *mail.Transaction, sel *policy.Selection, reply mail.Reply) []mail.Reply {
+func (f *Filter) dismiss(ctx context.Context, tx *mail.Transaction, sel *policy.Selection, reply mail.Reply) []mail.Reply {
 	if sel == nil {
 		sel = &policy.Selection{}
 		for _, r := range tx.Rcpts {
@@ -139,7 +142,7 @@ func (f *Filter) dismiss(tx *mail.Transaction, sel *policy.Selection, reply mail
 		}
 	}
 	if tx.MailID == "" {
-		tx.MailID = newMailID()
+		tx.MailID, tx.SecretID = mail.NewMailID()
 	}
 	v := policy.Verdict{Destiny: policy.Reject}
 	if reply.Enhanced[1] == 3 && reply.Enhanced[2] == 4 { // RFC 3463: message too big
@@ -152,10 +155,15 @@ func (f *Filter) dismiss(tx *mail.Transaction, sel *policy.Selection, reply mail
 	}
 	for i, p := range dismissals(tx, reply, &v, j.gate) {
 		j.rcpts[i].plan = p
-		if p.unsaid != "" && i == 0 {
-			f.Log.Error("a message cannot be taken, and its sender must not be told: it waits in the queue until that gives up",
-				"id", tx.ID, "queue_id", tx.Client.Ident, "from", tx.From, "refusal", p.unsaid, "reason", p.noReport)
+	}
+	j.keep(context.WithoutCancel(ctx))
+	if p := j.rcpts[0].plan; p.unsaid != "" {
+		fate := "it waits in the queue until that gives up"
+		if j.rcpts[0].kept {
+			fate = "it is kept in the quarantine"
 		}
+		f.Log.Error("a message cannot be taken, and its sender must not be told: "+fate,
+			"id", tx.ID, "queue_id", tx.Client.Ident, "from", tx.From, "refusal", p.unsaid, "reason", p.noReport)
 	}
 	j.settle()
 	f.observe(j.event())
@@ -174,12 +182,14 @@ func (f *Filter) observe(e *mail.Event) {
 // delays the message, which then comes again, must not get the sender the same
 // report with each try.
 func (f *Filter) Enact(ctx context.Context, tx *mail.Transaction, ex *Examination) ([]mail.Reply, *mail.Event) {
-	tx.MailID = newMailID()
+	tx.MailID, tx.SecretID = mail.NewMailID()
 	j := &job{Filter: f, tx: tx, ex: ex, gate: notify.NewGate(tx, ex.Selection), rcpts: make([]rcptState, len(tx.Rcpts))}
-	for i, p := range plans(tx, ex.Verdicts, j.gate) {
+	for i, p := range plans(tx, ex.Verdicts, ex.Selection, j.gate) {
 		j.rcpts[i].plan = p
 	}
+	j.keep(ctx)
 	j.forward(ctx)
+	j.keep(ctx)
 	j.report(ctx)
 	j.settle()
 	j.warnAgain()
@@ -217,6 +227,7 @@ func (f *Filter) Examine(ctx context.Context, tx *mail.Transaction) (*Examinatio
 		ex.run(checkCtx, in, []check.Named{looked})
 		in.Parts = apart.root()
 	}
+	ex.measure(tx)
 	banned := check.Named{Name: "banned", Check: bannedFiles{sel}, Categories: []mail.Category{mail.Banned}}
 	var first, spam []check.Named
 	for _, c := range f.Checks {
@@ -235,6 +246,17 @@ func (f *Filter) Examine(ctx context.Context, tx *mail.Transaction) (*Examinatio
 		ex.Verdicts = policy.Decide(sel, ex.Findings, ex.Score)
 	}
 	return ex, nil
+}
+
+// measure finds recipients for whom the message is too large.
+func (ex *Examination) measure(tx *mail.Transaction) {
+	for i := range ex.Selection.Rcpts {
+		if most, size := ex.Selection.Rcpts[i].Settings.MessageSize, tx.Message.Size(); most > 0 && size > int64(most) {
+			ex.Findings = append(ex.Findings, mail.Finding{
+				Category: mail.Oversized, Check: "size", Rcpt: i, Detail: fmt.Sprintf("%d octets, message_size is %s", size, most),
+			})
+		}
+	}
 }
 
 // givesScoreOnly reports whether c finds nothing but spam.
@@ -406,6 +428,9 @@ func (j *job) settle() {
 		switch open := r.receipt.Disposal == mail.NotHandled; {
 		case r.plan.action == drop: // of what a next hop refused, too
 			r.receipt.Disposal, r.receipt.Reply = mail.Discarded, r.plan.reply
+			if r.kept {
+				r.receipt.Disposal = mail.Quarantined
+			}
 		case open && r.plan.action == delay:
 			r.receipt = mail.Receipt{Disposal: mail.Deferred, Reply: r.plan.reply}
 		case open && r.plan.action == refuse:
@@ -424,22 +449,4 @@ func (f *Filter) now() time.Time {
 		return f.Now()
 	}
 	return time.Now()
-}
-
-// newMailID returns 12 characters of base64url that begin and end with a
-// letter or digit, as in Amavis, so that they are safe in names and logs.
-func newMailID() string {
-	var b [9]byte
-	for {
-		// crypto/rand.Read never fails (it ends the program instead)
-		_, _ = rand.Read(b[:])
-		id := base64.URLEncoding.EncodeToString(b[:])
-		if alnum(id[0]) && alnum(id[11]) {
-			return id
-		}
-	}
-}
-
-func alnum(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }

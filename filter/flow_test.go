@@ -37,6 +37,7 @@ import (
 //	               "local ADDRESS" for mail that its client still has
 //	message        the message
 //	scanner        what the virus scanner says: "FOUND name" or "ERROR text"
+//	quarantine     why it keeps nothing
 //	nexthop        replies other than 250: "<rcpt> 550 5.1.1 text", "all ...", "no DSN"
 //	amavis         what Amavis 2.13 replied and logged for the same mail
 //	differs        in one line, where and why ours is not the same
@@ -168,6 +169,7 @@ func (c *flowCase) run() string {
 		Relay: func(h mail.NextHop) mail.Transport { return &flowHop{c: c, hop: h} },
 		Log:   slog.New(&lineHandler{c: c}),
 
+		Quarantine: flowStore{c},
 		Observers: []mail.Observer{observe.Log{Logger: slog.New(&lineHandler{c: c})}},
 		Now:       func() time.Time { return now },
 	}
@@ -182,6 +184,26 @@ func (c *flowCase) run() string {
 		got = strings.ReplaceAll(got, tx.MailID, "MAILID")
 	}
 	return mailIDMark.ReplaceAllString(got, "mail_id: MAILID")
+}
+
+// flowStore is the scripted quarantine: the section says "full" or nothing.
+type flowStore struct{ c *flowCase }
+
+func (s flowStore) Keep(k *mail.Kept, m *mail.Message) (string, error) {
+	if text := strings.TrimSpace(s.c.sections["quarantine"]); text != "" {
+		return "", errors.New(text)
+	}
+	var due []string
+	for _, r := range k.Rcpts {
+		if r.Due {
+			due = append(due, r.Address.String())
+		}
+	}
+	if m != nil && !mail.SecretFits(k.MailID, k.SecretID) {
+		s.c.t.Error("the secret does not fit")
+	}
+	s.c.printf("quarantine keeps it for %s: %s, %s", strings.Join(due, ","), k.Category, k.Reason)
+	return "Q/" + k.Category + "-" + k.MailID, nil
 }
 
 // flowKeys makes a key for every dkim_keys entry of the case.

@@ -11,6 +11,7 @@ import (
 
 	"postern/filter/auth"
 	"postern/filter/mail"
+	"postern/notify"
 	"postern/policy"
 )
 
@@ -135,8 +136,8 @@ func (j *job) send(ctx context.Context, g group) {
 			rcpt = rcpt.Extended(j.Policy.RecipientDelimiter, e)
 		}
 		o.Rcpts = append(o.Rcpts, rcpt)
-		o.RefuseAll = o.RefuseAll || j.mustRefuse(i)
 	}
+	o.RefuseAll = j.mustRefuse()
 	why := ""
 	if g.Sign {
 		why = j.sign(o)
@@ -205,9 +206,9 @@ func (j *job) refuseRest() {
 	}
 }
 
-// holdBack makes delays of refusals by the next hop that the feeding queue
-// would report to a stranger. Where one reply must do for all and others have
-// the message, a delay would send it to them again: see planRefused.
+// holdBack plans to keep what the next hop refuses and the feeding queue would
+// report to a stranger: to come again would not help it. Where one reply must do
+// for all and others are done with, planRefused does the same.
 func (j *job) holdBack(rcpts []int) {
 	if j.tx.Input.OneReply() && j.othersDone() {
 		return
@@ -220,28 +221,28 @@ func (j *job) holdBack(rcpts []int) {
 		if r.receipt.Disposal != mail.Refused || why.Open() {
 			continue
 		}
-		r.plan.noReport, r.plan.unsaid = why.Word, r.receipt.Reply.String()
-		r.receipt.Disposal, r.receipt.Reply = mail.Deferred, later(r.receipt.Reply)
+		r.plan = j.planKept(i, why)
+		r.plan.unsaid = r.receipt.Reply.String()
 		held = append(held, j.tx.Rcpts[i].Address.String())
 		refusal, reason = r.plan.unsaid, why.Word
 	}
 	if len(held) > 0 {
-		j.Log.Error("the next hop refuses mail whose sender must not be told: it waits in the queue until that gives up",
+		j.Log.Error("the next hop refuses mail whose sender must not be told: it is kept in the quarantine",
 			"id", j.tx.ID, "queue_id", j.tx.Client.Ident, "from", j.tx.From, "recipients", held, "refusal", refusal, "reason", reason)
 	}
 }
 
+// planKept is the plan for recipient i, whom the next hop refused, where the
+// sender may not be told.
+func (j *job) planKept(i int, why notify.Reason) plan {
+	return plan{action: drop, noReport: why.Word, reply: reportReply(j.tx, i, "DSN suppressed", j.rcpts[i].receipt.Reply), copy: policy.CopyTrue}
+}
+
 // mustRefuse reports whether nobody may have the message if the next hop does
-// not take recipient i: the one reply for all would hide it, and we may not
-// write to the sender. Nobody is to be told about mail of lists and programs.
-func (j *job) mustRefuse(i int) bool {
-	switch {
-	case !j.tx.Input.OneReply() || j.othersDone():
-		return false
-	case !j.tx.Input.AfterQueue():
-		return true // the client is there, and hears it for all
-	}
-	return !j.ex.Selection.Unanswerable && j.gate.WouldTell(i) && !j.gate.Failure(i, &j.ex.Verdicts[i]).Open()
+// not take one recipient: a client that is there hears it for all. A queue hears
+// nothing of it; for whom it was refused the message is kept.
+func (j *job) mustRefuse() bool {
+	return j.tx.Input.OneReply() && !j.tx.Input.AfterQueue() && !j.othersDone()
 }
 
 // othersDone reports whether somebody has the message, or the sender is to get a
@@ -269,7 +270,7 @@ func (j *job) planRefused() {
 		if why := j.gate.Failure(i, &j.ex.Verdicts[i]); why.Open() {
 			r.plan = plan{action: report}
 		} else {
-			r.plan = plan{action: drop, noReport: why.Word, reply: reportReply(j.tx, i, "DSN suppressed", r.receipt.Reply)}
+			r.plan = j.planKept(i, why)
 		}
 	}
 }

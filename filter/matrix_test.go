@@ -6,6 +6,7 @@ package filter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -25,8 +26,10 @@ type matrixCase struct {
 	kinds     [3]string
 	codes     [3]int
 	report    int
+	store     bool // the quarantine can be written
 	delivered [3]bool
 	reported  [3]bool
+	kept      [3]bool
 }
 
 func (c *matrixCase) rcpt(i int) mail.Address {
@@ -77,31 +80,38 @@ func matrixReceipt(code int) mail.Receipt {
 	return mail.Receipt{Disposal: d, Reply: mail.NewReply(code, 1, 1, "from MTA")}
 }
 
-// excused says what cannot be helped under one reply for all: that recipient i,
-// whom the next hop refuses, is dropped, and that he gets a duplicate.
-func (c *matrixCase) excused(i int) (dropped, twice bool) {
+// Keep is the quarantine.
+func (c *matrixCase) Keep(k *mail.Kept, _ *mail.Message) (string, error) {
+	if !c.store {
+		return "", errors.New("disk full")
+	}
+	for i := range k.Rcpts {
+		c.kept[i] = c.kept[i] || k.Rcpts[i].Due
+	}
+	return "x/other-" + k.MailID, nil
+}
+
+// twice says what cannot be helped under one reply for all, that recipient i gets
+// a duplicate: another one has to wait after he got the message.
+func (c *matrixCase) twice(i int) bool {
 	if c.input == mail.InputLMTP {
-		return false, false
+		return false
 	}
-	// nobody waits for an answer, or it would be about mail that was dropped
-	dropped = c.input == mail.InputSMTP && (!c.wouldTell() || strings.HasSuffix(c.sender, "list"))
 	for k := range c.kinds {
-		if !c.passes(k) {
-			dropped = dropped || c.input == mail.InputSMTP
-		} else if c.kinds[k] != c.kinds[i] { // a transaction of its own
-			dropped = dropped || c.delivered[k]
-			twice = twice || c.codes[k] == 450
+		if c.passes(k) && c.kinds[k] != c.kinds[i] && c.codes[k] == 450 { // a transaction of its own
+			return true
 		}
-		// the report fails after others have the message
+		// the report, or the copy in its place, fails after others have the message
 		toReport := c.kinds[k] == "reject" || c.kinds[k] == "bounce" || c.passes(k) && c.codes[k] == 550
-		twice = twice || c.mayReport() && c.report != 250 && toReport
+		if toReport && (c.mayReport() && c.report != 250 || !c.mayReport() && !c.store) {
+			return true
+		}
 	}
-	return dropped && !c.mayReport() && c.codes[i] == 550, twice
+	return false
 }
 
 // broken says which promise the reply to recipient i breaks.
 func (c *matrixCase) broken(i int, r mail.Reply) string {
-	dropped, twice := c.excused(i)
 	switch {
 	case c.reported[i] && !c.mayReport():
 		return "a stranger is told"
@@ -111,8 +121,12 @@ func (c *matrixCase) broken(i int, r mail.Reply) string {
 		return "what was delivered is reported"
 	case c.reported[i] && r.Class() == 4:
 		return "4xx and reported: the sender is told again with each try"
-	case r.Class() == 2 && c.passes(i) && !c.delivered[i] && !c.reported[i] && !dropped:
+	case r.Class() == 2 && c.kinds[i] != "discard" && !c.delivered[i] && !c.reported[i] && !c.kept[i]:
 		return "lost"
+	case c.kept[i] && (c.delivered[i] || c.reported[i]):
+		return "kept, though somebody has it or knows"
+	case c.kept[i] && c.kinds[i] == "discard":
+		return "kept, though it is to be discarded"
 	case r.Class() == 2 && c.kinds[i] == "tempfail":
 		return "lost, though it was to wait"
 	case r.Class() == 2 && (c.kinds[i] == "reject" || c.kinds[i] == "bounce") && c.mayReport() && !c.reported[i]:
@@ -124,7 +138,7 @@ func (c *matrixCase) broken(i int, r mail.Reply) string {
 		return "what is to be discarded is refused"
 	case r.Class() == 5 && c.reported[i]:
 		return "told twice"
-	case r.Class() != 2 && c.delivered[i] && !twice:
+	case r.Class() != 2 && c.delivered[i] && !c.twice(i):
 		return "comes twice"
 	}
 	return ""
@@ -150,10 +164,10 @@ func TestPromisesHoldForCombinations(t *testing.T) {
 	codes := []int{250, 450, 550}
 	// one in thirteen: the step divides none of the factors, so each value still
 	// meets all others
-	for n := 0; n < 3*6*6*6*6*3*3*3*3; n += 13 {
+	for n := 0; n < 2*3*6*6*6*6*3*3*3*3; n += 13 {
 		rest := n
 		next := func(k int) int { i := rest % k; rest /= k; return i }
-		c := &matrixCase{input: inputs[next(3)], sender: senders[next(6)], report: codes[next(3)]}
+		c := &matrixCase{input: inputs[next(3)], sender: senders[next(6)], report: codes[next(3)], store: next(2) == 0}
 		for i := range c.kinds {
 			c.kinds[i], c.codes[i] = kinds[next(6)], codes[next(3)]
 		}
@@ -189,7 +203,7 @@ func (c *matrixCase) run(t *testing.T, cfg *policy.Config) []mail.Reply {
 		}
 		tx.Rcpts = append(tx.Rcpts, r)
 	}
-	f := &Filter{Policy: cfg, Relay: func(mail.NextHop) mail.Transport { return c }, Log: slog.New(slog.DiscardHandler)}
+	f := &Filter{Policy: cfg, Relay: func(mail.NextHop) mail.Transport { return c }, Log: slog.New(slog.DiscardHandler), Quarantine: c}
 	sel, err := f.Select(t.Context(), tx, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,8 @@ package filter
 // made of receipts (reply.go).
 
 import (
+	"cmp"
+
 	"postern/filter/mail"
 	"postern/notify"
 	"postern/policy"
@@ -26,6 +28,7 @@ type plan struct {
 	reply    mail.Reply // of delay, refuse and drop
 	noReport string     // why a sender who was to be told is not
 	unsaid   string     // the refusal that reply stands for, for the event
+	copy     policy.CopyTo // whether a copy is kept: CopyTrue, CopyFalse or an address
 }
 
 // plans gives each recipient his plan, from the verdict, the gate and the way
@@ -36,21 +39,30 @@ type plan struct {
 //   - a queue gets a refusal only if it holds for everybody; else who sends us
 //     such mail is told by a report;
 //   - before the queue one refusal refuses all.
-func plans(tx *mail.Transaction, verdicts []policy.Verdict, gate *notify.Gate) []plan {
+func plans(tx *mail.Transaction, verdicts []policy.Verdict, sel *policy.Selection, gate *notify.Gate) []plan {
 	out := make([]plan, len(verdicts))
 	for i := range out {
 		out[i] = planFor(tx, i, &verdicts[i], gate)
 	}
-	if !tx.Input.OneReply() {
-		return out
+	if tx.Input.OneReply() {
+		plansOfOneReply(tx, out, verdicts, gate)
 	}
+	for i := range out {
+		out[i].copy = out[i].copyTo(&verdicts[i], sel.Rcpts[i].Settings)
+	}
+	return out
+}
+
+// plansOfOneReply changes what must be another plan where one reply must do for
+// all.
+func plansOfOneReply(tx *mail.Transaction, out []plan, verdicts []policy.Verdict, gate *notify.Gate) {
 	if firstWith(out, delay) >= 0 {
 		for i := range out {
 			if out[i].action != delay {
 				out[i] = waiting(tx)
 			}
 		}
-		return out
+		return
 	}
 	refused := firstWith(out, refuse)
 	switch {
@@ -66,7 +78,28 @@ func plans(tx *mail.Transaction, verdicts []policy.Verdict, gate *notify.Gate) [
 			}
 		}
 	}
-	return out
+}
+
+// copyTo says whether a copy is to be kept. By itself it is where the message
+// was accepted, nobody gets it and nobody is told, unless the policy says discard.
+func (p plan) copyTo(v *policy.Verdict, s *policy.Settings) policy.CopyTo {
+	if p.action == delay {
+		return policy.CopyFalse
+	}
+	if s.NoCopyAt(v) {
+		return policy.CopyFalse
+	}
+	set := policy.CopyAuto
+	if c := decisive(v).Category; s != nil && policy.CategoryKey(c) != "" {
+		set = cmp.Or(s.Category(c).Quarantine, set)
+	}
+	if set == policy.CopyAuto {
+		set = policy.CopyFalse
+		if p.action == drop && v.Destiny != policy.Discard {
+			set = policy.CopyTrue
+		}
+	}
+	return set
 }
 
 // planFor is the plan of recipient i if nobody else were there.
@@ -125,20 +158,26 @@ func dismissals(tx *mail.Transaction, reply mail.Reply, v *policy.Verdict, gate 
 		case why.Open():
 			out[i] = plan{action: refuse, reply: reply}
 		default:
-			out[i], closed = unsaid(reply, why), why
+			out[i], closed = unsaid(tx, i, reply, why), why
 		}
 	}
 	if !closed.Open() && tx.Input.OneReply() {
 		for i := range out {
-			out[i] = unsaid(reply, closed)
+			out[i] = unsaid(tx, i, reply, closed)
 		}
 	}
 	return out
 }
 
-// unsaid puts off what cannot be refused.
-func unsaid(refusal mail.Reply, why notify.Reason) plan {
-	return plan{action: delay, noReport: why.Word, unsaid: refusal.String(), reply: later(refusal)}
+// unsaid is the plan for recipient i where a refusal must not be said: the message
+// is kept if it is there as a whole, for to come again would not help it.
+func unsaid(tx *mail.Transaction, i int, refusal mail.Reply, why notify.Reason) plan {
+	p := plan{action: delay, noReport: why.Word, unsaid: refusal.String(), reply: later(refusal)}
+	if tx.Message.Size() >= max(tx.Size, 1) {
+		p.action, p.copy = drop, policy.CopyTrue
+		p.reply = reportReply(tx, i, "DSN suppressed", refusal)
+	}
+	return p
 }
 
 // later is a refusal as one that may pass.

@@ -84,7 +84,7 @@ func TestPlans(t *testing.T) {
 			verdicts = append(verdicts, v)
 		}
 		var got []string
-		for _, p := range plans(tx, verdicts, notify.NewGate(tx, sel)) {
+		for _, p := range plans(tx, verdicts, sel, notify.NewGate(tx, sel)) {
 			word := names[p.action]
 			if p.noReport != "" {
 				word += ":" + p.noReport

@@ -54,9 +54,12 @@ func mergeReplies(receipts []mail.Receipt, id string) mail.Reply {
 		if reply.Class() == 4 {
 			return reply
 		}
+		if r.Disposal == mail.Quarantined {
+			r.Disposal = mail.Discarded // to whom it concerns it is the same
+		}
 		count[r.Disposal]++
 		switch r.Disposal {
-		case mail.Relayed, mail.Quarantined:
+		case mail.Relayed:
 			relayed = first(relayed, reply)
 		case mail.Refused:
 			refused = first(refused, reply)

@@ -5,6 +5,7 @@ package filter
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"postern/filter/mail"
@@ -21,7 +22,7 @@ func (j *job) reportOn() *notify.Report {
 	r := &notify.Report{
 		Hostname: j.Policy.Hostname, From: j.Policy.NotifyFrom, Now: j.now(),
 		Tx: j.tx, Selection: j.ex.Selection,
-		Outcomes: make([]notify.Outcome, len(j.rcpts)),
+		Outcomes: make([]notify.Outcome, len(j.rcpts)), Quarantine: strings.Join(j.copies, ", "),
 	}
 	for i := range j.rcpts {
 		o := notify.Outcome{Verdict: &j.ex.Verdicts[i], Receipt: j.rcpts[i].receipt}

@@ -254,3 +254,10 @@ func (s *Settings) AdminFor(c mail.Category) mail.Address {
 	}
 	return s.Category(c).Admin
 }
+
+// NoCopyAt reports whether no copy is kept of mail with that verdict because its
+// score is that of spam that nobody would look for.
+func (s *Settings) NoCopyAt(v *Verdict) bool {
+	return s != nil && v.Blocking.Category == mail.Spam && v.Score != nil &&
+		s.Spam.QuarantineCutoffLevel != 0 && v.Score.Value >= s.Spam.QuarantineCutoffLevel
+}

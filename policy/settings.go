@@ -110,9 +110,9 @@ type CategorySettings struct {
 	AddressExtension string `yaml:"address_extension"`
 	// Whether a copy of mail in this category is kept in the quarantine. auto keeps
 	// it where the mail would else be gone: it was accepted, and its sender may not
-	// be told. true keeps a copy of whatever becomes of the mail, false none, so
-	// that mail of strangers is dropped. An address gets the copies by mail through
-	// notify_to, where auto would keep them or the mail is dropped by discard.
+	// be told. true keeps one whatever becomes of the mail, false none, so that mail
+	// of strangers is dropped. With an address it is as with true, but the copies
+	// are mailed there, through notify_to.
 	Quarantine CopyTo `yaml:"quarantine"`
 	// Tell recipients of ours by a notice that mail in this category was kept from
 	// them (Amavis: warnvirusrecip, warnbannedrecip, warnbadhrecip).

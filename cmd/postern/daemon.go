@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"postern/filter"
 	"postern/filter/ask"
@@ -28,6 +29,7 @@ import (
 	"postern/policy"
 	"postern/policy/sql"
 	"postern/reinject"
+	"postern/reinject/quarantine"
 )
 
 // daemon is the running program. Its filter is swapped as a whole at a reload;
@@ -38,6 +40,7 @@ type daemon struct {
 	relays  *reinject.Transports
 	room    *unpack.Room // for the filters of all reloads
 	mark    filter.Mark  // the same
+	store   *quarantine.Store
 	dns     auth.Lookup  // nil: the servers of the configuration
 	filter  atomic.Pointer[filter.Filter]
 	servers []server
@@ -54,6 +57,7 @@ func newDaemon(cfg *policy.Config, log *slog.Logger, dns auth.Lookup) (*daemon, 
 	d := &daemon{log: log, initial: cfg, dns: dns, room: unpack.NewRoom(int64(cfg.Limits.Unpack.Memory)), failed: make(chan error, 1)}
 	d.relays = reinject.NewTransports(reinject.Options{Helo: cfg.Hostname, Log: log})
 	d.mark = newMark(cfg, log)
+	d.store = openQuarantine(cfg, log)
 	f, err := d.newFilter(cfg)
 	if err != nil {
 		return nil, err
@@ -62,12 +66,25 @@ func newDaemon(cfg *policy.Config, log *slog.Logger, dns auth.Lookup) (*daemon, 
 	return d, nil
 }
 
+// openQuarantine opens the store of blocked mail. Without it what would have to be
+// kept waits in the feeding queue, until the folder can be used at the next start.
+func openQuarantine(cfg *policy.Config, log *slog.Logger) *quarantine.Store {
+	store, err := quarantine.Open(cfg.Quarantine.Dir, quarantineOptions(cfg, log))
+	if err != nil {
+		log.Error("THE QUARANTINE CANNOT BE USED: blocked mail that would have to be kept gets 451", "err", err,
+			"hint", "the daemon's user must be able to write to quarantine.dir; see postern check --user")
+		return nil
+	}
+	return store
+}
+
+func quarantineOptions(cfg *policy.Config, log *slog.Logger) quarantine.Options {
+	return quarantine.Options{Size: int64(cfg.Quarantine.Size), Keep: time.Duration(cfg.Quarantine.Keep), Log: log}
+}
+
 // newMark takes the key from the state folder. Without it loops are known all
 // the same, but for mail that was here before the start.
 func newMark(cfg *policy.Config, log *slog.Logger) filter.Mark {
-	if cfg.State.Dir == "" {
-		return filter.NewMark()
-	}
 	mark, err := filter.LoadMark(cfg.State.Dir)
 	if err != nil {
 		log.Warn("no key of marks in the state folder, one is made for this run", "err", err, "hint", "the daemon's user must be able to write to state.dir")
@@ -92,7 +109,14 @@ func (d *daemon) newFilter(cfg *policy.Config) (*filter.Filter, error) {
 	}
 	d.useSource(cfg, src)
 	tellOfServers(checks, d.log)
-	return &filter.Filter{Policy: cfg, Checks: checks, Keys: keys, Relay: d.relays.For, Room: d.room, Mark: d.mark, Observers: []mail.Observer{observe.Log{Logger: d.log}}, Log: d.log, Authenticate: newVerifier(cfg, d.dns).Authenticate}, nil
+	f := &filter.Filter{
+		Policy: cfg, Checks: checks, Keys: keys, Relay: d.relays.For, Room: d.room, Mark: d.mark, Log: d.log,
+		Observers: []mail.Observer{observe.Log{Logger: d.log}}, Authenticate: newVerifier(cfg, d.dns).Authenticate,
+	}
+	if d.store != nil {
+		f.Quarantine = d.store
+	}
+	return f, nil
 }
 
 // newVerifier makes what finds out who answers for a message, with a memory of

@@ -65,6 +65,7 @@ dkim_keys:
   - {domain: example.org, selector: demo, key: demo.pem}
 engines:
   builtin: {}
+state: {dir: state}
 `
 
 // noDNS is a world without names: the demo needs no network.

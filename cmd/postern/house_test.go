@@ -43,7 +43,8 @@ var mayImport = map[string][]string{
 	"postern/policy/sql":        {"postern/policy", "postern/policy/senderlist", "postern/filter/mail"},
 	"postern/policy/senderlist": {"postern/policy/lookup", "postern/policy/strict", "postern/filter/mail"},
 
-	"postern/reinject":       {"postern/filter/mail"},
+	"postern/reinject":            {"postern/filter/mail"},
+	"postern/reinject/quarantine": {"postern/filter/mail"},
 	"postern/notify":         {"postern/policy", "postern/filter/mail"},
 	"postern/deploy":         {},
 	"postern/deploy/postfix": {},

@@ -2,10 +2,23 @@ package main
 
 import (
 	"encoding/json"
+	"os"
 	"runtime/debug"
 	"strings"
 	"testing"
 )
+
+// What tests keep over a restart is not that of this machine.
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "postern-state-")
+	if err != nil {
+		panic(err)
+	}
+	os.Setenv("STATE_DIRECTORY", dir)
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
 
 // A slip in the name of a command is an error, wherever commands stand.
 func TestUnknownCommand(t *testing.T) {

@@ -233,6 +233,7 @@ func TestMain(m *testing.M) {
 	if buildDir, err = os.MkdirTemp("", "postern-build-"); err != nil {
 		panic(err)
 	}
+	os.Setenv("STATE_DIRECTORY", filepath.Join(buildDir, "state"))
 	code := m.Run()
 	os.RemoveAll(buildDir)
 	os.Exit(code)

@@ -106,10 +106,14 @@ func needs(cfg *policy.Config) []need {
 			out = append(out, need{l.Origin.String(), "listener " + l.Address, dir, mayRead | mayEnter})
 		}
 	}
-	for key, dir := range map[string]string{"spool": cfg.Spool.Dir, "state": cfg.State.Dir} {
-		if dir != "" {
-			out = append(out, need{cfg.Origin(key + ".dir").String(), key, dir, mayWrite | mayEnter})
+	for _, x := range []struct{ key, dir string }{{"quarantine", cfg.Quarantine.Dir}, {"spool", cfg.Spool.Dir}, {"state", cfg.State.Dir}} {
+		if x.dir == "" {
+			continue
 		}
+		if _, err := os.Stat(x.dir); errors.Is(err, fs.ErrNotExist) && x.key == "state" {
+			x.dir = filepath.Dir(x.dir) // the daemon makes it
+		}
+		out = append(out, need{cfg.Origin(x.key + ".dir").String(), x.key, x.dir, mayWrite | mayEnter})
 	}
 	if to := cfg.Log.To; filepath.IsAbs(to) {
 		n := need{cfg.Origin("log.to").String(), "log", to, mayWrite}

@@ -74,6 +74,7 @@ listeners:
   - {protocol: lmtp, address: "unix:open/a.sock"}
   - {protocol: lmtp, address: "unix:closed/a.sock"}
 spool: {dir: closed}
+state: {dir: closed/state}
 log: {to: open/mail.log}
 dkim_keys:
   - {domain: a.test, selector: s, key: open.pem}
@@ -84,11 +85,12 @@ engines: {clamav: {address: ["unix:` + dir + `/open.sock", "unix:` + dir + `/clo
 `
 	write("postern.yaml", text, 0o644)
 	want := []string{
-		"postern.yaml:9: DKIM key for b.test: user " + who + " cannot read DIR/closed.pem: permission denied; give it to that user, or to a group that " + who + " is in",
-		"postern.yaml:10: DKIM key for c.test: user " + who + " cannot read DIR/locked/key.pem: permission denied; the folder DIR/locked is closed to that user",
-		"postern.yaml:12: engine clamav: user " + who + " cannot connect to DIR/closed.sock: permission denied; give it to that user, or to a group that " + who + " is in",
+		"postern.yaml:10: DKIM key for b.test: user " + who + " cannot read DIR/closed.pem: permission denied; give it to that user, or to a group that " + who + " is in",
+		"postern.yaml:11: DKIM key for c.test: user " + who + " cannot read DIR/locked/key.pem: permission denied; the folder DIR/locked is closed to that user",
+		"postern.yaml:13: engine clamav: user " + who + " cannot connect to DIR/closed.sock: permission denied; give it to that user, or to a group that " + who + " is in",
 		"postern.yaml:4: listener unix:DIR/closed/a.sock: user " + who + " cannot write into DIR/closed: permission denied; give it to that user, or to a group that " + who + " is in",
 		"postern.yaml:5: spool: user " + who + " cannot write into DIR/closed: permission denied; give it to that user, or to a group that " + who + " is in",
+		"postern.yaml:6: state: user " + who + " cannot write into DIR/closed: permission denied; give it to that user, or to a group that " + who + " is in",
 	}
 	if os.Geteuid() == 0 { // others could not read the list to begin with
 		write("postern.yaml", strings.Replace(text, "[example.org]", `["file:domains"]`, 1), 0o644)

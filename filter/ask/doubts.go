@@ -315,9 +315,6 @@ func Warnings(cfg *policy.Config) []string {
 	if len(cfg.Engines) == 0 {
 		out = append(out, "NO ENGINE IS CONFIGURED: nothing looks for viruses. Set engines: {clamav: {address: ...}}")
 	}
-	if cfg.Quarantine.Dir != "" {
-		out = append(out, fmt.Sprintf("%s: NO COPY IS KEPT in %s: this version has no quarantine, mail that is discarded is gone", cfg.Origin("quarantine.dir"), cfg.Quarantine.Dir))
-	}
 	if cfg.Hostname == "localhost" || !strings.Contains(cfg.Hostname, ".") {
 		w := fmt.Sprintf("hostname %q has no domain: other servers may refuse to hear it in greetings", cfg.Hostname)
 		if strings.HasSuffix(string(cfg.NotifyFrom), "@"+cfg.Hostname) {

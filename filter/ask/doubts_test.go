@@ -19,7 +19,6 @@ func TestWarnings(t *testing.T) {
 		{"no engine", "hostname: a.example.org\n", "NO ENGINE IS CONFIGURED"},
 		{"short name", "hostname: a\nengines: {builtin: {}}\n", `hostname "a" has no domain: other servers may refuse to hear it in greetings, and nobody can answer to the author of reports, <postmaster@a>`},
 		{"milter", "hostname: a.example.org\nengines: {builtin: {}}\nlisteners: [{protocol: milter, address: \"127.0.0.1:10026\"}, {protocol: am.pdp, address: \"unix:/a\"}]\n", ""},
-		{"quarantine", "hostname: a.example.org\nengines: {builtin: {}}\nquarantine: {dir: /var/q}\n", "postern.yaml:3: NO COPY IS KEPT in /var/q"},
 	} {
 		cfg, err := policy.Parse("postern.yaml", []byte(c.config), engines())
 		if err != nil {

@@ -63,7 +63,7 @@ func New(f *filter.Filter) (*DryRun, error) {
 	}
 	d := &DryRun{}
 	d.filter = &filter.Filter{
-		Policy: cfg, Checks: f.Checks, Keys: all, Authenticate: f.Authenticate, Log: slog.New(slog.DiscardHandler),
+		Policy: cfg, Checks: f.Checks, Keys: all, Authenticate: f.Authenticate, Log: slog.New(slog.DiscardHandler), Quarantine: dryStore{},
 		Relay: func(h mail.NextHop) mail.Transport { return &dryTransport{run: d, hop: h} },
 	}
 	return d, nil
@@ -174,6 +174,12 @@ func (t *dryTransport) Send(_ context.Context, o *mail.Outgoing) []mail.Receipt 
 	}
 	return slices.Repeat([]mail.Receipt{r}, len(o.Rcpts))
 }
+
+// dryStore says that a copy is kept.
+type dryStore struct{}
+
+// Keep implements filter.Store.
+func (dryStore) Keep(k *mail.Kept, _ *mail.Message) (string, error) { return k.Category + "-dry-run", nil }
 
 // Bank finds a bank by its name. The error for one that is missing says which
 // there are.

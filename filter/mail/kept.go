@@ -1,6 +1,9 @@
 package mail
 
 import (
+	"crypto/md5"
+	"crypto/rand"
+	"encoding/base64"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -67,4 +70,36 @@ type Released struct {
 	By    string    `json:"by,omitempty"`
 	Done  bool      `json:"done"`            // the next hop took it; false: nobody knows
 	Reply string    `json:"reply,omitempty"` // of the next hop
+}
+
+// NewMailID returns 12 characters of base64url that begin and end with a letter or
+// digit, as in Amavis, so that they are safe in names and logs, and the secret
+// that they are made of.
+func NewMailID() (id, secret string) {
+	var b [9]byte
+	for {
+		// crypto/rand.Read never fails (it ends the program instead)
+		_, _ = rand.Read(b[:])
+		if id = mailIDOf(b[:]); alnum(id[0]) && alnum(id[11]) {
+			return id, base64.RawURLEncoding.EncodeToString(b[:])
+		}
+	}
+}
+
+// mailIDOf makes a mail id of a secret (Amavis: generate_mail_id). A sum has to be
+// short here, not strong: to find another secret for an id is to search 72 bits.
+func mailIDOf(secret []byte) string {
+	sum := md5.Sum(secret)
+	return base64.URLEncoding.EncodeToString(sum[:])[:12]
+}
+
+// SecretFits reports whether secret proves the right to release the message with
+// that mail id.
+func SecretFits(id, secret string) bool {
+	raw, err := base64.RawURLEncoding.DecodeString(secret)
+	return err == nil && len(raw) > 0 && mailIDOf(raw) == id
+}
+
+func alnum(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }

@@ -170,8 +170,8 @@ func (c *flowCase) run() string {
 		Log:   slog.New(&lineHandler{c: c}),
 
 		Quarantine: flowStore{c},
-		Observers: []mail.Observer{observe.Log{Logger: slog.New(&lineHandler{c: c})}},
-		Now:       func() time.Time { return now },
+		Observers:  []mail.Observer{observe.Log{Logger: slog.New(&lineHandler{c: c})}},
+		Now:        func() time.Time { return now },
 	}
 	tx := c.transaction(now)
 	replies := f.Process(context.Background(), tx)

@@ -25,9 +25,9 @@ const (
 // plan is what is to be done for one recipient. The zero plan delays.
 type plan struct {
 	action   action
-	reply    mail.Reply // of delay, refuse and drop
-	noReport string     // why a sender who was to be told is not
-	unsaid   string     // the refusal that reply stands for, for the event
+	reply    mail.Reply    // of delay, refuse and drop
+	noReport string        // why a sender who was to be told is not
+	unsaid   string        // the refusal that reply stands for, for the event
 	copy     policy.CopyTo // whether a copy is kept: CopyTrue, CopyFalse or an address
 }
 

@@ -148,4 +148,6 @@ func TestBlacklistedIsNotTold(t *testing.T) {
 // keepsAll is a quarantine that takes all and shows nothing.
 type keepsAll struct{}
 
-func (keepsAll) Keep(k *mail.Kept, _ *mail.Message) (string, error) { return "x/other-" + k.MailID, nil }
+func (keepsAll) Keep(k *mail.Kept, _ *mail.Message) (string, error) {
+	return "x/other-" + k.MailID, nil
+}

@@ -179,7 +179,9 @@ func (t *dryTransport) Send(_ context.Context, o *mail.Outgoing) []mail.Receipt 
 type dryStore struct{}
 
 // Keep implements filter.Store.
-func (dryStore) Keep(k *mail.Kept, _ *mail.Message) (string, error) { return k.Category + "-dry-run", nil }
+func (dryStore) Keep(k *mail.Kept, _ *mail.Message) (string, error) {
+	return k.Category + "-dry-run", nil
+}
 
 // Bank finds a bank by its name. The error for one that is missing says which
 // there are.

@@ -43,6 +43,10 @@ type AMPDPOptions struct {
 	// example SMTP_AUTH. Others are ignored and logged.
 	AllowBanks []string
 
+	// Release hands a message of the quarantine on, and gives a reply for each
+	// recipient, or one if there is none to ask about. Nil: there is no quarantine.
+	Release func(context.Context, Release) []mail.Reply
+
 	// Log gets what is wrong with a request. Nil logs nothing.
 	Log *slog.Logger
 }

@@ -516,22 +516,39 @@ func TestAMPDPServerCares(t *testing.T) {
 // each recipient.
 func TestAMPDPReleases(t *testing.T) {
 	t.Parallel()
-	_, path := startAMPDP(t, &milterHandler{}, AMPDPOptions{})
+	_, path := startAMPDP(t, &milterHandler{}, AMPDPOptions{Release: describesRelease})
 	c := dialAMPDP(t, path)
 	for _, tt := range []struct{ request, want string }{
-		{"request=release\r\nmail_id=ABCDEFGHIJKL\r\nsecret_id=x\r\n\r\n", `setreply=450 4.5.0 Cannot%20release%20ABCDEFGHIJKL,%20id=ID:%20Postern%20keeps%20no%20quarantine%20yet`},
-		{"request=requeue\r\nmail_id=A%0d%0aB\r\nrecipient=<a@b>\r\nrecipient=c%0a\r\n\r\n",
-			`setreply=450 4.5.0 Cannot%20requeue%20A??B%20for%20<a@b>,%20id=ID:%20Postern%20keeps%20no%20quarantine%20yet` + "\n" +
-				`setreply=450 4.5.0 Cannot%20requeue%20A??B%20for%20c?,%20id=ID:%20Postern%20keeps%20no%20quarantine%20yet`},
-		{"request=report\nmail_id=ABCDEFGHIJKL\nquar_type=Z\n\n", `setreply=450 4.5.0 Cannot%20report%20ABCDEFGHIJKL,%20id=ID:%20Postern%20keeps%20no%20quarantine%20yet`},
+		{"request=release\r\nmail_id=V/virus-ABCDEFGHIJKL\r\nsecret_id=x\r\nrequested_by=root%40host\r\n\r\n", `setreply=250 2.0.0 V/virus-ABCDEFGHIJKL,%20secret%20x,%20by%20root@host,%20false`},
+		{"request=requeue\r\nmail_id=A%0d%0aB\r\nrecipient=<a@b>\r\nrecipient=c@d\r\n\r\n",
+			`setreply=250 2.0.0 A??B,%20secret%20,%20by%20,%20true%20for%20<a@b>` + "\n" + `setreply=250 2.0.0 A??B,%20secret%20,%20by%20,%20true%20for%20<c@d>`},
+		{"request=release\r\nmail_id=ABCDEFGHIJKL\r\nrecipient=c%0a\r\n\r\n", `setreply=450 4.5.0 Incomplete%20request,%20id=ID`},
+		{"request=report\nmail_id=ABCDEFGHIJKL\nquar_type=Z\n\n", `setreply=450 4.5.1 Cannot%20report,%20id=ID:%20not%20offered%20here`},
 		{"request=release\n\n", `setreply=450 4.5.0 Incomplete%20request,%20id=ID`},
 	} {
 		got := c.ask(tt.request)
-		id, _, _ := strings.Cut(got.lines[0][strings.Index(got.lines[0], "id=")+3:], ":")
-		if text := strings.ReplaceAll(strings.Join(got.lines, "\n"), id, "ID"); text != tt.want {
+		text := strings.Join(got.lines, "\n")
+		if _, after, ok := strings.Cut(text, "id="); ok {
+			id, _, _ := strings.Cut(after, ":")
+			text = strings.ReplaceAll(text, id, "ID")
+		}
+		if text != tt.want {
 			t.Errorf("%s\nwant %s", text, tt.want)
 		}
 	}
+}
+
+// describesRelease answers with what was asked.
+func describesRelease(_ context.Context, q Release) []mail.Reply {
+	about := fmt.Sprintf("%s, secret %s, by %s, %v", q.MailID, q.Secret, q.By, q.Requeue)
+	if len(q.To) == 0 {
+		return []mail.Reply{mail.NewReply(250, 0, 0, "%s", about)}
+	}
+	var out []mail.Reply
+	for _, to := range q.To {
+		out = append(out, mail.NewReply(250, 0, 0, "%s for %s", about, to))
+	}
+	return out
 }
 
 // logged keeps log lines.

@@ -24,7 +24,7 @@ func (c *ampdpConn) answer(id string, r *ampdp.Request) (answer []byte, last boo
 	switch request := strings.ToLower(r.Get("request")); request {
 	case "am.pdp":
 	case "release", "requeue", "report":
-		return c.noRelease(id, request, r), false
+		return c.answerRelease(id, request, r), false
 	default:
 		c.a.log.Warn("unknown request", "id", id, "request", cut(request))
 		return delayed(id, incomplete), false
@@ -269,25 +269,44 @@ func replyFields(r mail.Reply) []string {
 	return []string{strconv.Itoa(r.Code), status, text.String()}
 }
 
-// noRelease answers who wants something from the quarantine: one reply for each
-// recipient, or one if none is named.
-func (c *ampdpConn) noRelease(id, request string, r *ampdp.Request) []byte {
-	what := cut(printable(r.Get("mail_id")))
-	if r.Wrong != nil || what == "" {
-		c.a.log.Warn("request not understood", "id", id, "error", r.Wrong)
+// Release is what a client wants from the quarantine.
+type Release struct {
+	MailID  string // or the path of the log
+	Secret  string // secret_id
+	To      []mail.Address
+	By      string // who wants it, as the client says
+	Requeue bool   // judged anew, as if it came now
+}
+
+// answerRelease has a message released: one reply for each recipient, or one for
+// all.
+func (c *ampdpConn) answerRelease(id, request string, r *ampdp.Request) []byte {
+	q := Release{MailID: r.Get("mail_id"), Secret: r.Get("secret_id"), By: shown(r.Get("requested_by")), Requeue: request == "requeue"}
+	err := r.Wrong
+	for _, raw := range r.All("recipient") {
+		a, bad := ampdpAddress(raw)
+		if bad != nil || a == "" {
+			err = errors.Join(err, fmt.Errorf("recipient %s: want an address", cut(raw)))
+			continue
+		}
+		q.To = append(q.To, a)
+	}
+	if err != nil || q.MailID == "" {
+		c.a.log.Warn("request not understood", "id", id, "error", err)
 		return reply450(id, "Incomplete request")
 	}
-	c.a.log.Warn("there is no quarantine to answer from", "id", id, "request", request, "mail_id", what)
-	to := r.All("recipient")
-	if len(to) == 0 {
-		to = []string{""}
+	replies := []mail.Reply{mail.NewReply(450, 5, 0, "Cannot %s, id=%s: there is no quarantine", request, id)}
+	if request == "report" {
+		replies = []mail.Reply{mail.NewReply(450, 5, 1, "Cannot report, id=%s: not offered here", id)}
+	} else if c.a.opts.Release != nil {
+		ctx, cancel := context.WithTimeout(c.a.proc.base, c.a.proc.time)
+		defer cancel()
+		replies = c.a.opts.Release(ctx, q)
 	}
 	var s saying
-	for _, rcpt := range to {
-		if rcpt != "" {
-			rcpt = " for " + cut(rcpt)
-		}
-		s.say("setreply", replyFields(mail.NewReply(450, 5, 0, "Cannot %s %s%s, id=%s: Postern keeps no quarantine yet", request, what, rcpt, id))...)
+	for _, reply := range replies {
+		c.a.log.Info("release from the quarantine", "id", id, "request", request, "mail_id", cut(printable(q.MailID)), "by", q.By, "reply", reply.String())
+		s.say("setreply", replyFields(reply)...)
 	}
 	s.out.Write(crlf)
 	return s.out.Bytes()

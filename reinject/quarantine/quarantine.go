@@ -227,7 +227,7 @@ func (s *Store) room(size int64) error {
 	case !look:
 		return ErrFull
 	}
-	if _, err := s.Expire(nil); err != nil {
+	if _, err := s.expire(size, nil); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -433,7 +433,10 @@ func (s *Store) lock() (unlock func(), err error) {
 // Expire forgets what is older than its time, and if the store is too large the
 // oldest that may go. gone is told of each, if it is not nil. It returns how many
 // went.
-func (s *Store) Expire(gone func(*Item)) (int, error) {
+func (s *Store) Expire(gone func(*Item)) (int, error) { return s.expire(0, gone) }
+
+// expire makes room for need octets, or a tenth of the store, if it is too large.
+func (s *Store) expire(need int64, gone func(*Item)) (int, error) {
 	unlock, err := s.lock()
 	if err != nil {
 		return 0, err
@@ -468,8 +471,7 @@ func (s *Store) Expire(gone func(*Item)) (int, error) {
 		live += e.size
 		return nil
 	})
-	// the room that has to be there for the next message is a tenth
-	if goal := s.opts.Size - s.opts.Size/10; err == nil && s.opts.Size > 0 && live > goal {
+	if goal := s.opts.Size - max(s.opts.Size/10, need); err == nil && s.opts.Size > 0 && live > goal {
 		err = s.forward(func(e entry) error {
 			if live <= goal || now.Sub(e.time) < untouched {
 				return errStop

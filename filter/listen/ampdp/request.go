@@ -36,6 +36,7 @@ var names = map[string]int{
 	"request": 1, "sender": 1, "recipient": 0, "tempdir": 1, "tempdir_removed_by": 1, "mail_file": 1,
 	"delivery_care_of": 1, "queue_id": 1, "protocol_name": 1, "helo_name": 1, "client_address": 1,
 	"client_port": 1, "client_name": 1, "client_source": 1, "policy_bank": MaxBankValues, "mail_id": 1,
+	"secret_id": 1, "requested_by": 1,
 }
 
 // Read reads lines "name=value" up to an empty one. An error says that

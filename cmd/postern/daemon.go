@@ -41,7 +41,7 @@ type daemon struct {
 	room    *unpack.Room // for the filters of all reloads
 	mark    filter.Mark  // the same
 	store   *quarantine.Store
-	dns     auth.Lookup  // nil: the servers of the configuration
+	dns     auth.Lookup // nil: the servers of the configuration
 	filter  atomic.Pointer[filter.Filter]
 	servers []server
 	source  *sql.Source // of lookups.sql, nil for none; only who starts and reloads uses it
@@ -252,6 +252,7 @@ func (d *daemon) ampdpOptions(cfg *policy.Config, l policy.Listener) listen.AMPD
 	return listen.AMPDPOptions{
 		Listener: l.Address, Limits: limits(cfg, l.Protocol), Allow: d.allows(l.Address), Folders: l.Folders, AllowBanks: l.AllowBanks,
 		SpoolDir: cfg.Spool.Dir, SpoolMemory: int(cfg.Spool.Memory), Log: d.log,
+		Release: func(ctx context.Context, q listen.Release) []mail.Reply { return d.Release(ctx, l, q) },
 	}
 }
 

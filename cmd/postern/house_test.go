@@ -45,9 +45,9 @@ var mayImport = map[string][]string{
 
 	"postern/reinject":            {"postern/filter/mail"},
 	"postern/reinject/quarantine": {"postern/filter/mail"},
-	"postern/notify":         {"postern/policy", "postern/filter/mail"},
-	"postern/deploy":         {},
-	"postern/deploy/postfix": {},
+	"postern/notify":              {"postern/policy", "postern/filter/mail"},
+	"postern/deploy":              {},
+	"postern/deploy/postfix":      {},
 }
 
 // The vocabulary is for everyone, so it may need next to nothing.

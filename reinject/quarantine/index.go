@@ -261,7 +261,7 @@ func (s *Store) takeStock() error {
 		s.total = total
 		return nil
 	}
-	if known > 0 || err != nil {
+	if known+len(there) > 0 {
 		s.opts.Log.Warn("the index of the quarantine is made anew from its files", "known", known, "missing", len(there), "err", err)
 	}
 	return s.rebuild()

@@ -43,6 +43,9 @@ type Filter struct {
 	// Quarantine keeps blocked mail; nil: there is none, and what would have to be
 	// kept waits in the feeding queue.
 	Quarantine Store
+	// Journal remembers what was done in case the message comes again; nil: nobody
+	// does.
+	Journal Journal
 	// Observers get the event of every message.
 	Observers []mail.Observer
 	// Log gets warnings.
@@ -72,7 +75,8 @@ type job struct {
 	gate   *notify.Gate
 	rcpts  []rcptState
 	signed []mail.Signature
-	copies []string // where copies are kept, for log and notices
+	copies []string        // where copies are kept, for log and notices
+	keys   []mail.TraceKey // of the recipients in the journal, nil if it is off
 }
 
 // rcptState is what Enact knows about one recipient besides its verdict: what
@@ -187,6 +191,7 @@ func (f *Filter) Enact(ctx context.Context, tx *mail.Transaction, ex *Examinatio
 	for i, p := range plans(tx, ex.Verdicts, ex.Selection, j.gate) {
 		j.rcpts[i].plan = p
 	}
+	j.recall()
 	j.keep(ctx)
 	j.forward(ctx)
 	j.keep(ctx)

@@ -138,6 +138,13 @@ func (j *job) send(ctx context.Context, g group) {
 		o.Rcpts = append(o.Rcpts, rcpt)
 	}
 	o.RefuseAll = j.mustRefuse()
+	o.BeforeDot = func(rcpts []int) {
+		begun := make([]int, len(rcpts))
+		for k, n := range rcpts {
+			begun[k] = g.rcpts[n]
+		}
+		j.note(mail.NotHandled, "", begun...)
+	}
 	why := ""
 	if g.Sign {
 		why = j.sign(o)
@@ -150,7 +157,9 @@ func (j *job) send(ctx context.Context, g group) {
 			r.notSigned = mail.NotSignedOther
 		}
 	}
-	for k, r := range j.relay(ctx, g.NextHop, o) {
+	receipts := j.relay(ctx, g.NextHop, o)
+	j.noteEnds(receipts, mail.Relayed, g.rcpts)
+	for k, r := range receipts {
 		s := &j.rcpts[g.rcpts[k]]
 		s.receipt, s.byMTA = r, r.Disposal == mail.Deferred || r.Disposal == mail.Refused
 		why := "Rejected by next-hop MTA on relaying, "

@@ -41,19 +41,27 @@ func (j *job) keep(ctx context.Context) {
 		if j.Quarantine == nil {
 			err = errors.New("there is no quarantine")
 		} else {
+			j.note(mail.NotHandled, "", j.dropped(here)...)
 			path, err = j.Quarantine.Keep(j.about(here), j.tx.Message)
 		}
 		j.copied(here, path, err)
 	}
 	for _, to := range slices.Sorted(maps.Keys(mailed)) {
+		j.note(mail.NotHandled, "", j.dropped(mailed[to])...)
 		err := j.mailCopy(ctx, to)
 		j.copied(mailed[to], string(to), err)
 	}
 }
 
+// dropped are those of rcpts for whom the copy is all that is left of the message.
+func (j *job) dropped(rcpts []int) []int {
+	return slices.DeleteFunc(slices.Clone(rcpts), func(i int) bool { return j.rcpts[i].plan.action != drop })
+}
+
 // copied notes where the copy for some recipients is, or puts them off.
 func (j *job) copied(rcpts []int, where string, err error) {
 	if err == nil {
+		j.note(mail.Quarantined, where, j.dropped(rcpts)...)
 		for _, i := range rcpts {
 			j.rcpts[i].kept = true
 		}
@@ -62,6 +70,7 @@ func (j *job) copied(rcpts []int, where string, err error) {
 		}
 		return
 	}
+	j.note(mail.Deferred, "", j.dropped(rcpts)...)
 	j.Log.Error("a message cannot be kept, and waits in the feeding queue", "id", j.tx.ID, "queue_id", j.tx.Client.Ident, "err", err,
 		"hint", "is there room, and may the daemon write to quarantine.dir? See postern check")
 	reply := mail.NewReply(451, 3, 0, "id=%s - the message cannot be kept in the quarantine now", j.tx.ID)

@@ -20,6 +20,7 @@ const (
 	report               // do not hand it on, and tell the sender by a report of ours
 	refuse               // answer 5xx
 	drop                 // answer 2xx, and nobody gets it
+	past                 // answer 2xx: it was done when the message came before
 )
 
 // plan is what is to be done for one recipient. The zero plan delays.

@@ -144,6 +144,13 @@ func reportReply(tx *mail.Transaction, i int, what string, inner mail.Reply) mai
 	return mail.NewReply(250, 5, 0, "Ok %s, %s (%s)", tx.Rcpts[i].Address, what, inner)
 }
 
+// pastReply tells the feeding queue that the message was dealt with when it came
+// before.
+func pastReply(t *mail.Trace) mail.Reply {
+	what := map[mail.Disposal]string{mail.Relayed: "was delivered before", mail.Bounced: "DSN was sent before", mail.Quarantined: "was kept before"}[t.Disposal]
+	return mail.NewReply(250, 0, 0, "Ok, %s, id=%s: %s", what, t.LogID, t.Note)
+}
+
 // reasonText says in one phrase why a recipient is blocked.
 func reasonText(v *policy.Verdict) string {
 	c := v.Blocking

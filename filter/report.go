@@ -51,7 +51,9 @@ func (j *job) report(ctx context.Context) {
 	if o, err := j.reportOn().NDR(due); err != nil {
 		j.Log.Error("no report to the sender", "id", j.tx.ID, "err", err)
 	} else {
+		o.BeforeDot = func([]int) { j.note(mail.NotHandled, "", due...) }
 		result = j.sendOwn(ctx, o)[0]
+		j.noteEnds(slices.Repeat([]mail.Receipt{result}, len(due)), mail.Bounced, due)
 	}
 	for _, i := range due {
 		j.reported(i, result, len(due) == len(j.rcpts))
@@ -139,7 +141,7 @@ func (j *job) reportRelayed(ctx context.Context) {
 // something was found for. A message that waits in the feeding queue comes
 // again, so it is not worth a notice yet.
 func (j *job) notifyAdmins(ctx context.Context) {
-	if j.comesAgain() {
+	if j.comesAgain() || !slices.ContainsFunc(j.rcpts, func(r rcptState) bool { return r.plan.action != past }) {
 		return
 	}
 	report := j.reportOn()

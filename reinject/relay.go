@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -137,6 +138,7 @@ type transaction struct {
 
 	accepted []int // by RCPT
 	later    []int // beyond what the next hop takes in one transaction
+	dot      []int // for whom a final dot was sent
 }
 
 // send runs the transaction on a kept session or a new one. A kept session
@@ -224,7 +226,7 @@ func (t *transaction) run(s *session) error {
 		t.settle(t.blame(rep, atData), t.accepted...)
 		return nil
 	}
-	replies, err := s.message(o, t.replies())
+	replies, err := s.message(o, t.replies(), t.beforeDot)
 	for n, rep := range replies {
 		if t.relay.hop.LMTP {
 			t.settle(rep, t.accepted[n])
@@ -233,6 +235,14 @@ func (t *transaction) run(s *session) error {
 		}
 	}
 	return err
+}
+
+// beforeDot notes whose message the next hop may have from now on.
+func (t *transaction) beforeDot() {
+	t.dot = append(t.dot, t.accepted...)
+	if t.o.BeforeDot != nil {
+		t.o.BeforeDot(t.accepted)
+	}
 }
 
 // blame marks a refusal of us, and tells the postmaster.
@@ -347,6 +357,7 @@ func (t *transaction) fail(err error) {
 	for _, i := range t.todo {
 		if t.receipts[i].Disposal == mail.NotHandled {
 			t.receipts[i] = rc
+			t.receipts[i].InDoubt = slices.Contains(t.dot, i)
 			n++
 		}
 	}

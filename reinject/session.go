@@ -198,7 +198,7 @@ func (s *session) readReply() (reply, error) {
 // A next hop may refuse while we still write and then stop reading, so the
 // first reply is awaited all the time. A reply from before the last block was
 // on its way can only be a refusal.
-func (s *session) message(o *mail.Outgoing, n int) ([]reply, error) {
+func (s *session) message(o *mail.Outgoing, n int, beforeDot func()) ([]reply, error) {
 	s.step = "sending the message"
 	early := s.conn.pending()
 	var replied, lastBlock atomic.Bool
@@ -228,6 +228,9 @@ func (s *session) message(o *mail.Outgoing, n int) ([]reply, error) {
 			return errEarlyReply
 		}
 		lastBlock.Store(last)
+		if last {
+			beforeDot()
+		}
 		_, err := s.conn.Conn.Write(block)
 		return err
 	})

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -29,6 +30,7 @@ import (
 	"postern/policy"
 	"postern/policy/sql"
 	"postern/reinject"
+	"postern/reinject/journal"
 	"postern/reinject/quarantine"
 )
 
@@ -40,7 +42,8 @@ type daemon struct {
 	relays  *reinject.Transports
 	room    *unpack.Room // for the filters of all reloads
 	mark    filter.Mark  // the same
-	store   *quarantine.Store
+	store   *quarantine.Store // nil if it cannot be used
+	journal *journal.Journal  // the same
 	dns     auth.Lookup // nil: the servers of the configuration
 	filter  atomic.Pointer[filter.Filter]
 	servers []server
@@ -57,7 +60,7 @@ func newDaemon(cfg *policy.Config, log *slog.Logger, dns auth.Lookup) (*daemon, 
 	d := &daemon{log: log, initial: cfg, dns: dns, room: unpack.NewRoom(int64(cfg.Limits.Unpack.Memory)), failed: make(chan error, 1)}
 	d.relays = reinject.NewTransports(reinject.Options{Helo: cfg.Hostname, Log: log})
 	d.mark = newMark(cfg, log)
-	d.store = openQuarantine(cfg, log)
+	d.store, d.journal = openQuarantine(cfg, log), openJournal(cfg, log)
 	f, err := d.newFilter(cfg)
 	if err != nil {
 		return nil, err
@@ -76,6 +79,20 @@ func openQuarantine(cfg *policy.Config, log *slog.Logger) *quarantine.Store {
 		return nil
 	}
 	return store
+}
+
+// openJournal opens the journal and names the mail that may come twice. Without it
+// mail flows all the same.
+func openJournal(cfg *policy.Config, log *slog.Logger) *journal.Journal {
+	j, err := journal.Open(filepath.Join(cfg.State.Dir, "journal"), journal.Options{Log: log})
+	if err != nil {
+		log.Warn("there is no journal: after a crash of this program mail may come twice", "err", err)
+		return nil
+	}
+	for _, t := range j.Doubtful() {
+		log.Warn("the program ended while a next hop was taking a message: it may come twice", "queue_id", t.Ident, "id", t.LogID, "at", t.Time.Format(time.RFC3339))
+	}
+	return j
 }
 
 func quarantineOptions(cfg *policy.Config, log *slog.Logger) quarantine.Options {
@@ -115,6 +132,9 @@ func (d *daemon) newFilter(cfg *policy.Config) (*filter.Filter, error) {
 	}
 	if d.store != nil {
 		f.Quarantine = d.store
+	}
+	if d.journal != nil {
+		f.Journal = d.journal
 	}
 	return f, nil
 }
@@ -169,6 +189,7 @@ func (d *daemon) start(open func(policy.Listener) (net.Listener, error)) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.unwatch = cancel
 	d.watching.Go(func() { d.watchEngines(ctx) })
+	d.watching.Go(func() { d.keepHouse(ctx) })
 	for i, l := range cfg.Listeners {
 		s := d.newServer(cfg, l)
 		d.servers = append(d.servers, s)
@@ -286,6 +307,9 @@ func (d *daemon) stop(ctx context.Context) error {
 	d.unwatch()
 	d.watching.Wait()
 	d.relays.Close()
+	if d.journal != nil {
+		errs = append(errs, d.journal.Close())
+	}
 	if d.source != nil {
 		closeSource(d.source, d.log)
 	}

@@ -44,6 +44,7 @@ var mayImport = map[string][]string{
 	"postern/policy/senderlist": {"postern/policy/lookup", "postern/policy/strict", "postern/filter/mail"},
 
 	"postern/reinject":            {"postern/filter/mail"},
+	"postern/reinject/journal":    {"postern/filter/mail"},
 	"postern/reinject/quarantine": {"postern/filter/mail"},
 	"postern/notify":              {"postern/policy", "postern/filter/mail"},
 	"postern/deploy":              {},

@@ -163,6 +163,11 @@ type Outgoing struct {
 	// transaction before DATA as well, and is the answer for all, because
 	// nobody could tell the sender about one recipient.
 	RefuseAll bool
+
+	// BeforeDot is called right before the final dot of a transaction leaves, with
+	// those whom it is for, as indexes into Rcpts: from then on they may have the
+	// message. Nil: nobody asks.
+	BeforeDot func(rcpts []int)
 }
 
 // Transport hands messages on. It returns one receipt per recipient, in the
@@ -198,6 +203,7 @@ type Receipt struct {
 	Reply    Reply  // the next hop's reply, or the reply of our policy
 	QueuedAs string // the next hop's queue id, if its reply named one
 	NextHop  string // for example "smtp:[127.0.0.1]:10025", empty if none was asked
+	InDoubt  bool   // Deferred, but the final dot was sent and no answer came: the next hop may have it
 
 	// NoDSN is set for Relayed when the sender asked for NOTIFY=SUCCESS and
 	// the next hop does not announce DSN, so that a "relayed" report is due

@@ -163,7 +163,9 @@ func TestNoHalfMessage(t *testing.T) {
 	path := filepath.Join(folder, "virus-"+k.MailID)
 	steps := []func(){
 		func() {},
-		func() { writeFile(t, filepath.Join(dir, "index"), indexLine(k, k.MailID[:1]+"/virus-"+k.MailID)[:20], true) },
+		func() {
+			writeFile(t, filepath.Join(dir, "index"), indexLine(k, k.MailID[:1]+"/virus-"+k.MailID)[:20], true)
+		},
 		func() { writeFile(t, filepath.Join(folder, ".virus-"+k.MailID+".tmp"), "Subj", false) },
 		func() { writeFile(t, path, "Subject: about two\r\n", false) },
 		func() { writeFile(t, filepath.Join(folder, ".virus-"+k.MailID+".json.tmp"), "{", false) },

@@ -52,7 +52,7 @@ func startProgram(t *testing.T, args ...string) *program {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	p := &program{t: t, cmd: exec.CommandContext(ctx, os.Args[0], "-test.run=^TestProgram$")}
-	p.cmd.Env = append(os.Environ(), "POSTERN_ARGS="+strings.Join(args, "\n"))
+	p.cmd.Env = append(os.Environ(), "POSTERN_ARGS="+strings.Join(args, "\n"), "STATE_DIRECTORY="+t.TempDir())
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

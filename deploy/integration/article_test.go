@@ -66,6 +66,7 @@ func newArticle(t *testing.T, change ...string) *site {
 	config += fmt.Sprintf("dns: {servers: [%q]}\n", startDNS(t, records{"20161025._domainkey.gmail.com": partnerRecords(t)["r._domainkey.partner.test"]}))
 	s.write("postern.yaml", config, 0o600)
 	s.postern = exec.Command(binary, "serve", "--config", filepath.Join(s.dir, "postern.yaml"))
+	s.postern.Env = append(os.Environ(), "STATE_DIRECTORY="+filepath.Join(s.dir, "state"))
 	s.start(s.postern, "postern.log")
 	t.Cleanup(func() { stop(s.postern) })
 	s.milter = filepath.Join(folder, "milter.sock")

@@ -48,6 +48,7 @@ func BenchmarkCost(b *testing.B) {
 		b.Fatal(err)
 	}
 	cmd := exec.Command(binary, "serve", "--config", conf)
+	cmd.Env = append(os.Environ(), "STATE_DIRECTORY="+filepath.Join(dir, "state"))
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}

@@ -181,7 +181,7 @@ func run(t *testing.T, stdin []byte, name string, args ...string) string {
 // start starts a program that stays, with its output in log.
 func (s *site) start(cmd *exec.Cmd, log string) {
 	s.t.Helper()
-	f, err := os.Create(filepath.Join(s.dir, log))
+	f, err := os.OpenFile(filepath.Join(s.dir, log), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	s.must(err)
 	defer f.Close()
 	cmd.Stdout, cmd.Stderr = f, f
@@ -293,6 +293,7 @@ func (s *site) servePostern() {
 	binary, err := posternBinary()
 	s.must(err)
 	s.postern = exec.Command(binary, "serve", "--config", filepath.Join(s.dir, "postern.yaml"))
+	s.postern.Env = append(os.Environ(), "STATE_DIRECTORY="+filepath.Join(s.dir, "state"))
 	s.start(s.postern, "postern.log")
 	eventually(s.t, "Postern listens", listens("tcp", s.milter))
 }

@@ -129,7 +129,7 @@ recipients:
 	spamd.start()
 	eventually(t, "spamd is asked again", func() bool { return ham("again").header("X-Spam-Flag") == "NO" })
 	for _, want := range []string{
-		`Passed SPAM \{NoBounceInbound,RelayedTaggedInbound\}, \[198\.51\.100\.9\].* Hits: (9|10)\d\d`, `Blocked SPAM \{NoBounceInbound,RelayedTaggedInbound\}, \[198\.51\.100\.9\].* Hits: (9|10)\d\d`,
+		`Passed SPAM \{NoBounceInbound,RelayedTaggedInbound,Quarantined\}, \[198\.51\.100\.9\].* Hits: (9|10)\d\d`, `Blocked SPAM \{NoBounceInbound,RelayedTaggedInbound,Quarantined\}, \[198\.51\.100\.9\].* Hits: (9|10)\d\d`,
 		`Blocked SPAM \{RejectedInbound\}, GATE `, `Passed SPAM \{AcceptedInbound\}, GATE `,
 		`Passed CLEAN \{RelayedInbound\}, .*<scored@client\.test>.* Hits: -?\d+(\.\d{1,3})?,`, `Passed UNCHECKED \{RelayedInbound\}, .*<not\.scored@client\.test>.* Hits: -,`,
 	} {

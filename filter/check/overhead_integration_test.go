@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -122,6 +123,7 @@ func startPostern(b *testing.B, binary, engine string) func(message string) erro
 	writeFiles(b, dir, map[string]string{"postern.yaml": fmt.Sprintf("hostname: mail.example.org\nlocal_domains: [no-uce.de]\nlisteners: [{protocol: lmtp, address: %q}]\n"+
 		"settings: {forward_to: \"smtp://%s\", spam: {destiny: pass, on_error: tempfail}, dkim: {verify: false}}\nprobe_interval: 0s\nengines: {%s}\nlog: {to: %q}\n", in, sink.Addr(), engine, filepath.Join(dir, "log"))})
 	cmd := exec.Command(binary, "serve", "-c", filepath.Join(dir, "postern.yaml"))
+	cmd.Env = append(os.Environ(), "STATE_DIRECTORY="+filepath.Join(dir, "state"))
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {

@@ -43,6 +43,11 @@ type Filter struct {
 	// Quarantine keeps blocked mail; nil: there is none, and what would have to be
 	// kept waits in the feeding queue.
 	Quarantine Store
+	// Templates are the texts of settings that name a folder of them.
+	Templates map[string]*notify.Templates
+	// Reports bounds the non-delivery reports to one sender, Notices the notices to
+	// one administrator or recipient; nil: no bound.
+	Reports, Notices *notify.Tally
 	// Journal remembers what was done in case the message comes again; nil: nobody
 	// does.
 	Journal Journal
@@ -199,7 +204,7 @@ func (f *Filter) Enact(ctx context.Context, tx *mail.Transaction, ex *Examinatio
 	j.settle()
 	j.warnAgain()
 	j.reportRelayed(ctx)
-	j.notifyAdmins(ctx)
+	j.notify(ctx)
 	return j.replies(), j.event()
 }
 

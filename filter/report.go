@@ -4,6 +4,7 @@ package filter
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -22,7 +23,7 @@ func (j *job) reportOn() *notify.Report {
 	r := &notify.Report{
 		Hostname: j.Policy.Hostname, From: j.Policy.NotifyFrom, Now: j.now(),
 		Tx: j.tx, Selection: j.ex.Selection,
-		Outcomes: make([]notify.Outcome, len(j.rcpts)), Quarantine: strings.Join(j.copies, ", "),
+		Outcomes: make([]notify.Outcome, len(j.rcpts)), Quarantine: strings.Join(j.copies, ", "), Templates: j.templates(j.ex.Selection.Settings),
 	}
 	for i := range j.rcpts {
 		o := notify.Outcome{Verdict: &j.ex.Verdicts[i], Receipt: j.rcpts[i].receipt}
@@ -46,6 +47,9 @@ func (j *job) report(ctx context.Context) {
 	if len(due) == 0 {
 		return
 	}
+	if j.keepInstead(ctx, due) {
+		return
+	}
 	// not handed on for a reason that may pass, unless the receipt says more
 	result := mail.Receipt{Disposal: mail.Deferred}
 	if o, err := j.reportOn().NDR(due); err != nil {
@@ -61,6 +65,33 @@ func (j *job) report(ctx context.Context) {
 	if j.tx.Input.OneReply() && j.any(mail.Deferred) {
 		j.delayRest()
 	}
+}
+
+// keepInstead keeps what the sender would be told of, if he was told too much in
+// this hour. Where the policy keeps nothing he is told all the same.
+func (j *job) keepInstead(ctx context.Context, due []int) bool {
+	for _, i := range due {
+		if s := j.ex.Selection.Rcpts[i].Settings; s.Category(decisive(&j.ex.Verdicts[i]).Category).Quarantine == policy.CopyFalse {
+			return false
+		}
+	}
+	if j.Reports.Allow(j.tx.From, j.now()) {
+		return false
+	}
+	j.Log.Warn("the sender had too many reports in this hour (limits.reports): the message is kept", "id", j.tx.ID, "from", j.tx.From)
+	for _, i := range due {
+		inner := policyReply(j.tx, &j.ex.Verdicts[i])
+		if j.rcpts[i].byMTA {
+			inner = j.rcpts[i].receipt.Reply
+		}
+		p := plan{action: drop, noReport: "rate-limit", copy: j.rcpts[i].plan.copy, reply: reportReply(j.tx, i, "DSN suppressed", inner)}
+		if p.copy.Address() == "" {
+			p.copy = policy.CopyTrue
+		}
+		j.rcpts[i].plan = p
+	}
+	j.keep(ctx)
+	return true
 }
 
 // reported settles recipient i by what became of the report. A report that is
@@ -137,30 +168,63 @@ func (j *job) reportRelayed(ctx context.Context) {
 	j.Log.Warn("no report of success to the sender", "id", j.tx.ID, "err", err)
 }
 
-// notifyAdmins sends the notice to the administrators of the recipients that
-// something was found for. A message that waits in the feeding queue comes
-// again, so it is not worth a notice yet.
-func (j *job) notifyAdmins(ctx context.Context) {
+// notify tells administrators of what was found for their recipients, and
+// recipients of what they did not get. A message that waits in the feeding queue
+// comes again, so it is not worth a notice yet.
+func (j *job) notify(ctx context.Context) {
 	if j.comesAgain() || !slices.ContainsFunc(j.rcpts, func(r rcptState) bool { return r.plan.action != past }) {
-		return
-	}
-	report := j.reportOn()
-	admins := report.Admins()
-	if len(admins) == 0 {
-		return
-	}
-	o, err := report.Notice(admins)
-	if err != nil {
-		j.Log.Error("no notice to the administrator", "id", j.tx.ID, "err", err)
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, noticeTime)
 	defer cancel()
+	report := j.reportOn()
+	tooMany := func(a mail.Address) bool { return !j.Notices.AllowNotice(a, report.Headline(), j.now()) }
+	if admins := slices.DeleteFunc(report.Admins(), tooMany); len(admins) > 0 {
+		o, err := report.Notice(admins)
+		j.sendNotice(ctx, o, err)
+	}
+	for _, i := range report.WarnedRecipients() {
+		if tooMany(j.tx.Rcpts[i].Address) {
+			continue
+		}
+		report.Templates = j.templates(j.ex.Selection.Rcpts[i].Settings)
+		o, err := report.RecipientNotice(i)
+		j.sendNotice(ctx, o, err)
+	}
+}
+
+// sendNotice sends a notice, or says why there is none: no mail depends on it.
+func (j *job) sendNotice(ctx context.Context, o *mail.Outgoing, err error) {
+	if err != nil {
+		j.Log.Error("no notice", "id", j.tx.ID, "err", err)
+		return
+	}
 	for i, r := range j.sendOwn(ctx, o) {
 		if r.Disposal != mail.Relayed {
-			j.Log.Error("notice not accepted", "id", j.tx.ID, "admin", admins[i], "reply", r.Reply.Text)
+			j.Log.Error("notice not accepted", "id", j.tx.ID, "to", o.Rcpts[i].Address, "reply", r.Reply.Text)
 		}
 	}
+}
+
+// templates are the texts of some settings, nil for ours.
+func (f *Filter) templates(s *policy.Settings) *notify.Templates {
+	if s == nil {
+		return nil
+	}
+	return f.Templates[s.Templates]
+}
+
+// SendOwn sends a mail of our own that is about no single message, under the
+// settings of the base.
+func (f *Filter) SendOwn(ctx context.Context, o *mail.Outgoing) error {
+	s := &f.Policy.Settings
+	j := &job{Filter: f, tx: &mail.Transaction{ID: "own"}, ex: &Examination{Selection: &policy.Selection{Settings: s}}}
+	for i, r := range j.sendOwn(ctx, o) {
+		if r.Disposal != mail.Relayed {
+			return fmt.Errorf("not accepted for %s: %s", o.Rcpts[i].Address, r.Reply)
+		}
+	}
+	return nil
 }
 
 // sendOwn signs a mail of our own if there is a key for its author, and hands

@@ -123,16 +123,22 @@ func boundedNames(names []string, max int) []string {
 	return out
 }
 
-// headline names the content in the subject of a notice as Amavis does.
-func (r *Report) headline() string {
+// top is the outcome whose category is the highest.
+func (r *Report) top() *Outcome {
 	top := &r.Outcomes[0]
-	names := map[string]bool{}
-	var list []string
 	for i := range r.Outcomes {
 		if o := &r.Outcomes[i]; o.category().Category > top.category().Category {
 			top = o
 		}
 	}
+	return top
+}
+
+// Headline names what was found, as Amavis does in the subject of a notice.
+func (r *Report) Headline() string {
+	top := r.top()
+	names := map[string]bool{}
+	var list []string
 	cc := top.category()
 	for i := range r.Outcomes {
 		for _, n := range r.Outcomes[i].Verdict.ShortNames(cc.Category) {

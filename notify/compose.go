@@ -295,6 +295,11 @@ func (r *Report) value(name string) string {
 	if !ok {
 		return ""
 	}
+	return decoded(v)
+}
+
+// decoded returns the value of a field for a text.
+func decoded(v string) string {
 	if d, err := new(mime.WordDecoder).DecodeHeader(v); err == nil {
 		v = d
 	}

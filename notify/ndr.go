@@ -88,14 +88,27 @@ func (r *Report) explain(rcpts []int) (subject string, text []byte) {
 	l.add("This is the mail filter at %s.", r.host())
 	subject = "Your message was handed on"
 	for n, key := range order {
-		c := causes[key]
-		if n == 0 {
-			subject = "Your message was not delivered: " + c.short
+		c, first := causes[key], failed[key][0]
+		title, own, ok := r.written(r.fields(failed[key], c, r.Outcomes[first].category()), ndrNames(r.Outcomes[first].category().Category, r.Outcomes[first].refusedByNextHop())...)
+		if !ok {
+			title = "Your message was not delivered: " + c.short
 			if len(c.names) > 0 {
-				subject += " (" + c.names[0] + ")"
+				title += " (" + c.names[0] + ")"
 			}
 		}
-		r.explainFailed(&l, c, failed[key])
+		if n == 0 {
+			subject = title
+			if ok {
+				l.Reset() // the text of the postmaster begins as he likes
+			}
+		} else if ok {
+			l.add("")
+		}
+		if ok {
+			l.Write(own)
+		} else {
+			r.explainFailed(&l, c, failed[key])
+		}
 	}
 	if len(relayed) > 0 {
 		l.add("")

@@ -38,10 +38,15 @@ func (r *Report) Notice(admins []mail.Address) (*mail.Outgoing, error) {
 			return nil, fmt.Errorf("notice: %w", err)
 		}
 	}
-	subject := r.headline() + " in mail FROM " + r.client() + printable(r.Tx.From.String(), maxName/2)
+	subject, body := r.Headline()+" in mail FROM "+r.client()+printable(r.Tx.From.String(), maxName/2), r.describe()
+	f := r.fields(nil, cause{}, r.top().category())
+	f.Details = strings.ReplaceAll(string(body), "\r\n", "\n")
+	if title, own, ok := r.written(f, "notice.txt"); ok {
+		subject, body = title, own
+	}
 	top := r.begin(subject, "notice", "auto-generated", admins)
 	m, err := compose(top, "multipart/mixed",
-		part{"text/plain; charset=utf-8", "Notification", r.describe()},
+		part{"text/plain; charset=utf-8", "Notification", body},
 		r.originalHeader(false))
 	if err != nil {
 		return nil, fmt.Errorf("notice: %w", err)
@@ -68,7 +73,7 @@ func (r *Report) client() string {
 // describe writes the text of the notice.
 func (r *Report) describe() []byte {
 	var l lines
-	l.add("%s", r.headline())
+	l.add("%s", r.Headline())
 	l.add("")
 	r.describeFindings(&l)
 	l.add("")
@@ -93,8 +98,20 @@ func (r *Report) describe() []byte {
 	if tx.Client.Ident != "" {
 		l.add("Queue-ID:   %s", printable(tx.Client.Ident, maxName))
 	}
+	if v := r.top().Verdict; v.Score != nil {
+		var tests []string
+		for i, t := range v.Score.Tests {
+			if i == 20 {
+				break
+			}
+			tests = append(tests, printable(t.Name, 60)+"="+points(t.Score))
+		}
+		l.add("Score:      %s %s", points(v.Score.Value), strings.Join(tests, ", "))
+	}
 	if r.Quarantine != "" {
 		l.add("Quarantine: %s", printable(r.Quarantine, maxName))
+		l.add("            postern quarantine show %s", tx.MailID)
+		l.add("            postern quarantine release %s", tx.MailID)
 	} else {
 		l.add("Quarantine: not quarantined")
 	}

@@ -23,8 +23,10 @@ type Report struct {
 	Selection *policy.Selection
 	Outcomes  []Outcome // in the order of Tx.Rcpts
 
-	// Quarantine is the id of the copy in quarantine, empty if there is none.
+	// Quarantine is where copies are kept, empty if there is none.
 	Quarantine string
+	// Templates are texts in the place of ours; nil: there are none.
+	Templates *Templates
 }
 
 // Outcome is what became of one recipient. In an NDR the recipient counts as

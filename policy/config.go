@@ -164,7 +164,18 @@ type Config struct {
 	dir      string                  // of the main file: where relative paths begin
 	places   map[string]strict.Place // by dotted key, of the last file that sets it
 	selector *selector               // what Select asks, made by compile when all is valid
+
+	templates []TemplateDir
 }
+
+// TemplateDir is a folder of texts that some settings name.
+type TemplateDir struct {
+	Dir    string
+	Origin Origin
+}
+
+// TemplateDirs returns the folders that any settings name.
+func (c *Config) TemplateDirs() []TemplateDir { return c.templates }
 
 // Listener is one address on which mail comes in.
 type Listener struct {

@@ -32,6 +32,13 @@ type Settings struct {
 	ForwardTo string `yaml:"forward_to"`
 	// Next hop of notices and non-delivery reports.
 	NotifyTo string `yaml:"notify_to"`
+	// Folder with texts in the place of ours, for people who read another language:
+	// ndr.txt, and for one category ndr-virus.txt, ndr-banned.txt, ndr-spam.txt,
+	// ndr-unchecked.txt, ndr-bad_header.txt, ndr-oversized.txt; notice.txt for
+	// administrators and recipient.txt. The first line is "Subject: ...", the second
+	// is empty. Fields such as {{.Sender}} are filled in; postern check names them
+	// where one is wrong. Empty: our own texts.
+	Templates string `yaml:"templates"`
 	// What to do when a check fails or times out: tempfail answers 451, pass
 	// goes on as UNCHECKED by the destiny of that category. It holds for all
 	// checks; virus, banned and spam can have an on_error of their own. Built in

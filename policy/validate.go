@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -255,10 +256,15 @@ func (l *loader) banks() {
 }
 
 func (l *loader) overlayValues(path string, o *Overlay) {
-	for _, x := range o.values {
+	for i, x := range o.values {
 		key := settingsLeaves().list[x.leaf].key
+		if dir, ok := x.value.Interface().(string); ok && key == "templates" {
+			x.value = reflect.ValueOf(l.resolve(dir))
+			o.values[i].value = x.value
+			l.cfg.templates = append(l.cfg.templates, TemplateDir{x.value.String(), x.origin})
+		}
 		what, hint := checkSetting(key, x.value.Interface())
-		if hop, ok := x.value.Interface().(string); ok && what == "" && slices.ContainsFunc(l.cfg.Listeners, func(x Listener) bool { return leadsTo(hop, x.Address) }) {
+		if hop, ok := x.value.Interface().(string); ok && what == "" && key != "templates" && slices.ContainsFunc(l.cfg.Listeners, func(x Listener) bool { return leadsTo(hop, x.Address) }) {
 			what, hint = hop+" is a listener of ours: mail would go in circles", "want the address at which Postfix takes mail back"
 		}
 		if what != "" {

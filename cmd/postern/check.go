@@ -206,6 +206,9 @@ func makeAll(cfg *policy.Config) (f *filter.Filter, problems []ask.Remark) {
 	if f.Checks, err = newChecks(cfg); err != nil {
 		problems = append(problems, ask.Remarks(err)...)
 	}
+	if f.Templates, err = loadTemplates(cfg); err != nil {
+		problems = append(problems, ask.Remarks(err)...)
+	}
 	for _, l := range cfg.Listeners {
 		if err := listen.CheckOwner(l.Owner); err != nil {
 			problems = append(problems, ask.Remark{Place: l.Origin.String(), What: "listener " + l.Address + ": " + err.Error()})

@@ -27,6 +27,7 @@ import (
 	"postern/filter/mail"
 	"postern/filter/observe"
 	"postern/filter/unpack"
+	"postern/notify"
 	"postern/policy"
 	"postern/policy/sql"
 	"postern/reinject"
@@ -40,11 +41,11 @@ type daemon struct {
 	log     *slog.Logger
 	initial *policy.Config // what listeners and log were made of
 	relays  *reinject.Transports
-	room    *unpack.Room // for the filters of all reloads
-	mark    filter.Mark  // the same
+	room    *unpack.Room      // for the filters of all reloads
+	mark    filter.Mark       // the same
 	store   *quarantine.Store // nil if it cannot be used
 	journal *journal.Journal  // the same
-	dns     auth.Lookup // nil: the servers of the configuration
+	dns     auth.Lookup       // nil: the servers of the configuration
 	filter  atomic.Pointer[filter.Filter]
 	servers []server
 	source  *sql.Source // of lookups.sql, nil for none; only who starts and reloads uses it
@@ -120,6 +121,10 @@ func (d *daemon) newFilter(cfg *policy.Config) (*filter.Filter, error) {
 	if err != nil {
 		return nil, err
 	}
+	templates, err := loadTemplates(cfg)
+	if err != nil {
+		return nil, err
+	}
 	src, err := d.sourceFor(cfg)
 	if err != nil {
 		return nil, err
@@ -127,8 +132,17 @@ func (d *daemon) newFilter(cfg *policy.Config) (*filter.Filter, error) {
 	d.useSource(cfg, src)
 	tellOfServers(checks, d.log)
 	f := &filter.Filter{
-		Policy: cfg, Checks: checks, Keys: keys, Relay: d.relays.For, Room: d.room, Mark: d.mark, Log: d.log,
+		Policy: cfg, Checks: checks, Keys: keys, Relay: d.relays.For, Room: d.room, Mark: d.mark, Log: d.log, Templates: templates,
 		Observers: []mail.Observer{observe.Log{Logger: d.log}}, Authenticate: newVerifier(cfg, d.dns).Authenticate,
+	}
+	f.Reports, f.Notices = notify.NewTally(cfg.Limits.Reports), notify.NewTally(cfg.Limits.Notices)
+	if old := d.filter.Load(); old != nil { // what was counted counts on
+		if old.Policy.Limits.Reports == cfg.Limits.Reports {
+			f.Reports = old.Reports
+		}
+		if old.Policy.Limits.Notices == cfg.Limits.Notices {
+			f.Notices = old.Notices
+		}
 	}
 	if d.store != nil {
 		f.Quarantine = d.store
@@ -306,6 +320,7 @@ func (d *daemon) stop(ctx context.Context) error {
 	all.Wait()
 	d.unwatch()
 	d.watching.Wait()
+	d.tellHeld(ctx, time.Now(), true)
 	d.relays.Close()
 	if d.journal != nil {
 		errs = append(errs, d.journal.Close())
@@ -323,6 +338,24 @@ func engines() map[string]func() any {
 		out[name] = func() any { return options() }
 	}
 	return out
+}
+
+// loadTemplates reads the texts that settings name.
+func loadTemplates(cfg *policy.Config) (map[string]*notify.Templates, error) {
+	out := map[string]*notify.Templates{}
+	var errs []error
+	for _, t := range cfg.TemplateDirs() {
+		if t.Dir == "" || out[t.Dir] != nil {
+			continue
+		}
+		texts, err := notify.LoadTemplates(t.Dir)
+		if path, ok := errors.AsType[*fs.PathError](err); ok {
+			err = fmt.Errorf("%s: templates: %w (hint: name a folder with files such as ndr.txt)", t.Origin, path)
+		}
+		errs = append(errs, err)
+		out[t.Dir] = texts
+	}
+	return out, errors.Join(errs...)
 }
 
 func loadKeys(cfg *policy.Config) (*auth.Keys, error) {

@@ -1,28 +1,48 @@
 package main
 
 // What the daemon does by the clock: it forgets what the quarantine has kept for
-// long enough.
+// long enough, and mails what is told about many messages at once.
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
+	"postern/filter/mail"
+	"postern/notify"
+	"postern/policy"
 	"postern/reinject/quarantine"
 )
 
-// houseInterval is how often there is something to look after.
-const houseInterval = time.Hour
+// How often the daemon looks after the quarantine, and whether something is to be
+// told. A mail that cannot be sent is tried again with the quarantine.
+const (
+	houseInterval = time.Hour
+	tellInterval  = time.Minute
+)
 
 // keepHouse works until ctx ends.
 func (d *daemon) keepHouse(ctx context.Context) {
-	tick := time.NewTicker(houseInterval)
-	defer tick.Stop()
+	house, tell := time.NewTicker(houseInterval), time.NewTicker(tellInterval)
+	defer house.Stop()
+	defer tell.Stop()
+	d.expire()
+	d.digest(ctx, time.Now())
 	for {
-		d.expire()
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-house.C:
+			d.expire()
+			d.digest(ctx, time.Now())
+		case <-tell.C:
+			d.tellHeld(ctx, time.Now(), false)
 		}
 	}
 }
@@ -40,4 +60,94 @@ func (d *daemon) expire() {
 	} else if n > 0 {
 		d.log.Info("the quarantine was looked after", "expired", n)
 	}
+}
+
+// tellHeld mails what administrators were not told one by one, in hours that are
+// over, or in all.
+func (d *daemon) tellHeld(ctx context.Context, now time.Time, all bool) {
+	f := d.filter.Load()
+	for _, held := range f.Notices.Due(now, all) {
+		o, err := sheet(f.Policy, held.To, now).Held(&held)
+		if err == nil {
+			err = f.SendOwn(ctx, o)
+		}
+		if err != nil {
+			d.log.Error("no summary of notices", "to", held.To, "since", held.Since.Format(time.RFC3339), "held", held.Held, "err", err)
+		}
+	}
+}
+
+func sheet(cfg *policy.Config, to mail.Address, now time.Time) *notify.Sheet {
+	return &notify.Sheet{Hostname: cfg.Hostname, From: cfg.NotifyFrom, To: to, Now: now}
+}
+
+// digestFormat begins the file that says when the last digest was mailed.
+const digestFormat = "postern digest 1"
+
+// digestHour is when a day has come far enough for a digest of the day before.
+const digestHour = 6
+
+// digest mails the list of what was kept since the last one, once a day.
+func (d *daemon) digest(ctx context.Context, now time.Time) {
+	f := d.filter.Load()
+	if d.store == nil || f.Policy.Quarantine.Digest != policy.DigestDaily {
+		return
+	}
+	path := filepath.Join(f.Policy.State.Dir, "digest")
+	last, err := lastDigest(path)
+	if err != nil {
+		d.log.Error("it is not known when the last digest was", "err", err)
+	}
+	if last.IsZero() || last.After(now) {
+		d.digestDone(path, now)
+		return
+	}
+	due := time.Date(last.Year(), last.Month(), last.Day(), digestHour, 0, 0, 0, now.Location())
+	if !due.After(last) {
+		due = due.AddDate(0, 0, 1)
+	}
+	if now.Before(due) {
+		return
+	}
+	o, err := sheet(f.Policy, f.Policy.Quarantine.DigestTo, now).Digest(last, func(yield func(*mail.Kept) bool) {
+		for it := range d.store.All() {
+			if it.Time.Before(last) || !yield(it.Kept) {
+				return
+			}
+		}
+	})
+	if err == nil && o != nil {
+		err = f.SendOwn(ctx, o)
+	}
+	if err != nil {
+		d.log.Error("no digest of the quarantine; it is tried again", "err", err)
+		return
+	}
+	d.digestDone(path, now)
+}
+
+func (d *daemon) digestDone(path string, now time.Time) {
+	if err := os.WriteFile(path, []byte(digestFormat+"\n"+now.Format(time.RFC3339)+"\n"), 0o640); err != nil {
+		d.log.Error("the time of the digest cannot be kept: it may come again", "err", err)
+	}
+}
+
+// lastDigest reads when the last digest was. A file that cannot be read is set
+// aside.
+func lastDigest(path string) (time.Time, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return time.Time{}, nil
+	} else if err != nil {
+		return time.Time{}, err
+	}
+	format, rest, _ := strings.Cut(string(data), "\n")
+	at, err := time.Parse(time.RFC3339, strings.TrimSpace(rest))
+	if format != digestFormat {
+		err = cmp.Or(err, fmt.Errorf("%s begins with %q", path, format))
+	}
+	if err != nil {
+		return time.Time{}, cmp.Or(os.Rename(path, path+".bad"), err)
+	}
+	return at, nil
 }

@@ -153,7 +153,7 @@ func pastReply(t *mail.Trace) mail.Reply {
 
 // reasonText says in one phrase why a recipient is blocked.
 func reasonText(v *policy.Verdict) string {
-	c := v.Blocking
+	c := decisive(v)
 	names := strings.Join(v.ShortNames(c.Category), ", ")
 	switch c.Category {
 	case mail.Infected:

@@ -165,6 +165,7 @@ func (f *Filter) dismiss(ctx context.Context, tx *mail.Transaction, sel *policy.
 	for i, p := range dismissals(tx, reply, &v, j.gate) {
 		j.rcpts[i].plan = p
 	}
+	j.recall()
 	j.keep(context.WithoutCancel(ctx))
 	if p := j.rcpts[0].plan; p.unsaid != "" {
 		fate := "it waits in the queue until that gives up"

@@ -547,13 +547,29 @@ func FuzzReport(f *testing.F) {
 		r.Outcomes[0].Receipt.Reply.Text = text
 		r.addRcpt("friend@example.net", mail.Receipt{Disposal: mail.Refused, NextHop: foreign, Reply: mail.Reply{Code: 550, Text: text}})
 		r.Hostname, r.Selection.Reason, r.Quarantine = host, foreign, foreign
+		sheet := &Sheet{Hostname: host, From: "postmaster@no-uce.de", To: "postmaster@no-uce.de"}
+		kept := &mail.Kept{From: r.Tx.From, Subject: foreign, Reason: virus, Category: text, Rcpts: []mail.KeptRcpt{{Address: mail.Address(to), Due: true}}}
+		held := &Summary{To: sheet.To, Held: map[string]int{r.Headline(): 1}}
 		for name, build := range map[string]func() (*mail.Outgoing, error){
-			"ndr":    func() (*mail.Outgoing, error) { return r.NDR([]int{0, 1}) },
-			"notice": func() (*mail.Outgoing, error) { return r.Notice([]mail.Address{"postmaster@no-uce.de"}) },
+			"ndr":       func() (*mail.Outgoing, error) { return r.NDR([]int{0, 1}) },
+			"notice":    func() (*mail.Outgoing, error) { return r.Notice([]mail.Address{"postmaster@no-uce.de"}) },
+			"recipient": func() (*mail.Outgoing, error) { return r.RecipientNotice(0) },
+			"digest":    func() (*mail.Outgoing, error) { return sheet.Digest(r.Now, slices.Values([]*mail.Kept{kept})) },
+			"held":      func() (*mail.Outgoing, error) { return sheet.Held(held) },
+			"own ndr": func() (*mail.Outgoing, error) {
+				own := *r
+				own.Templates = everyField
+				return own.NDR([]int{0, 1})
+			},
+			"own notice": func() (*mail.Outgoing, error) {
+				own := *r
+				own.Templates = everyField
+				return own.Notice([]mail.Address{"postmaster@no-uce.de"})
+			},
 		} {
 			o, err := build()
 			if err != nil {
-				if name == "ndr" && checkAddress(r.Tx.From) != nil {
+				if strings.HasSuffix(name, "ndr") && checkAddress(r.Tx.From) != nil || name == "recipient" && checkAddress(mail.Address(to)) != nil {
 					continue
 				}
 				t.Fatal(name, err)
@@ -561,9 +577,9 @@ func FuzzReport(f *testing.F) {
 			checkWire(t, o)
 			p := parse(t, o)
 			checkTop(t, p)
-			if name == "notice" {
-				if len(p.parts) != 2 {
-					t.Errorf("notice has %d parts", len(p.parts))
+			if want := map[string]int{"notice": 2, "own notice": 2, "recipient": 1, "digest": 1, "held": 1}[name]; want > 0 {
+				if len(p.parts) != want {
+					t.Errorf("%s has %d parts", name, len(p.parts))
 				}
 				continue
 			}

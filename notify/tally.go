@@ -29,8 +29,7 @@ type hour struct {
 	held  map[string]int // what was not told, by its headline
 }
 
-// mostAddresses bounds the memory of a Tally. Beyond it who has the longest hour
-// behind him begins anew.
+// mostAddresses bounds the memory of a Tally. Beyond it many begin anew.
 const mostAddresses = 10000
 
 // mostHeadlines bounds what is told apart of what was not told.
@@ -59,7 +58,7 @@ func (t *Tally) allow(a mail.Address, headline string, now time.Time) bool {
 	h := t.hours[a]
 	if h == nil || now.Sub(h.begun) >= time.Hour && len(h.held) == 0 {
 		if h == nil && len(t.hours) >= mostAddresses {
-			t.forget(now)
+			t.forget()
 		}
 		h = &hour{begun: now}
 		t.hours[a] = h
@@ -80,18 +79,19 @@ func (t *Tally) allow(a mail.Address, headline string, now time.Time) bool {
 	return false
 }
 
-// forget makes room: for whom the hour is over, or else who has the oldest.
-func (t *Tally) forget(now time.Time) {
-	oldest, at := mail.Address(""), now.Add(time.Hour)
+// forget makes room for many at once: of whom nothing is held, and if that is not
+// enough of anybody.
+func (t *Tally) forget() {
 	for a, h := range t.hours {
-		if len(h.held) == 0 && now.Sub(h.begun) >= time.Hour {
+		if len(h.held) == 0 {
 			delete(t.hours, a)
-		} else if h.begun.Before(at) {
-			oldest, at = a, h.begun
 		}
 	}
-	if len(t.hours) >= mostAddresses {
-		delete(t.hours, oldest)
+	for a := range t.hours {
+		if len(t.hours) <= mostAddresses/2 {
+			break
+		}
+		delete(t.hours, a)
 	}
 }
 

@@ -22,6 +22,7 @@ func (j *job) event() *mail.Event {
 		QueueID: queueID(tx), From: tx.From, Size: max(tx.Size, tx.Message.Size()), Signed: j.signed,
 		Verified: j.ex.Authentication.Valid(),
 		Elapsed:  j.now().Sub(tx.Received),
+		Input:    tx.Input, Rcpts: len(tx.Rcpts),
 	}
 	if tells(j.ex.Authentication) {
 		e.Auth = j.ex.Authentication

@@ -180,9 +180,18 @@ func (f *Filter) dismiss(ctx context.Context, tx *mail.Transaction, sel *policy.
 	return j.replies()
 }
 
+// observe gives the event to all observers. A panic of one must not reach
+// Process: what was handed on would be put off, and told of twice.
 func (f *Filter) observe(e *mail.Event) {
 	for _, o := range f.Observers {
-		o.Observe(e)
+		func() {
+			defer func() {
+				if p := recover(); p != nil {
+					f.Log.Error("panic in an observer", "id", e.LogID, "panic", p, "stack", string(debug.Stack()))
+				}
+			}()
+			o.Observe(e)
+		}()
 	}
 }
 

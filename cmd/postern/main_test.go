@@ -28,7 +28,7 @@ func TestUnknownCommand(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ args, want string }{
 		{"serv", `unknown command "serv"; nearest is "serve"`},
-		{"frobnicate", `unknown command "frobnicate"; there are check, `},
+		{"frobnicate", `unknown command "frobnicate"; there are audit, check, `},
 		{"dkim tst", `unknown command "tst" of dkim; nearest is "test"`},
 		{"postfix chek --json", `unknown flag: --json`},
 		{"postfix chek", `unknown command "chek" of postfix; nearest is "check"`},

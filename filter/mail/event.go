@@ -37,6 +37,9 @@ type Event struct {
 	Signed      []Signature      `json:"dkim_new_sig,omitempty"`
 	Auth        *Authentication  `json:"authentication,omitempty"` // nil if there is nothing to tell
 	Elapsed     time.Duration    `json:"-"`
+
+	Input Input `json:"-"` // who was deferred waits in a queue, or with a client that comes again
+	Rcpts int   `json:"-"` // how many recipients the client was told that we take; the ledger counts against it
 }
 
 // RecipientEvent is the part of an Event that belongs to one recipient.

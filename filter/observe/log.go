@@ -1,9 +1,10 @@
-// Package observe is what takes the events of messages and tells of them. Today
-// that is the log: one line per record, to stderr, a file or the system log, as
-// text in the form that Amavis' log has, or as JSON.
+// Package observe is what takes the events of messages and tells of them: the
+// log, one line per record, to stderr, a file or the system log, as text in the
+// form that Amavis' log has, or as JSON; and the ledger, the account of what
+// became of every message.
 //
 // Start with [Log], which takes events, and [Open], which opens the place where
-// the lines go.
+// the lines go; for the ledger with [Ledger] and [Audit].
 package observe
 
 import (

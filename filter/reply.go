@@ -70,6 +70,8 @@ func mergeReplies(receipts []mail.Receipt, id string) mail.Reply {
 		}
 	}
 	switch {
+	case len(receipts) == 0: // nobody to answer for: a mistake of ours
+		return mail.NewReply(451, 3, 0, "Error in processing")
 	case relayed == nil && bounced == nil && refused != nil:
 		return *refused
 	case relayed == nil && refused == nil && bounced == nil && discarded != nil:

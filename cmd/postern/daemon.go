@@ -45,6 +45,7 @@ type daemon struct {
 	mark    filter.Mark       // the same
 	store   *quarantine.Store // nil if it cannot be used
 	journal *journal.Journal  // the same
+	ledger  *observe.Ledger   // the same
 	dns     auth.Lookup       // nil: the servers of the configuration
 	filter  atomic.Pointer[filter.Filter]
 	servers []server
@@ -61,7 +62,7 @@ func newDaemon(cfg *policy.Config, log *slog.Logger, dns auth.Lookup) (*daemon, 
 	d := &daemon{log: log, initial: cfg, dns: dns, room: unpack.NewRoom(int64(cfg.Limits.Unpack.Memory)), failed: make(chan error, 1)}
 	d.relays = reinject.NewTransports(reinject.Options{Helo: cfg.Hostname, Log: log})
 	d.mark = newMark(cfg, log)
-	d.store, d.journal = openQuarantine(cfg, log), openJournal(cfg, log)
+	d.store, d.journal, d.ledger = openQuarantine(cfg, log), openJournal(cfg, log), openLedger(cfg, log)
 	f, err := d.newFilter(cfg)
 	if err != nil {
 		return nil, err
@@ -82,10 +83,23 @@ func openQuarantine(cfg *policy.Config, log *slog.Logger) *quarantine.Store {
 	return store
 }
 
+func journalDir(cfg *policy.Config) string { return filepath.Join(cfg.State.Dir, "journal") }
+func ledgerDir(cfg *policy.Config) string  { return filepath.Join(cfg.State.Dir, "ledger") }
+
+// openLedger opens the account of all mail, which flows without it too.
+func openLedger(cfg *policy.Config, log *slog.Logger) *observe.Ledger {
+	l, err := observe.OpenLedger(ledgerDir(cfg), log)
+	if err != nil {
+		log.Warn("there is no ledger: postern audit has nothing to check", "err", err)
+		return nil
+	}
+	return l
+}
+
 // openJournal opens the journal and names the mail that may come twice. Without it
 // mail flows all the same.
 func openJournal(cfg *policy.Config, log *slog.Logger) *journal.Journal {
-	j, err := journal.Open(filepath.Join(cfg.State.Dir, "journal"), journal.Options{Log: log})
+	j, err := journal.Open(journalDir(cfg), journal.Options{Log: log})
 	if err != nil {
 		log.Warn("there is no journal: after a crash of this program mail may come twice", "err", err)
 		return nil
@@ -149,6 +163,9 @@ func (d *daemon) newFilter(cfg *policy.Config) (*filter.Filter, error) {
 	}
 	if d.journal != nil {
 		f.Journal = d.journal
+	}
+	if d.ledger != nil {
+		f.Observers = append(f.Observers, d.ledger)
 	}
 	return f, nil
 }
@@ -324,6 +341,9 @@ func (d *daemon) stop(ctx context.Context) error {
 	d.relays.Close()
 	if d.journal != nil {
 		errs = append(errs, d.journal.Close())
+	}
+	if d.ledger != nil {
+		errs = append(errs, d.ledger.Close())
 	}
 	if d.source != nil {
 		closeSource(d.source, d.log)

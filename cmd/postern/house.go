@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"postern/filter/mail"
+	"postern/filter/observe"
 	"postern/notify"
 	"postern/policy"
 	"postern/reinject/quarantine"
@@ -53,12 +54,24 @@ func (d *daemon) expire() {
 		return
 	}
 	n, err := d.store.Expire(func(it *quarantine.Item) {
+		id, _ := quarantine.ParseID(it.Path)
+		d.noted(observe.LedgerAction{MailID: id, Action: "expired", By: "postern"})
 		d.log.Info("expired from the quarantine", "mail_id", it.MailID, "quarantine", it.Path, "kept_since", it.Time.Format(time.RFC3339))
 	})
 	if err != nil {
 		d.log.Error("the quarantine cannot be looked after", "err", err)
 	} else if n > 0 {
 		d.log.Info("the quarantine was looked after", "expired", n)
+	}
+}
+
+// noted writes in the ledger what was done to a copy.
+func (d *daemon) noted(a observe.LedgerAction) {
+	if d.ledger == nil {
+		return
+	}
+	if err := observe.AppendAction(ledgerDir(d.initial), a); err != nil {
+		d.log.Error("what was done to a copy cannot be noted in the ledger", "mail_id", a.MailID, "action", a.Action, "err", err)
 	}
 }
 

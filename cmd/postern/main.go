@@ -85,7 +85,7 @@ func newRoot() *cobra.Command {
 		Version:       thisBuild().String(),
 	}
 	root.SetVersionTemplate("postern {{.Version}}\n")
-	root.AddCommand(newServeCommand(), newCheckCommand(), newExplainCommand(), newInspectCommand(), newTestCommand(), newAuditCommand(nil), newDemoCommand(), newDKIMCommand(), newPostfixCommand(), newQuarantineCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(), newCheckCommand(), newExplainCommand(), newInspectCommand(), newTestCommand(), newAuditCommand(mayComeTwice), newDemoCommand(), newDKIMCommand(), newPostfixCommand(), newQuarantineCommand(), newVersionCommand())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	onlyCommands(root)

@@ -17,6 +17,7 @@ import (
 
 	"postern/filter"
 	"postern/filter/mail"
+	"postern/filter/observe"
 	"postern/policy"
 	"postern/policy/lookup"
 	"postern/reinject"
@@ -153,7 +154,7 @@ func (o *quarantineFlags) each(ids []string, do func(id string) error) error {
 }
 
 func (o *quarantineFlags) list(_ context.Context, words []string) error {
-	since, err := sinceWhen(o.since, time.Now())
+	since, err := parseSince(o.since, time.Now())
 	if err != nil {
 		return exit(exitUsage, err)
 	}
@@ -226,22 +227,6 @@ func brief(s string, most int) string {
 		return string(r[:most]) + "..."
 	}
 	return s
-}
-
-// sinceWhen reads 24h, 7d or a day.
-func sinceWhen(s string, now time.Time) (time.Time, error) {
-	if s == "" {
-		return time.Time{}, nil
-	}
-	var d policy.Days
-	if d.UnmarshalText([]byte(s)) == nil {
-		return now.Add(-time.Duration(d)), nil
-	}
-	at, err := time.ParseInLocation(time.DateOnly, s, time.Local)
-	if err != nil {
-		return at, fmt.Errorf("--since %s: want 24h, 7d or 2027-01-31", s)
-	}
-	return at, nil
 }
 
 func (o *quarantineFlags) facts(_ context.Context, args []string) error {
@@ -426,10 +411,17 @@ func (o *quarantineFlags) report(id string, results []quarantine.Result, err err
 		return fmt.Errorf("%w%s", err, hint)
 	}
 	code := 0
+	var done []mail.Address
+	defer func() {
+		if len(done) > 0 {
+			o.noted(id, "released", done)
+		}
+	}()
 	for _, x := range results {
 		word := "released"
 		switch x.Receipt.Disposal {
 		case mail.Relayed:
+			done = append(done, x.To)
 		case mail.Deferred:
 			word, code = "not released", max(code, exitTempFail)
 		default:
@@ -443,6 +435,15 @@ func (o *quarantineFlags) report(id string, results []quarantine.Result, err err
 		return err
 	}
 	return exit(code, errSaid)
+}
+
+// noted writes in the ledger what was done to a copy: else it would be missing
+// there.
+func (o *quarantineFlags) noted(id, action string, rcpts []mail.Address) {
+	err := observe.AppendAction(ledgerDir(o.cfg), observe.LedgerAction{MailID: id, Action: action, By: by(), Rcpts: rcpts})
+	if err != nil {
+		fmt.Fprintf(o.out, "%s: it cannot be noted in the ledger, postern audit will miss it: %v\n", id, err)
+	}
 }
 
 func (o *quarantineFlags) rescan(ctx context.Context, args []string) error {
@@ -489,13 +490,18 @@ func (o *quarantineFlags) delete(_ context.Context, args []string) error {
 		if err := o.store.Delete(id); err != nil {
 			return err
 		}
+		o.noted(id, "deleted", nil)
 		_, err := fmt.Fprintf(o.out, "%s deleted\n", id)
 		return err
 	})
 }
 
 func (o *quarantineFlags) expire(context.Context, []string) error {
-	n, err := o.store.Expire(func(it *quarantine.Item) { fmt.Fprintf(o.out, "%s expired\n", it.Path) })
+	n, err := o.store.Expire(func(it *quarantine.Item) {
+		id, _ := quarantine.ParseID(it.Path)
+		o.noted(id, "expired", nil)
+		fmt.Fprintf(o.out, "%s expired\n", it.Path)
+	})
 	if err == nil {
 		_, err = fmt.Fprintf(o.out, "%d messages deleted\n", n)
 	}

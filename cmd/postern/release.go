@@ -17,6 +17,7 @@ import (
 	"postern/filter/check"
 	"postern/filter/listen"
 	"postern/filter/mail"
+	"postern/filter/observe"
 	"postern/policy"
 	"postern/reinject/quarantine"
 )
@@ -143,8 +144,14 @@ func (d *daemon) Release(ctx context.Context, l policy.Listener, q listen.Releas
 		results, err = r.Release(ctx, want)
 	}
 	var out []mail.Reply
+	done := observe.LedgerAction{MailID: id, Action: "released", By: want.By}
 	for _, x := range results {
-		out = append(out, x.Receipt.Reply)
+		if out = append(out, x.Receipt.Reply); x.Receipt.Disposal == mail.Relayed {
+			done.Rcpts = append(done.Rcpts, x.To)
+		}
+	}
+	if len(done.Rcpts) > 0 {
+		d.noted(done)
 	}
 	if err != nil {
 		d.log.Warn("not released from the quarantine", "mail_id", id, "by", want.By, "err", err)

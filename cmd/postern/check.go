@@ -32,8 +32,9 @@ func newCheckCommand() *cobra.Command {
 		Use:   "check [--show [BANK] | --diff OLD NEW]",
 		Short: "Check the configuration",
 		Long: `Check the configuration: every mistake with its place and a hint, then what
-would work but is most likely not meant, such as a bank that no mail gets or
-mail that would be dropped without a word to anybody. Nothing is started.
+would work but is most likely not meant, such as a bank that no mail gets. That
+accepted mail would vanish is a mistake, unless the destiny is discard. Nothing is
+started.
 
 --probe asks engines, next hops, name servers and the database: the engines must
 find the test strings EICAR and GTUBE, and the DNS must have what large receivers
@@ -124,10 +125,11 @@ func checkConfig(ctx context.Context, out io.Writer, o checkOptions) error {
 			}
 			j.Mistakes = append(j.Mistakes, closed...)
 		}
-		warnings, err := ask.Doubts(ctx, f)
+		warnings, vanishing, err := ask.Doubts(ctx, f)
 		if err != nil {
 			return exit(exitSoftware, err)
 		}
+		j.Mistakes = append(j.Mistakes, vanishing...)
 		j.Warnings = append(j.Warnings, warnings...)
 		if o.probe {
 			j.Probes = probe(ctx, f, probeTime)

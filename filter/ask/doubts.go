@@ -97,12 +97,12 @@ func folderMissing(dir string) (what, hint string) {
 	return "", ""
 }
 
-// Doubts says what would work but is most likely not meant. Of f the policy is
-// needed, the keys and the checks are looked at as far as they could be made. An
-// error comes with the remarks so far.
-func Doubts(ctx context.Context, f *filter.Filter) ([]Remark, error) {
+// Doubts says what would work but is most likely not meant, and apart what must not
+// be: accepted mail that would vanish. Of f the policy is needed, the keys and the
+// checks are looked at as far as they could be made. An error comes with the
+// remarks so far.
+func Doubts(ctx context.Context, f *filter.Filter) (out, mistakes []Remark, err error) {
 	cfg := f.Policy
-	var out []Remark
 	for _, w := range Warnings(cfg) {
 		out = append(out, Remarks(errors.New(w))...)
 	}
@@ -114,8 +114,8 @@ func Doubts(ctx context.Context, f *filter.Filter) ([]Remark, error) {
 	}
 	out = append(out, missingFolders(cfg)...)
 	out = append(out, missingSockets(f)...)
-	lost, err := lostAndReturned(ctx, f)
-	return append(out, lost...), err
+	lost, mistakes, err := lostAndReturned(ctx, f)
+	return append(out, lost...), mistakes, err
 }
 
 // missingFolders finds listeners whose socket cannot be made, or whose requests
@@ -216,17 +216,20 @@ func canFind(f *filter.Filter) map[mail.Category]bool {
 
 // lostAndReturned tries all mail and says where it would be dropped without a word to
 // anybody, and where a refusal makes Postfix send a virus back.
-func lostAndReturned(ctx context.Context, f *filter.Filter) ([]Remark, error) {
+func lostAndReturned(ctx context.Context, f *filter.Filter) (out, mistakes []Remark, err error) {
 	run, err := New(f)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	s, err := newSurvey(ctx, run)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	// by listener and reason: what is lost, and from whom
-	type key struct{ listener, why string }
+	type key struct {
+		listener, why string
+		fate          fate
+	}
 	var order []key
 	lost := map[key]*lostMail{}
 	returned := map[string][]string{} // listeners by place
@@ -237,39 +240,59 @@ func lostAndReturned(ctx context.Context, f *filter.Filter) ([]Remark, error) {
 		}
 		o := &outcomes[0]
 		place := o.place(at.content).String()
-		if o.lost() {
-			k := key{at.listener.Address, o.result.event.Recipients[0].NoReport}
+		fate, silent := vanishes, true
+		switch {
+		case o.vanishes():
+		case o.lost():
+			fate = lostInSilence
+		case o.unheard() && f.Policy.Quarantine.Digest == policy.DigestNever:
+			fate = keptInSilence
+		default:
+			silent = false
+		}
+		if silent {
+			k := key{at.listener.Address, o.result.event.Recipients[0].NoReport, fate}
 			if lost[k] == nil {
 				lost[k] = &lostMail{place: place}
 				order = append(order, k)
 			}
 			lost[k].add(at, o)
-			lost[k].inSession = !at.listener.Protocol.AfterQueue()
 		}
 		if at.content.name == "INFECTED" && o.returned() {
 			returned[place] = include(returned[place], at.listener.Address+" ("+o.selection.BankPath()+")")
 		}
 	})
-	var out []Remark
 	for _, place := range slices.Sorted(maps.Keys(returned)) {
 		out = append(out, Remark{place, fmt.Sprintf("infected mail of our own people is refused after the queue on %s: Postfix returns it to the sender with the virus",
 			strings.Join(returned[place], ", ")), "destiny bounce: our own report holds the header only"})
 	}
 	for _, k := range order {
-		out = append(out, lost[k].remark(k.listener, k.why))
+		if r := lost[k].remark(k.listener, k.why, k.fate); k.fate == vanishes {
+			mistakes = append(mistakes, r)
+		} else {
+			out = append(out, r)
+		}
 	}
 	if s.untried {
 		out = append(out, Remark{f.Policy.Origin("recipients").String(), tooMany, ""})
 	}
-	return out, err
+	return out, mistakes, err
 }
+
+// fate is what becomes of accepted mail that nobody gets.
+type fate uint8
+
+const (
+	vanishes      fate = iota // dropped though no destiny says discard
+	lostInSilence             // dropped, and nobody hears of it
+	keptInSilence             // kept, and nobody hears of it
+)
 
 // lostMail is mail that vanishes for one reason.
 type lostMail struct {
 	place                           string // of the first setting
 	contents, directions, destinies []string
 	sections                        []string // of the settings
-	inSession                       bool     // the listener is before the queue
 }
 
 func (l *lostMail) add(at situation, o *outcome) {
@@ -295,17 +318,22 @@ var reasonWords = map[string]string{
 	"sender-not-local": "a sender who is none of ours is not told",
 }
 
-func (l *lostMail) remark(listener, why string) Remark {
+func (l *lostMail) remark(listener, why string, fate fate) Remark {
 	word := reasonWords[why]
 	if word == "" {
 		word = "the sender is not told: " + why
 	}
-	hint := "set " + strings.Join(l.sections, ".admin and ") + ".admin"
-	if !l.inSession && !slices.Contains(l.destinies, string(policy.Discard)) {
-		hint += ", or filter that mail before the queue"
+	mail := fmt.Sprintf("%s (%s, destiny %s)", strings.Join(l.contents, ", "), strings.Join(l.directions, ", "), strings.Join(l.destinies, ", "))
+	switch fate {
+	case vanishes:
+		return Remark{l.place, fmt.Sprintf("listener %s drops %s and no copy is kept: %s; accepted mail must not vanish (in Germany section 206 StGB)", listener, mail, word),
+			"set " + strings.Join(l.sections, ".quarantine and ") + ".quarantine: auto; destiny: discard says in words that it may vanish"}
+	case keptInSilence:
+		return Remark{l.place, fmt.Sprintf("listener %s keeps %s in the quarantine and nobody hears of it: %s", listener, mail, word),
+			"set quarantine: {digest: daily}, or " + strings.Join(l.sections, ".admin and ") + ".admin"}
 	}
-	return Remark{l.place, fmt.Sprintf("listener %s drops %s (%s, destiny %s) and nobody hears of it: %s; accepted mail must not vanish in silence (in Germany section 206 StGB)",
-		listener, strings.Join(l.contents, ", "), strings.Join(l.directions, ", "), strings.Join(l.destinies, ", "), word), hint}
+	return Remark{l.place, fmt.Sprintf("listener %s drops %s and nobody hears of it: %s; accepted mail must not vanish in silence (in Germany section 206 StGB)", listener, mail, word),
+		"set " + strings.Join(l.sections, ".admin and ") + ".admin"}
 }
 
 // Warnings says what is configured and not done, loudly enough for the log of a

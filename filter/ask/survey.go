@@ -378,14 +378,24 @@ func (o *outcome) action() string {
 	return strings.TrimSuffix(o.result.event.Recipients[0].Action, string(o.selection.Rcpts[0].Direction))
 }
 
-// lost reports whether an accepted message is dropped and nobody hears of it.
-func (o *outcome) lost() bool {
-	switch o.action() {
-	case "Discarded", "NoBounce":
-		return len(o.result.sent) == 0
-	}
-	return false
+// vanishes reports whether an accepted message is dropped although no destiny says
+// so, and no copy is kept.
+func (o *outcome) vanishes() bool {
+	return o.end() == mail.Discarded.String() && o.verdict.Destiny != policy.Discard
 }
+
+// lost reports whether an accepted message is dropped, as its destiny says, and
+// nobody hears of it.
+func (o *outcome) lost() bool {
+	return o.end() == mail.Discarded.String() && o.verdict.Destiny == policy.Discard && len(o.result.sent) == 0
+}
+
+// unheard reports whether a copy is kept and nobody hears of that at once.
+func (o *outcome) unheard() bool {
+	return o.end() == mail.Quarantined.String() && len(o.result.sent) == 0
+}
+
+func (o *outcome) end() string { return o.result.event.Recipients[0].End }
 
 // refused reports whether the answer is a permanent refusal.
 func (o *outcome) refused() bool { return o.result.replies[0].Class() == 5 }

@@ -159,7 +159,7 @@ engines: {builtin: {}}
 func TestLostOnlyWhatIsLookedFor(t *testing.T) {
 	t.Parallel()
 	for engines, want := range map[string]string{"{}": "drops BANNED (", "{clamav: {}}": "drops INFECTED, BANNED (", "{builtin: {}}": "drops INFECTED, BANNED, SPAM ("} {
-		dir := writeFiles(t, "postern.yaml", "local_domains: [.example.org]\nengines: "+engines+"\n")
+		dir := writeFiles(t, "postern.yaml", "local_domains: [.example.org]\nsettings: {virus: {quarantine: false}, banned: {quarantine: false}, spam: {quarantine: false}}\nengines: "+engines+"\n")
 		out, _, _ := postern(t, "check", "-c", filepath.Join(dir, "postern.yaml"))
 		if !strings.Contains(out, want) {
 			t.Errorf("%s: %q is not in\n%s", engines, want, out)

@@ -170,7 +170,7 @@ func TestBounds(t *testing.T) {
 
 func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
-	j := open(t, t.TempDir(), Options{Size: 20000})
+	j := open(t, t.TempDir(), Options{Size: 100000})
 	var all sync.WaitGroup
 	for g := range 8 {
 		all.Go(func() {

@@ -33,16 +33,19 @@ var columns = map[string]column{
 	"bad_header_admin": {"bad_header.admin", word}, "unchecked_admin": {"unchecked.admin", word},
 	"addr_extension_virus": {"virus.address_extension", word}, "addr_extension_banned": {"banned.address_extension", word},
 	"addr_extension_spam": {"spam.address_extension", word}, "addr_extension_bad_header": {"bad_header.address_extension", word},
-	"forward_method": {"forward_to", nextHop},
+	"forward_method": {"forward_to", nextHop}, "message_size_limit": {"message_size", size},
+	"virus_quarantine_to": {"virus.quarantine", copyTo}, "banned_quarantine_to": {"banned.quarantine", copyTo},
+	"spam_quarantine_to": {"spam.quarantine", copyTo}, "bad_header_quarantine_to": {"bad_header.quarantine", copyTo},
+	"unchecked_quarantine_to": {"unchecked.quarantine", copyTo},
+	"warnvirusrecip":          {"virus.warn_recipient", flag}, "warnbannedrecip": {"banned.warn_recipient", flag},
+	"warnbadhrecip": {"bad_header.warn_recipient", flag},
 }
 
 // without are the columns of Amavis for which there is no setting. All others
 // belong to the tables, or to somebody else.
 var without = []string{
-	"spam_subject_tag", "spam_modifies_subj", "message_size_limit", "banned_rulenames", "newvirus_admin", "disclaimer_options",
-	"warnvirusrecip", "warnbannedrecip", "warnbadhrecip", "sa_userconf", "sa_username",
-	"virus_quarantine_to", "spam_quarantine_to", "banned_quarantine_to", "unchecked_quarantine_to", "bad_header_quarantine_to",
-	"clean_quarantine_to", "archive_quarantine_to",
+	"spam_subject_tag", "spam_modifies_subj", "banned_rulenames", "newvirus_admin", "disclaimer_options",
+	"sa_userconf", "sa_username", "clean_quarantine_to", "archive_quarantine_to",
 }
 
 // overlay makes settings of a row, and says what of it has no effect. Where mail
@@ -110,6 +113,37 @@ func level(s string) (any, error) {
 	}
 	// columns of single precision give 6.3099999
 	return policy.Thousandths(f), nil
+}
+
+// leastSize is what RFC 5321 section 4.5.3.1.7 wants taken; Amavis raises smaller
+// limits to it.
+const leastSize = 64 << 10
+
+// size reads a number of octets. No text is as NULL, 0 is no limit.
+func size(s string) (any, error) {
+	if s = strings.TrimSpace(s); s == "" {
+		return nil, nil
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("no number of octets: %s", strconv.Quote(mail.Escape(s)))
+	case n <= 0:
+		return mail.Size(0), nil
+	}
+	return mail.Size(max(n, leastSize)), nil
+}
+
+// copyTo reads where copies go: an address gets them by mail; a name of a folder or
+// of a file is the quarantine, for there is one; no text is none, as in Amavis.
+func copyTo(s string) (any, error) {
+	switch s = strings.TrimSpace(s); {
+	case s == "":
+		return policy.CopyFalse, nil
+	case strings.Contains(s, "@"):
+		return policy.CopyTo(s), nil
+	}
+	return policy.CopyTrue, nil
 }
 
 func text(s string) (any, error) { return s, nil }

@@ -239,7 +239,8 @@ func TestOddValues(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, &fakeServer{rows: map[string][]row{
 		"ann@ours.test": {{
-			"id": "1", "message_size_limit": "1000", "spam_tag_level": "many", "virus_admin": "nobody", "banned_rulenames": "", "fullname": "Ann",
+			"id": "1", "message_size_limit": "1000", "spam_tag_level": "many", "virus_admin": "nobody", "sa_userconf": "", "newvirus_admin": "x@y", "fullname": "Ann",
+			"virus_quarantine_to": "virus-quarantine", "spam_quarantine_to": "", "banned_quarantine_to": "blocked@ours.test", "warnvirusrecip": "Y", "bad_header_quarantine_to": "a b@c",
 			"addr_extension_spam": "a b", "spam_kill_level": "", "bad_header_lover": "\x01", "bypass_virus_checks": "\x00", "forward_method": "smtp:[::1]:10026",
 		}},
 		"bob@ours.test": {{"id": "2", "forward_method": "pipe:flags=q argv=/bin/x"}},
@@ -250,18 +251,20 @@ func TestOddValues(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := sel.Rcpts[0].Settings
-		if s.Spam.TagLevel != 2 || s.Spam.KillLevel != 6.31 || s.Virus.Admin != "" || !s.BadHeader.Lover || s.Virus.Bypass || s.ForwardTo != "smtp://[::1]:10026" {
+		if s.Spam.TagLevel != 2 || s.Spam.KillLevel != 6.31 || s.Virus.Admin != "" || !s.BadHeader.Lover || s.Virus.Bypass || s.ForwardTo != "smtp://[::1]:10026" ||
+			s.MessageSize != 64<<10 || s.Virus.Quarantine != policy.CopyTrue || s.Spam.Quarantine != policy.CopyFalse || s.Banned.Quarantine != "blocked@ours.test" ||
+			s.BadHeader.Quarantine != policy.CopyAuto || !s.Virus.WarnRecipient {
 			t.Errorf("%+v", s)
 		}
 		b.at = b.at.Add(time.Hour)
 	}
 	log := b.log.String()
-	for _, want := range []string{"column message_size_limit has no effect", "column spam_tag_level of sql users[1]", "column virus_admin", "column addr_extension_spam"} {
+	for _, want := range []string{"column newvirus_admin has no effect", "column bad_header_quarantine_to of sql users[1]", "column spam_tag_level of sql users[1]", "column virus_admin", "column addr_extension_spam"} {
 		if strings.Count(log, want) != 1 {
 			t.Errorf("%q is not told once:\n%s", want, log)
 		}
 	}
-	if strings.Contains(log, "fullname") || strings.Contains(log, "banned_rulenames") {
+	if strings.Contains(log, "fullname") || strings.Contains(log, "sa_userconf") {
 		t.Errorf("too much is told:\n%s", log)
 	}
 	if _, err := b.selected(t, "bob@ours.test"); err == nil || !strings.Contains(err.Error(), "forward_method of sql users[2]") {

@@ -17,7 +17,7 @@ unit:
 # what takes too long for every change; deploy/integration/torture.md is the
 # report of the last run
 torture:
-	POSTERN_KILLS=500 go test -count=1 -timeout 60m -tags integration -run TestMilterKills -v ./deploy/integration
+	POSTERN_KILLS=500 POSTERN_VIRUSES=1000 go test -count=1 -timeout 120m -tags integration -run 'TestMilterKills|TestQueueKills|TestManyViruses' -v ./deploy/integration
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./...

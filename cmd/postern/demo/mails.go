@@ -32,7 +32,7 @@ var Mails = []Mail{
 	{"clean, from outside", Outside, "bob@example.net", []string{"alice@example.org"}, "Re: Minutes", false, "{RelayedInbound}"},
 	{"two recipients", Inside, "alice@example.org", []string{"carol@example.org", "bob@example.net"}, "Lunch", false, "{RelayedInternal,RelayedOutbound}"},
 	{"test virus from one of us", Inside, "alice@example.org", []string{"bob@example.net"}, "Look at this", true, "{BouncedOutbound}"},
-	{"test virus from a stranger", Outside, "eve@example.com", []string{"alice@example.org"}, "Invoice", true, "{NoBounceInbound}"},
+	{"test virus from a stranger", Outside, "eve@example.com", []string{"alice@example.org"}, "Invoice", true, "{NoBounceInbound,Quarantined}"},
 	{"clean, before the queue", Gate, "bob@example.net", []string{"alice@example.org"}, "Re: Lunch", false, "{AcceptedInbound}"},
 	{"test virus, before the queue", Gate, "eve@example.com", []string{"alice@example.org"}, "Reminder", true, "{RejectedInbound}"},
 }

@@ -357,7 +357,8 @@ func (t *transaction) fail(err error) {
 	for _, i := range t.todo {
 		if t.receipts[i].Disposal == mail.NotHandled {
 			t.receipts[i] = rc
-			t.receipts[i].InDoubt = slices.Contains(t.dot, i)
+			// with 421 the one reply of SMTP says that nobody has the message
+			t.receipts[i].InDoubt = slices.Contains(t.dot, i) && (left == nil || r.hop.LMTP)
 			n++
 		}
 	}

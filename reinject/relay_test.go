@@ -145,7 +145,28 @@ func TestFaults(t *testing.T) {
 			if tt.size > 0 {
 				o.Message = mail.NewMessage([]byte("Subject: x\r\n\r\n" + strings.Repeat("0123456789abcdef\r\n", tt.size/18)))
 			}
-			checkReplies(t, h, sendTo(t, newRelay(t, h.hop()), o), tt.want...)
+			dots := map[int]int{}
+			o.BeforeDot = func(rcpts []int) {
+				for _, i := range rcpts {
+					dots[i]++
+				}
+				if _, _, messages := h.seen(); len(messages) > 1 {
+					t.Errorf("%d messages arrived before the dot", len(messages))
+				}
+			}
+			receipts := sendTo(t, newRelay(t, h.hop()), o)
+			checkReplies(t, h, receipts, tt.want...)
+			for i, rc := range receipts {
+				waiting := strings.HasSuffix(rc.Reply.Text, "waiting for the reply to the final dot")
+				switch {
+				case rc.Disposal == mail.Relayed && dots[i] != 1:
+					t.Errorf("recipient %d has the message, and %d dots", i, dots[i])
+				case waiting != rc.InDoubt && !strings.HasSuffix(rc.Reply.Text, "sending the message"):
+					t.Errorf("recipient %d, in doubt: %v, %s", i, rc.InDoubt, rc.Reply)
+				case tt.size > 0 && dots[i] > 0:
+					t.Errorf("recipient %d has a dot that was never sent", i)
+				}
+			}
 			conns, _, messages := h.seen()
 			if len(messages) != tt.arrived || conns != 1 {
 				t.Errorf("%d messages arrived on %d connections, want %d on 1", len(messages), conns, tt.arrived)

@@ -99,25 +99,44 @@ func findForged(h mail.Header, hosts ...string) *forgedMarks {
 // filterWords are the names by which Amavis and we call ourselves.
 var filterWords = []string{"postern", "amavis", "amavisd", "amavisd-new"}
 
-// claims reports whether a reader of value sees "Postern at HOST", or the same of
-// Amavis, for one of hosts.
+// claims reports whether a reader of value sees that one of the filterWords was at
+// work "at HOST", for one of hosts. What stands between them, a version for
+// example, may be anything, and the name may stand in a comment.
 func claims(value string, hosts []string) bool {
 	if decoded, err := new(mime.WordDecoder).DecodeHeader(value); err == nil {
 		value = decoded
 	}
-	words := strings.FieldsFunc(strings.ToLower(withoutComments(value)), func(r rune) bool {
-		return r != '.' && r != '-' && r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r)
-	})
-	for i := 0; i+2 < len(words); i++ {
-		if words[i+1] == "at" && slices.Contains(filterWords, words[i]) && slices.Contains(hosts, strings.TrimRight(words[i+2], ".")) {
+	value = strings.ToLower(visible(value))
+	if !slices.ContainsFunc(wordsOf(value), func(w string) bool { return slices.Contains(filterWords, w) }) {
+		return false
+	}
+	words := wordsOf(withoutComments(value))
+	for i := 0; i+1 < len(words); i++ {
+		if words[i] == "at" && slices.Contains(hosts, strings.TrimRight(words[i+1], ".")) {
 			return true
 		}
 	}
 	return false
 }
 
-// withoutComments takes comments out (RFC 5322 section 3.2.2), and what cannot be
-// seen.
+// wordsOf cuts a value into words and names of hosts.
+func wordsOf(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool {
+		return r != '.' && r != '-' && r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	})
+}
+
+// visible takes out what cannot be seen.
+func visible(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.Is(unicode.Cf, r) {
+			return -1
+		}
+		return r
+	}, s)
+}
+
+// withoutComments takes comments out (RFC 5322 section 3.2.2).
 func withoutComments(s string) string {
 	var b strings.Builder
 	comments := true // one that does not end is none, nor is what follows
@@ -132,12 +151,7 @@ func withoutComments(s string) string {
 		}
 		b.WriteByte(s[i])
 	}
-	return strings.Map(func(r rune) rune {
-		if unicode.Is(unicode.Cf, r) {
-			return -1
-		}
-		return r
-	}, b.String())
+	return b.String()
 }
 
 // forgedEdits removes marks that are not ours.

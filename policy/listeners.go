@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -212,4 +213,10 @@ func holdsHost(host, other string) bool {
 	}
 	a, b = a.Unmap(), b.Unmap()
 	return a == b || a.IsUnspecified() && (a.Is6() || b.Is4())
+}
+
+// LeadsBack reports whether a next hop is a listener of ours: mail would go in
+// circles.
+func (c *Config) LeadsBack(hop string) bool {
+	return slices.ContainsFunc(c.Listeners, func(l Listener) bool { return leadsTo(hop, l.Address) })
 }

@@ -100,6 +100,17 @@ func (o *Overlay) Sets(key string) bool {
 	return ok && slices.ContainsFunc(o.values, func(x overlayValue) bool { return x.leaf == i })
 }
 
+// Forwards returns the next hop that o sets, empty if it sets none.
+func (o *Overlay) Forwards() string {
+	hop := ""
+	for _, x := range o.values {
+		if settingsLeaves().list[x.leaf].key == "forward_to" {
+			hop = x.value.String()
+		}
+	}
+	return hop
+}
+
 // Origin returns the place of the effective value of a dotted key, for example
 // "virus.destiny". For a key that does not exist it is the zero Origin.
 func (s *Settings) Origin(key string) Origin {

@@ -31,7 +31,7 @@ func (d *daemon) sourceFor(cfg *policy.Config) (*sql.Source, error) {
 // source before it once no message in work can ask it any more.
 func (d *daemon) useSource(cfg *policy.Config, src *sql.Source) {
 	if src != nil {
-		cfg.AddLookup(src.For(cfg.IsLocal, d.log))
+		cfg.AddLookup(src.For(cfg, d.log))
 	}
 	if old := d.source; old != nil && old != src {
 		time.AfterFunc(cfg.Limits.Deadline, func() { closeSource(old, d.log) })
@@ -57,7 +57,7 @@ func withLookups(cfg *policy.Config) (done func(), err error) {
 		return func() {}, err
 	}
 	quiet := slog.New(slog.DiscardHandler) // what fails comes as the answer
-	cfg.AddLookup(src.For(cfg.IsLocal, quiet))
+	cfg.AddLookup(src.For(cfg, quiet))
 	return func() { closeSource(src, quiet) }, nil
 }
 

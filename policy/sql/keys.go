@@ -20,9 +20,12 @@ const maxParents = 20
 
 // keysOf returns the keys of an address as Amavis has them for SQL. Case does
 // not count: all are in lower case, as the tables must be.
-func keysOf(a mail.Address, delimiters string, local func(mail.Address) bool) *keys {
-	_, domain := a.Split()
-	k := &keys{local: strings.ToLower(a.Local()), domain: strings.TrimSuffix(strings.ToLower(domain), ".")}
+func keysOf(a mail.Address, delimiters string, ours func(mail.Address) bool) *keys {
+	local, domain := a.Split()
+	if !strings.Contains(a.Local(), "@") {
+		local = a.Local() // else it would be the key of another address
+	}
+	k := &keys{local: strings.ToLower(local), domain: strings.TrimSuffix(strings.ToLower(domain), ".")}
 	k.user = k.local
 	if i := strings.IndexAny(k.local, delimiters); delimiters != "" && i > 0 {
 		k.user, k.extension = k.local[:i], k.local[i+1:]
@@ -45,7 +48,7 @@ func keysOf(a mail.Address, delimiters string, local func(mail.Address) bool) *k
 	if k.user != k.local {
 		whole(k.user)
 	}
-	if local(a) {
+	if ours(a) {
 		add(k.local)
 		if k.user != k.local {
 			add(k.user)

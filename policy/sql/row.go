@@ -78,6 +78,9 @@ func (s *Source) overlay(r row) (o *policy.Overlay, ignored []string, err error)
 			continue
 		}
 		v, err := c.read(value)
+		if _, is := v.(bool); is && !plainFlag(value) {
+			ignored = append(ignored, fmt.Sprintf("column %s: %s counts as yes, as in Amavis; write Y or N", name, strconv.Quote(mail.Escape(value))))
+		}
 		if err == nil && v != nil {
 			err = o.Set(c.key, v)
 		}
@@ -100,6 +103,17 @@ func flag(s string) (any, error) {
 		return false, nil
 	}
 	return true, nil
+}
+
+// plainFlag reports whether a flag says what it means: Amavis takes "off" and
+// "none" for yes.
+func plainFlag(s string) bool {
+	v, _ := flag(s)
+	switch strings.ToLower(strings.TrimSpace(s)) {
+	case "y", "yes", "t", "true", "1", "\x01":
+		return true
+	}
+	return v == false
 }
 
 // level reads a score. No text is as NULL.

@@ -81,16 +81,17 @@ func newSource(o *Options, srv server, now func() time.Time) *Source {
 // Close ends the connections. Questions that are still asked fail.
 func (s *Source) Close() error { return s.server.close() }
 
-// For returns the lookup for one configuration: local says which domains are
-// ours, and log hears of a server that goes and comes back.
-func (s *Source) For(local func(mail.Address) bool, log *slog.Logger) policy.Lookup {
-	return &boundSource{s, local, log}
+// For returns the lookup for one configuration; log hears of a server that goes
+// and comes back.
+func (s *Source) For(cfg *policy.Config, log *slog.Logger) policy.Lookup {
+	return &boundSource{s, cfg.IsLocal, cfg.LeadsBack, log}
 }
 
 // boundSource is a source with what belongs to a configuration.
 type boundSource struct {
 	*Source
 	local func(mail.Address) bool
+	back  func(hop string) bool // it leads to a listener of ours
 	log   *slog.Logger
 }
 
@@ -144,6 +145,9 @@ func (s *boundSource) ask(ctx context.Context, k *keys) (*answer, error) {
 	out := &answer{at: s.now(), weight: 1}
 	for _, r := range rows {
 		o, ignored, err := s.overlay(r)
+		if err == nil && o.Forwards() != "" && s.back(o.Forwards()) {
+			err = fmt.Errorf("column forward_method of %s: %s is a listener of ours: mail would go in circles", o.Name, o.Forwards())
+		}
 		if err != nil {
 			return nil, &wrongRow{err}
 		}

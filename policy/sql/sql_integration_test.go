@@ -291,7 +291,7 @@ lookups: {sql: {type: `+n.name+`, dsn: "file:dsn", `+lookups+`}}
 		}
 	})
 	logger := slog.New(slog.NewTextHandler(log, nil))
-	cfg.AddLookup(src.For(cfg.IsLocal, logger))
+	cfg.AddLookup(src.For(cfg, logger))
 	return &filter.Filter{Policy: cfg, Relay: func(mail.NextHop) mail.Transport { return taking{} }, Log: logger}
 }
 

@@ -66,7 +66,7 @@ func newBench(t *testing.T, f *fakeServer, more string) *bench {
 	o := &Options{SQLLookup: cfg.Lookups.SQL, delimiter: "+", origin: policy.Origin{File: "postern.yaml", Line: 3}}
 	o.SelectSenders = "?"
 	b.src = newSource(o, f, func() time.Time { return b.at })
-	cfg.AddLookup(b.src.For(cfg.IsLocal, slog.New(slog.NewTextHandler(&b.log, nil))))
+	cfg.AddLookup(b.src.For(cfg, slog.New(slog.NewTextHandler(&b.log, nil))))
 	return b
 }
 
@@ -224,7 +224,7 @@ func TestCanceled(t *testing.T) {
 	b := newBench(t, f, "")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := b.src.For(b.cfg.IsLocal, slog.New(slog.DiscardHandler)).Lookup(ctx, "ann@ours.test"); err == nil {
+	if _, err := b.src.For(b.cfg, slog.New(slog.DiscardHandler)).Lookup(ctx, "ann@ours.test"); err == nil {
 		t.Error("no error")
 	}
 	f.set(nil)
@@ -239,10 +239,11 @@ func TestOddValues(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, &fakeServer{rows: map[string][]row{
 		"ann@ours.test": {{
-			"id": "1", "message_size_limit": "1000", "spam_tag_level": "many", "virus_admin": "nobody", "sa_userconf": "", "newvirus_admin": "x@y", "fullname": "Ann",
+			"id": "1", "message_size_limit": "1000", "spam_tag_level": "many", "virus_admin": "nobody", "sa_userconf": "", "newvirus_admin": "x@y", "fullname": "Ann", "spam_lover": "off",
 			"virus_quarantine_to": "virus-quarantine", "spam_quarantine_to": "", "banned_quarantine_to": "blocked@ours.test", "warnvirusrecip": "Y", "bad_header_quarantine_to": "a b@c",
 			"addr_extension_spam": "a b", "spam_kill_level": "", "bad_header_lover": "\x01", "bypass_virus_checks": "\x00", "forward_method": "smtp:[::1]:10026",
 		}},
+		"eve@ours.test": {{"id": "3", "forward_method": "smtp:[127.0.0.1]:10024"}},
 		"bob@ours.test": {{"id": "2", "forward_method": "pipe:flags=q argv=/bin/x"}},
 	}}, "")
 	for range 2 {
@@ -259,13 +260,16 @@ func TestOddValues(t *testing.T) {
 		b.at = b.at.Add(time.Hour)
 	}
 	log := b.log.String()
-	for _, want := range []string{"column newvirus_admin has no effect", "column bad_header_quarantine_to of sql users[1]", "column spam_tag_level of sql users[1]", "column virus_admin", "column addr_extension_spam"} {
+	for _, want := range []string{"column newvirus_admin has no effect", "column bad_header_quarantine_to of sql users[1]", "column spam_lover: ", "column spam_tag_level of sql users[1]", "column virus_admin", "column addr_extension_spam"} {
 		if strings.Count(log, want) != 1 {
 			t.Errorf("%q is not told once:\n%s", want, log)
 		}
 	}
 	if strings.Contains(log, "fullname") || strings.Contains(log, "sa_userconf") {
 		t.Errorf("too much is told:\n%s", log)
+	}
+	if _, err := b.selected(t, "eve@ours.test"); err == nil || !strings.Contains(err.Error(), "mail would go in circles") {
+		t.Errorf("a next hop that is a listener of ours: %v", err)
 	}
 	if _, err := b.selected(t, "bob@ours.test"); err == nil || !strings.Contains(err.Error(), "forward_method of sql users[2]") {
 		t.Errorf("a next hop that is not understood: %v", err)
@@ -287,7 +291,8 @@ func TestKeys(t *testing.T) {
 		"a\xff@far.example":           "a\ufffd@far.example @far.example @.far.example @.example @.",
 		"' OR 1=1 --@far.example":     "' or 1=1 --@far.example @far.example @.far.example @.example @.",
 		mail.Address("postmaster"):    "@.",
-		`"a@evil.test"@far.example`:   "a@evil.test@far.example @far.example @.far.example @.example @.",
+		`"a@evil.test"@far.example`:   `"a@evil.test"@far.example @far.example @.far.example @.example @.`,
+		`"lover@dom.test"@dom.test`:   `"lover@dom.test"@dom.test "lover@dom.test" @dom.test @.dom.test @.test @.`,
 		"user@a.b.c.d.e.f.g.example.": "user@a.b.c.d.e.f.g.example @a.b.c.d.e.f.g.example @.a.b.c.d.e.f.g.example @.b.c.d.e.f.g.example @.c.d.e.f.g.example @.d.e.f.g.example @.e.f.g.example @.f.g.example @.g.example @.example @.",
 	} {
 		if got := strings.Join(keysOf(a, "+", local).list, " "); got != want {

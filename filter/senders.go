@@ -20,19 +20,36 @@ func sendersOf(tx *mail.Transaction, a *mail.Authentication) []policy.Sender {
 		return out
 	}
 	authors := auth.Authors(tx.Message.Header())
-	for _, author := range authors[:min(len(authors), maxAuthors)] {
-		s := policy.Sender{Address: author, What: "author"}
+	known := map[mail.Address]bool{}
+	for i, author := range authors {
+		if i >= maxAuthors && known[author] {
+			continue
+		}
+		known[author] = true
+		s := policy.Sender{Address: author, What: "author", Guess: i >= maxAuthors}
 		if len(authors) == 1 {
 			s.Proof = authorProof(auth.DomainOf(author), a)
 		}
-		out = append(out, s)
+		if out = append(out, s); len(out) > maxGuesses {
+			return out
+		}
+	}
+	for _, guess := range auth.Mentioned(tx.Message.Header(), maxGuesses) {
+		if !known[guess] {
+			known[guess] = true
+			out = append(out, policy.Sender{Address: guess, What: "author", Guess: true})
+		}
 	}
 	return out
 }
 
-// maxAuthors bounds what lists are asked about: a stranger can write thousands of
-// authors, and each is looked for in every entry.
-const maxAuthors = 20
+// maxAuthors bounds the authors who may have something in their favour: each is
+// looked for in every entry of a list. maxGuesses bounds those whom a blacklist is
+// asked about; it is what a field of 64 KiB can hold in earnest.
+const (
+	maxAuthors = 20
+	maxGuesses = 2000
+)
 
 // envelopeProof says by what it is proven that the domain answers for the sender
 // of the envelope, empty if it is not.

@@ -32,6 +32,10 @@ func TestSendersOf(t *testing.T) {
 		{"two authors", "a@a.test", "b@b.test, c@b.test", &mail.Authentication{Signers: []string{"b.test"}, DMARC: &mail.DMARCResult{Author: "b.test", Result: mail.AuthPass}}, "sender <a@a.test>:, author <b@b.test>:, author <c@b.test>:"},
 		{"a name that is an address", "", `"friend@b.test" <x@evil.test>`, &mail.Authentication{}, "sender <>:, author <x@evil.test>:"},
 		{"quoted", "", `"a b"@b.test`, nil, `sender <>:, author <"a b"@b.test>:`},
+		{"a quote that does not end", "x@a.test", `evil@black.test "`, nil, "sender <x@a.test>:, author <evil@black.test>:"},
+		{"a bracket behind", "x@a.test", "<evil@black.test> <", nil, "sender <x@a.test>:, author <evil@black.test>:"},
+		{"an address as a name", "x@a.test", "evil@black.test <ok>", nil, "sender <x@a.test>:, author <evil@black.test>:"},
+		{"in a comment", "x@a.test", "ok@b.test (evil@black.test)", nil, "sender <x@a.test>:, author <ok@b.test>:"},
 		{"no domain", "x", "undisclosed", &mail.Authentication{}, "sender <x>:"},
 		{"A-labels", "a@bücher.test", "a@bücher.test", &mail.Authentication{Signers: []string{"xn--bcher-kva.test"}}, `sender <a@b\x{fc}cher.test>:, author <a@b\x{fc}cher.test>:DKIM`},
 	} {
@@ -53,6 +57,39 @@ func TestManyAuthors(t *testing.T) {
 	got := sendersOf(tx, &mail.Authentication{Signers: []string{"b.test"}})
 	if len(got) != maxAuthors+1 || got[1].Proof != "" {
 		t.Errorf("%d senders, %+v", len(got), got[1])
+	}
+}
+
+// Nobody hides from a blacklist behind others, and nobody is helped by a guess.
+func TestBlacklistedBehindOthers(t *testing.T) {
+	t.Parallel()
+	for from, want := range map[string]string{
+		strings.Repeat("x@b.test, ", 50) + "evil@black.test": "blacklisted",
+		strings.Repeat("x@b.test, ", 50) + "good@white.test": "",
+		`evil@black.test "`:                   "blacklisted",
+		"<evil@black.test> <":                 "blacklisted",
+		"good@white.test <ok>":                "",
+		"evil@black.test, other@neutral.test": "blacklisted", // the second does not shield the first
+		"other@neutral.test":                  "",
+		"other@neutral.black.test":            "",
+	} {
+		var sent strings.Builder
+		f, tx := promiseFilter(t, takes(&sent, ""), `settings:
+  spam:
+    sender_list:
+      - {match: [.neutral.test, other@neutral.black.test], as: neutral}
+      - {match: .black.test, as: blacklisted}
+      - {match: .white.test, as: whitelisted, verified: false}
+`)
+		tx.From, tx.Listener = "bounce@a.test", "127.0.0.1:10024"
+		tx.Message = mail.NewMessage([]byte("From: " + from + "\r\n\r\n"))
+		ex, err := f.Examine(t.Context(), tx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(ex.Verdicts[0].Listed.As); got != want {
+			t.Errorf("%.60q: %q, want %q", from, got, want)
+		}
 	}
 }
 

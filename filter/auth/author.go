@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -68,6 +69,27 @@ func Authors(h mail.Header) []mail.Address {
 	}
 	return out
 }
+
+// Mentioned returns what looks like an address in the From fields of a message,
+// however broken they are, but for whole quoted strings and comments: readers may
+// take it for the author. At most limit are returned.
+func Mentioned(h mail.Header, limit int) []mail.Address {
+	var out []mail.Address
+	for _, v := range h.All("From") {
+		v = aside.ReplaceAllString(v[:min(len(v), maxAddressList)], " ")
+		for _, a := range mentioned.FindAllString(v, limit-len(out)) {
+			out = append(out, mail.Address(a))
+		}
+		if len(out) >= limit {
+			break
+		}
+	}
+	return out
+}
+
+var aside = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|\([^()]*\)`)
+
+var mentioned = regexp.MustCompile(`[^\s<>()",;:@\[\]\\]+@[\pL\pN_-]+(?:\.[\pL\pN_-]+)+`)
 
 // DomainOf returns the domain of an address as an A-label name in lower case,
 // empty if it has none.

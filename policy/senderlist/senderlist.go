@@ -20,7 +20,7 @@ type Rule struct {
 	Match []string `yaml:"match"`
 	// whitelisted: its score does not make the mail spam, whatever it is.
 	// blacklisted: it is spam, whatever its score. score: points are added.
-	// neutral: none of it, and no later entry is asked.
+	// neutral: none of it, and no later entry is asked about that address.
 	As Meaning `yaml:"as"`
 	// Points of as: score; below 0 in favour of the sender.
 	Score *float64 `yaml:"score"`
@@ -115,6 +115,9 @@ type Sender struct {
 	Address mail.Address
 	What    string // "sender" for that of the envelope, "author" for one in From
 	Proof   string // why the address is verified, for example "SPF"; empty: it is not
+	// Guess says that readers may take it for an author, or that there are too many
+	// of them: it counts against the sender only.
+	Guess bool
 }
 
 // String names the sender for people.
@@ -128,28 +131,39 @@ type Hit struct {
 
 // Find returns the first entry that holds for one of the senders, nil if none
 // does, and those before it that do not hold only because the sender is not
-// verified, each once.
+// verified, each once. A neutral entry ends the search for its address alone: a
+// sender who is none of ours can write another one beside his own.
 func Find(rules []Rule, senders []Sender) (held *Hit, unproven []Hit) {
+	var neutral *Hit
+	out := make([]bool, len(senders)) // for whom the search has ended
 	for i := range rules {
 		r := &rules[i]
 		if r.keys == nil {
 			continue
 		}
-		for _, s := range senders {
-			if len(r.keys.Find(s.Address)) == 0 {
+		for k, s := range senders {
+			if out[k] || s.Guess && r.As != Blacklisted || len(r.keys.Find(s.Address)) == 0 {
 				continue
 			}
 			hit := Hit{Rule: r, Sender: s}
-			if r.wantsProof() && s.Proof == "" {
+			switch {
+			case r.wantsProof() && s.Proof == "":
 				if !slices.ContainsFunc(unproven, func(h Hit) bool { return h.Rule == r }) {
 					unproven = append(unproven, hit)
 				}
-				continue
+			case r.As == Neutral:
+				if out[k] = true; neutral == nil {
+					neutral = &hit
+				}
+			default:
+				return &hit, slices.DeleteFunc(unproven, func(h Hit) bool { return h.Rule == r })
 			}
-			return &hit, slices.DeleteFunc(unproven, func(h Hit) bool { return h.Rule == r })
 		}
 	}
-	return nil, unproven
+	if neutral != nil {
+		unproven = slices.DeleteFunc(unproven, func(h Hit) bool { return h.Rule == neutral.Rule })
+	}
+	return neutral, unproven
 }
 
 // Key returns how a row of Amavis' table mailaddr is written in match:

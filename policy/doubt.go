@@ -13,7 +13,9 @@ import (
 
 	"postern/filter/mail"
 	"postern/policy/lookup"
+	"postern/policy/senderlist"
 	"postern/policy/strict"
+	"postern/policy/virusname"
 )
 
 // Doubts returns what is allowed in c but most likely not meant, in the order
@@ -35,6 +37,8 @@ func (c *Config) Doubts() []Mistake {
 	d.foreignKeys()
 	d.unverifiedSigners()
 	d.virusNames()
+	d.eachOverlay(d.levels)
+	d.eachOverlay(d.senderLists)
 	d.unsignedDomains()
 	// RFC 5321 section 4.5.3.1.7
 	if least := mail.Size(64 << 10); c.Limits.MessageSize < least {
@@ -397,6 +401,77 @@ func (d *doubts) unsignedDomains() {
 		names += fmt.Sprintf(" and %d more", n)
 	}
 	d.at("local_domains", "no DKIM key for "+names+": mail of these domains goes out unsigned", "postern dkim keygen makes one; where another program signs, set dkim: {sign: false}")
+}
+
+// eachOverlay visits the base, the banks, recipients and senders, each with the
+// settings that it makes over the base and the key under which it stands.
+func (d *doubts) eachOverlay(visit func(path string, o *Overlay, s *Settings)) {
+	c := d.cfg
+	visit("settings", nil, &c.Settings)
+	for _, name := range slices.Sorted(maps.Keys(c.Banks)) {
+		visit("banks."+name, c.Banks[name], c.Banks[name].Over(&c.Settings))
+	}
+	for _, list := range []struct {
+		name  string
+		rules []Rule
+	}{{"recipients", c.Recipients}, {"senders", c.Senders}} {
+		for i, r := range list.rules {
+			visit(fmt.Sprintf("%s[%d].settings", list.name, i), r.Settings, r.Settings.Over(&c.Settings))
+		}
+	}
+}
+
+// levels finds levels of the score in an order that is most likely a slip.
+func (d *doubts) levels(path string, o *Overlay, s *Settings) {
+	spam := &s.Spam
+	at := func(key, what, hint string) {
+		if o == nil || o.Sets("spam."+key) {
+			d.setting(path, "spam."+key, s, what, hint)
+		}
+	}
+	p := virusname.Points
+	if spam.KillLevel < spam.Tag2Level {
+		at("kill_level", fmt.Sprintf("%s is below tag2_level %s: mail is blocked before it is marked", p(spam.KillLevel), p(spam.Tag2Level)), "kill_level is most often the highest of the levels")
+	}
+	if spam.KillLevel <= 0 {
+		at("kill_level", p(spam.KillLevel)+" is what ordinary mail reaches: all of it would be SPAM", "6.31 is built in")
+	}
+	if spam.Tag3Level != 0 && spam.Tag3Level < spam.Tag2Level {
+		at("tag3_level", fmt.Sprintf("%s is below tag2_level %s: its tag would stand on mail that is not SPAMMY yet", p(spam.Tag3Level), p(spam.Tag2Level)), "0 is no such level")
+	}
+	if spam.TagLevel > spam.Tag2Level {
+		at("tag_level", fmt.Sprintf("%s is above tag2_level %s: mail is SPAMMY without its fields", p(spam.TagLevel), p(spam.Tag2Level)), "-999 is always")
+	}
+}
+
+// senderLists finds entries that let everybody in, and such as can never hold.
+func (d *doubts) senderLists(path string, o *Overlay, s *Settings) {
+	if o != nil && !o.Sets("spam.sender_list") {
+		return
+	}
+	list := s.Spam.SenderList
+	if o != nil {
+		list = list[:len(list)-len(d.cfg.Settings.Spam.SenderList)] // its own stand before those of the base
+	}
+	verifies := s.DKIM.Verify || s.SPF.Verify
+	for i := range list {
+		r := &list[i]
+		if r.As != senderlist.Whitelisted {
+			continue
+		}
+		switch {
+		case r.Everybody() && !r.WantsProof():
+			d.setting(path, "spam.sender_list", s, r.Place()+": everybody is whitelisted, nothing is ever spam", "bypass: true says so in words")
+		case r.WantsProof() && !verifies && !s.Originating:
+			d.setting(path, "spam.sender_list", s, r.Place()+": a whitelisted sender must be verified, and nothing is verified", "dkim: {verify: true} or spf: {verify: true}; verified: false believes what anybody can write")
+		}
+	}
+}
+
+// setting reports a doubt about a setting, at the place from which it comes.
+func (d *doubts) setting(path, key string, s *Settings, what, hint string) {
+	o := s.Origin(key)
+	d.in(Origin{File: o.File, Line: o.Line}, path+"."+key, what, hint)
 }
 
 // hasKey reports whether a key signs for the domain.

@@ -29,6 +29,19 @@ func TestDoubts(t *testing.T) {
 			"6:13: auth_banks[1].users: ann is never asked, since Ann is in auth_banks[0]; the first entry that holds a name decides",
 			"8:13: auth_banks[3].users: cid is never asked, since * is in auth_banks[2]; the first entry that holds a name decides",
 		}},
+		"levels in a strange order": {"settings:\n  spam: {tag_level: 9, tag2_level: 8, tag3_level: 7, kill_level: 5}\nbanks:\n  MYNETS: {spam: {kill_level: -1}}\nown_networks: [192.0.2.0/24]\n", []string{
+			"4: settings.spam.kill_level: 5 is below tag2_level 8: mail is blocked before it is marked; kill_level is most often the highest of the levels",
+			"4: settings.spam.tag3_level: 7 is below tag2_level 8: its tag would stand on mail that is not SPAMMY yet; 0 is no such level",
+			"4: settings.spam.tag_level: 9 is above tag2_level 8: mail is SPAMMY without its fields; -999 is always",
+			"6: banks.MYNETS.spam.kill_level: -1 is below tag2_level 8: mail is blocked before it is marked; kill_level is most often the highest of the levels",
+			"6: banks.MYNETS.spam.kill_level: -1 is what ordinary mail reaches: all of it would be SPAM; 6.31 is built in",
+		}},
+		"everybody is whitelisted": {"settings:\n  spam:\n    sender_list:\n      - {match: ., as: whitelisted, verified: false}\n      - {match: a.test, as: whitelisted}\n", []string{
+			"6: settings.spam.sender_list: postern.yaml:6: everybody is whitelisted, nothing is ever spam; bypass: true says so in words",
+		}},
+		"nobody can be whitelisted": {"settings:\n  dkim: {verify: false}\n  spf: {verify: false}\n  spam: {sender_list: [{match: a.test, as: whitelisted}]}\n", []string{
+			"6: settings.spam.sender_list: postern.yaml:6: a whitelisted sender must be verified, and nothing is verified; dkim: {verify: true} or spf: {verify: true}; verified: false believes what anybody can write",
+		}},
 		"MYUSERS":                 {"banks: {MYUSERS: {virus: {lover: true}}}\n", nil},
 		"a bank that nobody gets": {"banks:\n  NOBODY: {originating: true}\n", []string{"4:11: banks.NOBODY: no mail gets this bank; give it to a listener, a client, a login or a daemon, or remove it"}},
 		"MYNETS without networks": {"banks:\n  MYNETS: {virus: {lover: true}}\n", []string{"4:11: banks.MYNETS: no mail gets this bank; set own_networks"}},

@@ -90,6 +90,35 @@ func TestExplainHandsNothingOn(t *testing.T) {
 	}
 }
 
+// Where a sender list decides, the explanation names it and not the destiny.
+func TestExplainNamesTheList(t *testing.T) {
+	t.Parallel()
+	run := dryRunOf(t, "postern.yaml", "hostname: mail.example.org\nlocal_domains: [example.org]\nsettings:\n  spam:\n    sender_list:\n      - {match: white@example.net, as: whitelisted, verified: false}\n      - {match: black@example.net, as: blacklisted}\n")
+	l, err := Listener(run.filter.Policy, "127.0.0.1:10024")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ from, category, setting string }{
+		{"white@example.net", "SPAM", "spam.sender_list"}, {"white@example.net", "BAD-HEADER", "bad_header.destiny"},
+		{"black@example.net", "BAD-HEADER", "spam.sender_list"}, {"black@example.net", "CLEAN", "spam.sender_list"}, {"black@example.net", "INFECTED", "virus.destiny"},
+		{"else@example.net", "SPAM", "spam.destiny"},
+	} {
+		tx, err := (&Envelope{Listener: l, From: mail.Address(tt.from), To: []mail.Address{"b@example.org"}}).Transaction(run.filter.Policy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := Explain(t.Context(), run, tx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range e.Recipients[0].Categories {
+			if c.Category == tt.category && (c.Setting != tt.setting || (c.Setting == "spam.sender_list") != strings.Contains(c.Origin, "postern.yaml:")) {
+				t.Errorf("%s, %s: by %s (%s), want %s", tt.from, tt.category, c.Setting, c.Origin, tt.setting)
+			}
+		}
+	}
+}
+
 // A case that does not fit the configuration is another error than one that
 // cannot be asked, for its exit code is another.
 func TestCaseThatDoesNotFit(t *testing.T) {

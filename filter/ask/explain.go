@@ -101,7 +101,7 @@ func Explain(ctx context.Context, run *DryRun, tx *mail.Transaction, signers ...
 		return nil, err
 	}
 	e := run.explanationOf(ctx, tx, sel)
-	for _, c := range []mail.Category{mail.Infected, mail.Banned, mail.Unchecked, mail.Spam, mail.BadHeader, mail.Clean} {
+	for _, c := range []mail.Category{mail.Infected, mail.Banned, mail.Unchecked, mail.Spam, mail.BadHeader, mail.Oversized, mail.Clean} {
 		findings := []mail.Finding{{Category: c, Minor: mail.OverLimits, Check: "explain", Name: "example", Rcpt: mail.AllRcpts}}
 		var score *mail.Score
 		if c == mail.Spam {
@@ -111,9 +111,9 @@ func Explain(ctx context.Context, run *DryRun, tx *mail.Transaction, signers ...
 		for i := range e.Recipients {
 			v, ev := &ex.Verdicts[i], result.event.Recipients[i]
 			r := &e.Recipients[i]
-			key := deciding(sel.Rcpts[i].Settings, c)
+			key, origin := decidedBy(sel.Rcpts[i].Settings, c, v)
 			r.Categories = append(r.Categories, ExplainedCategory{
-				Category: c.String(), Destiny: string(v.Destiny), Setting: key, Origin: sel.Rcpts[i].Settings.Origin(key).String(),
+				Category: c.String(), Destiny: string(v.Destiny), Setting: key, Origin: origin,
 				Action: ev.Action, NoReport: ev.NoReport, Reply: result.reply(i), Sent: strings.Join(result.describe(i), "; "),
 				NotSigned: run.notSigned(ex, result, i),
 			})
@@ -212,6 +212,19 @@ func (d *DryRun) apart(ctx context.Context, tx *mail.Transaction, i int) bool {
 	return !d.filter.Fits(ctx, &upTo)
 }
 
+// decidedBy returns the setting that made the verdict on mail in which category c
+// was found, and where it stands. A sender who is listed makes it another one.
+func decidedBy(s *policy.Settings, c mail.Category, v *policy.Verdict) (key, origin string) {
+	switch {
+	case v.Listed.White() && c == mail.Spam, v.Listed.Black() && v.Blocking.Category == mail.Spam:
+		return "spam.sender_list", v.Listed.By
+	case v.Blocking.Category != mail.CatchAll:
+		c = v.Blocking.Category
+	}
+	key = deciding(s, c)
+	return key, s.Origin(key).String()
+}
+
 // deciding returns the key of the setting that makes the destiny of category c
 // for a recipient with settings s.
 func deciding(s *policy.Settings, c mail.Category) string {
@@ -274,6 +287,9 @@ func (r *dryResult) describe(i int) []string {
 		case kind != kindMessage:
 			out = append(out, kind+" to "+strings.Join(to, " "))
 		}
+	}
+	if end := mail.Quarantined.String(); i < 0 && slices.ContainsFunc(r.event.Recipients, func(e mail.RecipientEvent) bool { return e.End == end }) || i >= 0 && r.event.Recipients[i].End == end {
+		out = append(out, "a copy is kept in the quarantine")
 	}
 	if len(out) == 0 {
 		out = append(out, r.nothing())

@@ -102,13 +102,16 @@ func (r Rule) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 // Place is where the entry stands: file and line, or a row of a database.
 func (r *Rule) Place() string { return r.place }
 
-// wantsProof reports whether the entry holds for verified senders only.
-func (r *Rule) wantsProof() bool {
+// WantsProof reports whether the entry holds for verified senders only.
+func (r *Rule) WantsProof() bool {
 	if r.Verified != nil {
 		return *r.Verified
 	}
 	return r.As == Whitelisted
 }
+
+// Everybody reports whether every sender is meant.
+func (r *Rule) Everybody() bool { return slices.Contains(r.Match, ".") }
 
 // Sender is an address in whose name a message comes.
 type Sender struct {
@@ -147,7 +150,7 @@ func Find(rules []Rule, senders []Sender) (held *Hit, unproven []Hit) {
 			}
 			hit := Hit{Rule: r, Sender: s}
 			switch {
-			case r.wantsProof() && s.Proof == "":
+			case r.WantsProof() && s.Proof == "":
 				if !slices.ContainsFunc(unproven, func(h Hit) bool { return h.Rule == r }) {
 					unproven = append(unproven, hit)
 				}

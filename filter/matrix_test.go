@@ -23,6 +23,7 @@ import (
 // matrixCase is one combination; codes are those of the next hop.
 type matrixCase struct {
 	input     mail.Input
+	category  mail.Category
 	sender    string // ours, list (one of ours that is no person), never (wants no report), stranger, strange list, null
 	kinds     [3]string
 	codes     [3]int
@@ -60,9 +61,13 @@ func (c *matrixCase) rcpt(i int) mail.Address {
 }
 
 // mayReport is promise 2 in one line, and wouldTell whether a queue tells.
-func (c *matrixCase) mayReport() bool   { return c.sender == "ours" }
-func (c *matrixCase) wouldTell() bool   { return c.sender != "null" && c.sender != "never" }
-func (c *matrixCase) passes(i int) bool { return c.kinds[i] == "pass" || c.kinds[i] == "bypass" }
+func (c *matrixCase) mayReport() bool { return c.sender == "ours" }
+func (c *matrixCase) wouldTell() bool { return c.sender != "null" && c.sender != "never" }
+func (c *matrixCase) passes(i int) bool {
+	// a fault of form is no reason to lose mail that nobody waits for an answer to
+	excused := c.category == mail.BadHeader && c.kinds[i] == "bounce" && (strings.HasSuffix(c.sender, "list") || c.sender == "null")
+	return c.kinds[i] == "pass" || c.kinds[i] == "bypass" || excused
+}
 
 // Send is the next hop.
 func (c *matrixCase) Send(_ context.Context, o *mail.Outgoing) []mail.Receipt {
@@ -74,7 +79,7 @@ func (c *matrixCase) Send(_ context.Context, o *mail.Outgoing) []mail.Receipt {
 	for i, r := range o.Rcpts {
 		code := c.report
 		if !own {
-			code = c.codes[r.Address.Local()[len(r.Address.Local())-1]-'0']
+			code = c.code(int(r.Address.Local()[len(r.Address.Local())-1] - '0'))
 		}
 		codes = append(codes, code)
 		out[i] = matrixReceipt(code)
@@ -111,6 +116,19 @@ func (c *matrixCase) Send(_ context.Context, o *mail.Outgoing) []mail.Receipt {
 	return out
 }
 
+// code is what the next hop says to recipient i. An MTA that has asked goes on with
+// the message for whom we let it.
+func (c *matrixCase) code(i int) int {
+	if c.back() {
+		return 250
+	}
+	return c.codes[i]
+}
+
+func (c *matrixCase) back() bool {
+	return c.input == mail.InputMilter || c.input == mail.InputAMPDP || c.input == mail.InputLocal
+}
+
 func matrixReceipt(code int) mail.Receipt {
 	d := map[int]mail.Disposal{250: mail.Relayed, 450: mail.Deferred, 550: mail.Refused}[code]
 	return mail.Receipt{Disposal: d, Reply: mail.NewReply(code, 1, 1, "from MTA")}
@@ -137,11 +155,11 @@ func (c *matrixCase) twice(i int) bool {
 		return false
 	}
 	for k := range c.kinds {
-		if c.passes(k) && c.kinds[k] != c.kinds[i] && c.codes[k] == 450 { // a transaction of its own
+		if c.passes(k) && c.kinds[k] != c.kinds[i] && c.code(k) == 450 { // a transaction of its own
 			return true
 		}
 		// the report, or the copy in its place, fails after others have the message
-		toReport := c.kinds[k] == "reject" || c.kinds[k] == "bounce" || c.passes(k) && c.codes[k] == 550
+		toReport := c.kinds[k] == "reject" || c.kinds[k] == "bounce" || c.passes(k) && c.code(k) == 550
 		if toReport && (c.mayReport() && c.report != 250 || !c.mayReport() && !c.store) {
 			return true
 		}
@@ -188,11 +206,17 @@ func matrixConfig(t *testing.T) *policy.Config {
 	t.Helper()
 	text := "hostname: mail.example.org\nlocal_domains: [example.org]\nsettings: {virus: {admin: \"\"}}\nrecipients:\n"
 	for _, k := range matrixKinds {
-		set := "destiny: " + k
-		if k == "bypass" {
-			set = "bypass: true"
+		var sections []string
+		for _, c := range matrixCategories {
+			set := "destiny: " + k
+			if k == "bypass" && c == mail.Unchecked {
+				set = "destiny: reject, lover: true" // it cannot be bypassed
+			} else if k == "bypass" {
+				set = "bypass: true"
+			}
+			sections = append(sections, policy.CategoryKey(c)+": {"+set+"}")
 		}
-		text += fmt.Sprintf("  - {match: [%[1]s0@, %[1]s1@, %[1]s2@], settings: {virus: {%[2]s}}}\n", k, set)
+		text += fmt.Sprintf("  - {match: [%[1]s0@, %[1]s1@, %[1]s2@], settings: {%[2]s}}\n", k, strings.Join(sections, ", "))
 	}
 	cfg, err := policy.Parse("postern.yaml", []byte(text), nil)
 	if err != nil {
@@ -204,13 +228,12 @@ func matrixConfig(t *testing.T) *policy.Config {
 func TestPromisesHoldForCombinations(t *testing.T) {
 	t.Parallel()
 	cfg := matrixConfig(t)
-	inputs := []mail.Input{mail.InputLMTP, mail.InputSMTP, mail.InputProxy}
-	// one in thirteen: the step divides none of the factors, so each value still
-	// meets all others
-	for n := 0; n < 2*3*6*6*6*6*3*3*3*3; n += 13 {
+	inputs := []mail.Input{mail.InputLMTP, mail.InputSMTP, mail.InputProxy, mail.InputMilter, mail.InputAMPDP, mail.InputLocal}
+	// the step divides none of the factors, so each value still meets all others
+	for n := 0; n < 5*2*6*6*6*6*6*3*3*3*3; n += 149 {
 		rest := n
 		next := func(k int) int { i := rest % k; rest /= k; return i }
-		c := &matrixCase{input: inputs[next(3)], sender: matrixSenders[next(6)], report: matrixCodes[next(3)], store: next(2) == 0}
+		c := &matrixCase{input: inputs[next(6)], category: matrixCategories[next(5)], sender: matrixSenders[next(6)], report: matrixCodes[next(3)], store: next(2) == 0}
 		for i := range c.kinds {
 			c.kinds[i], c.codes[i] = matrixKinds[next(6)], matrixCodes[next(3)]
 		}
@@ -231,10 +254,10 @@ func TestNothingComesTwice(t *testing.T) {
 	cfg := matrixConfig(t)
 	inputs := []mail.Input{mail.InputLMTP, mail.InputSMTP}
 	doubtful := 0
-	for n := 0; n < 2*5*2*6*6*6*6*3*3*3*3; n += 151 {
+	for n := 0; n < 5*2*5*2*6*6*6*6*3*3*3*3; n += 907 {
 		rest := n
 		next := func(k int) int { i := rest % k; rest /= k; return i }
-		c := &matrixCase{input: inputs[next(2)], sender: matrixSenders[next(6)], report: matrixCodes[next(3)], store: next(2) == 0, deaths: next(5)}
+		c := &matrixCase{input: inputs[next(2)], category: matrixCategories[next(5)], sender: matrixSenders[next(6)], report: matrixCodes[next(3)], store: next(2) == 0, deaths: next(5)}
 		for i := range c.kinds {
 			c.kinds[i], c.codes[i] = matrixKinds[next(6)], matrixCodes[next(3)]
 			if c.kinds[i] == "tempfail" {
@@ -296,6 +319,8 @@ var (
 	matrixKinds   = []string{"pass", "bypass", "reject", "bounce", "discard", "tempfail"}
 	matrixSenders = []string{"ours", "list", "never", "stranger", "strange list", "null"}
 	matrixCodes   = []int{250, 450, 550}
+
+	matrixCategories = []mail.Category{mail.Infected, mail.Banned, mail.Unchecked, mail.Spam, mail.BadHeader}
 )
 
 func (c *matrixCase) text() string {
@@ -336,6 +361,9 @@ func (c *matrixCase) run(t *testing.T, cfg *policy.Config, journal Journal, rcpt
 		tx.Listener = "127.0.0.1:10024"
 	}
 	tx.Client.Ident = "4AAAA"
+	if c.back() {
+		tx.Back = c
+	}
 	for _, i := range rcpts {
 		r := mail.Recipient{Address: c.rcpt(i)}
 		if c.sender == "never" {
@@ -348,8 +376,13 @@ func (c *matrixCase) run(t *testing.T, cfg *policy.Config, journal Journal, rcpt
 	if err != nil {
 		t.Fatal(err)
 	}
-	ex := &Examination{Selection: sel, Findings: []mail.Finding{{Category: mail.Infected, Name: "Test", Rcpt: mail.AllRcpts}}}
-	ex.Verdicts = policy.Decide(sel, ex.Findings, nil)
+	ex := &Examination{Selection: sel}
+	if c.category == mail.Spam {
+		ex.Score = &mail.Score{Value: 100}
+	} else {
+		ex.Findings = []mail.Finding{{Category: c.category, Minor: mail.Encrypted, Name: "Test", Rcpt: mail.AllRcpts}}
+	}
+	ex.Verdicts = policy.Decide(sel, ex.Findings, ex.Score)
 	replies, _ = f.Enact(t.Context(), tx, ex)
 	if want := map[bool]int{true: 1, false: len(rcpts)}[c.input.OneReply()]; len(replies) != want {
 		t.Fatalf("%+v: %d replies", *c, len(replies))

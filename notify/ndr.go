@@ -180,7 +180,10 @@ func (r *Report) status(rcpts []int, international bool) []byte {
 		}
 		f.add("Received-From-MTA", from)
 	}
-	f.date("Arrival-Date", r.Tx.Received)
+	if !r.Tx.Received.IsZero() {
+		f.date("Arrival-Date", r.Tx.Received)
+	}
+	// the listeners undo the coding of ENVID (RFC 3461 section 4.4)
 	f.add("Original-Envelope-Id", printable(r.Tx.FromOpts.EnvelopeID, maxName))
 	writeBlock(&l, f)
 	for _, i := range rcpts {
@@ -198,8 +201,8 @@ func writeBlock(l *lines, f *fields) { _ = textproto.WriteHeader(l, f.header()) 
 
 func (r *Report) rcptStatus(f *fields, i int) {
 	rcpt, o := &r.Tx.Rcpts[i], &r.Outcomes[i]
-	if rcpt.ORCPT != "" {
-		f.add("Original-Recipient", originalType(rcpt.ORCPT)+";"+string(rcpt.ORCPT.Address()))
+	if t := originalType(rcpt.ORCPT); isAtom(t) && rcpt.ORCPT.Address() != "" {
+		f.add("Original-Recipient", t+";"+string(rcpt.ORCPT.Address()))
 	}
 	f.add("Final-Recipient", addressType(rcpt.Address)+";"+string(rcpt.Address))
 	reply := o.Receipt.Reply
@@ -214,6 +217,7 @@ func (r *Report) rcptStatus(f *fields, i int) {
 			reply = mail.NewReply(554, 0, 0, "Not delivered")
 		}
 	}
+	reply.Enhanced = soundStatus(reply)
 	f.add("Status", reply.Status())
 	if mta := remoteMTA(o.Receipt.NextHop); mta != "" {
 		f.add("Remote-MTA", "dns; "+mta)
@@ -221,6 +225,24 @@ func (r *Report) rcptStatus(f *fields, i int) {
 	f.add("Diagnostic-Code", "smtp; "+printable(reply.String(), maxWord))
 	f.date("Last-Attempt-Date", r.Now)
 	f.add("Final-Log-ID", r.reference())
+}
+
+// soundStatus returns the enhanced status code, which must be of the class of the
+// reply (RFC 3463 section 2); next hops without ENHANCEDSTATUSCODES give none.
+func soundStatus(r mail.Reply) [3]int {
+	s := r.Enhanced
+	if s[0] != r.Class() || min(s[1], s[2]) < 0 || max(s[1], s[2]) > 999 {
+		return [3]int{r.Class(), 0, 0}
+	}
+	return s
+}
+
+// isAtom reports whether s can be the type of an address (RFC 3464 section
+// 2.1.2, RFC 5322 section 3.2.3).
+func isAtom(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || strings.ContainsRune("()<>[]:;@\\,.\"", r)
+	})
 }
 
 // addressType is the word for an address by RFC 3464 and RFC 6533.

@@ -214,3 +214,20 @@ func TestBadTemplates(t *testing.T) {
 		t.Error("a folder that is not there")
 	}
 }
+
+// The texts that we ship can be used as they are.
+func TestShippedTemplates(t *testing.T) {
+	t.Parallel()
+	dirs, err := filepath.Glob("../deploy/templates/*")
+	if err != nil || len(dirs) == 0 {
+		t.Fatal(dirs, err)
+	}
+	for _, dir := range dirs {
+		own, err := LoadTemplates(dir)
+		if err != nil {
+			t.Error(err)
+		} else if len(own.texts) != len(textNames) {
+			t.Errorf("%s has %d texts of %d", dir, len(own.texts), len(textNames))
+		}
+	}
+}

@@ -36,7 +36,7 @@ import (
 
 // Options bound a [Journal].
 type Options struct {
-	Size int64         // of one file, in octets; 16 MiB if 0
+	Size int64         // of one file, in octets; 64 MiB if 0: about an hour of 100 messages a second, and Postfix waits that long at most before it tries again
 	Keep time.Duration // how long a trace counts; five days if 0, as long as Postfix keeps mail
 	Log  *slog.Logger  // gets what could not be written or read; nil: nobody
 	Now  func() time.Time
@@ -74,7 +74,7 @@ var letters = map[mail.Disposal]byte{mail.NotHandled: 'b', mail.Relayed: 'r', ma
 // the same one open. What cannot be read is set aside.
 func Open(dir string, o Options) (*Journal, error) {
 	if o.Size == 0 {
-		o.Size = 16 << 20
+		o.Size = 64 << 20
 	}
 	if o.Keep == 0 {
 		o.Keep = 5 * 24 * time.Hour

@@ -203,6 +203,11 @@ func (s *Store) put(path string, k *mail.Kept, m *mail.Message) error {
 		s.mu.Lock()
 		s.total += k.Size
 		s.mu.Unlock()
+		if err := s.writeSidecar(path, k); err != nil {
+			// without it nobody would ever find the message
+			return errors.Join(err, s.remove(path))
+		}
+		return nil
 	} else if err != nil {
 		return err
 	}

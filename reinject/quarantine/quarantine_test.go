@@ -339,7 +339,8 @@ func TestTogether(t *testing.T) {
 
 // hop answers with one code and remembers what it got.
 type hop struct {
-	code int
+	code    int
+	inDoubt bool
 	got  []*mail.Outgoing
 	data []string
 }
@@ -350,7 +351,7 @@ func (h *hop) Send(_ context.Context, o *mail.Outgoing) []mail.Receipt {
 	_, _ = o.WriteTo(&b) // a Builder takes everything
 	h.data = append(h.data, b.String())
 	d := map[int]mail.Disposal{2: mail.Relayed, 4: mail.Deferred, 5: mail.Refused}[h.code/100]
-	return slices.Repeat([]mail.Receipt{{Disposal: d, Reply: mail.NewReply(h.code, 0, 0, "hop")}}, len(o.Rcpts))
+	return slices.Repeat([]mail.Receipt{{Disposal: d, Reply: mail.NewReply(h.code, 0, 0, "hop"), InDoubt: h.inDoubt}}, len(o.Rcpts))
 }
 
 func TestRelease(t *testing.T) {
@@ -428,6 +429,21 @@ func TestReleaseCutOff(t *testing.T) {
 	}
 	if _, err := r.Release(t.Context(), Request{ID: k.MailID, Again: true}); err != nil || len(h.got) != 1 {
 		t.Errorf("%v, sent %d", err, len(h.got))
+	}
+}
+
+// A next hop that may have the message gets it again only if somebody wants that.
+func TestReleaseInDoubt(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir(), Options{})
+	k := keep(t, s, monday, "virus", "one")
+	h := &hop{code: 451, inDoubt: true}
+	r := &Releaser{Store: s, Relay: func(mail.NextHop) mail.Transport { return h }}
+	for want := range 2 {
+		_, err := r.Release(t.Context(), Request{ID: k.MailID})
+		if (err == nil) != (want == 0) || len(h.got) != 1 {
+			t.Errorf("%v, sent %d", err, len(h.got))
+		}
 	}
 }
 

@@ -103,7 +103,7 @@ func (r *Releaser) Release(ctx context.Context, q Request) ([]Result, error) {
 			switch rc := out[n].Receipt; {
 			case rc.Disposal == mail.Relayed:
 				done.Done, done.Reply = true, mail.Escape(rc.Reply.Text)
-			default:
+			case !rc.InDoubt: // else the next hop may have it, and nobody knows
 				k.Rcpts[i].Released = nil
 			}
 		}

@@ -98,7 +98,7 @@ func (j *job) copied(rcpts []int, where string, err error) {
 func (j *job) about(rcpts []int) *mail.Kept {
 	tx, e := j.tx, j.event()
 	k := &mail.Kept{
-		MailID: tx.MailID, SecretID: tx.SecretID, LogID: tx.ID, QueueID: e.QueueID, Time: tx.Received,
+		MailID: tx.MailID, SecretID: tx.SecretID, LogID: tx.ID, QueueID: e.QueueID, Time: j.now(),
 		Input: tx.Input, Listener: tx.Listener, Client: tx.Client, Banks: e.Banks, Originating: e.Originating,
 		From: tx.From, EnvelopeID: tx.FromOpts.EnvelopeID, Return: tx.FromOpts.Return, UTF8: tx.FromOpts.UTF8,
 		MessageID: e.MessageID, Score: e.Score, Tests: e.Tests, Checks: e.Checks,

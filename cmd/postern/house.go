@@ -97,6 +97,9 @@ func sheet(cfg *policy.Config, to mail.Address, now time.Time) *notify.Sheet {
 // digestFormat begins the file that says when the last digest was mailed.
 const digestFormat = "postern digest 1"
 
+// digestMargin is more than it takes to keep a message.
+const digestMargin = time.Minute
+
 // digestHour is when a day has come far enough for a digest of the day before.
 const digestHour = 6
 
@@ -106,13 +109,15 @@ func (d *daemon) digest(ctx context.Context, now time.Time) {
 	if d.store == nil || f.Policy.Quarantine.Digest != policy.DigestDaily {
 		return
 	}
-	path := filepath.Join(f.Policy.State.Dir, "digest")
+	path := filepath.Join(d.initial.State.Dir, "digest")
 	last, err := lastDigest(path)
 	if err != nil {
 		d.log.Error("it is not known when the last digest was", "err", err)
 	}
+	// what is being kept right now is for the next one
+	until := now.Add(-digestMargin)
 	if last.IsZero() || last.After(now) {
-		d.digestDone(path, now)
+		d.digestDone(path, until)
 		return
 	}
 	due := time.Date(last.Year(), last.Month(), last.Day(), digestHour, 0, 0, 0, now.Location())
@@ -124,7 +129,7 @@ func (d *daemon) digest(ctx context.Context, now time.Time) {
 	}
 	o, err := sheet(f.Policy, f.Policy.Quarantine.DigestTo, now).Digest(last, func(yield func(*mail.Kept) bool) {
 		for it := range d.store.All() {
-			if it.Time.Before(last) || !yield(it.Kept) {
+			if it.Time.Before(last) || it.Time.Before(until) && !yield(it.Kept) {
 				return
 			}
 		}
@@ -136,7 +141,7 @@ func (d *daemon) digest(ctx context.Context, now time.Time) {
 		d.log.Error("no digest of the quarantine; it is tried again", "err", err)
 		return
 	}
-	d.digestDone(path, now)
+	d.digestDone(path, until)
 }
 
 func (d *daemon) digestDone(path string, now time.Time) {

@@ -254,7 +254,7 @@ func printFacts(out io.Writer, it *quarantine.Item) error {
 	line("file", it.Path)
 	line("log_id", it.LogID)
 	line("queue_id", it.QueueID)
-	line("came", it.Time.Local().Format(time.DateTime)+" by "+string(it.Input)+" at "+it.Listener)
+	line("kept", it.Time.Local().Format(time.DateTime)+" by "+string(it.Input)+" at "+it.Listener)
 	line("kept for", it.Category+": "+it.Reason)
 	line("banks", strings.Join(it.Banks, "/"))
 	if it.Client.Addr.IsValid() {

@@ -14,6 +14,10 @@ import (
 // listeners, the log and the room for taking messages apart.
 func TakenAtStart(start, cfg *policy.Config) []string {
 	a, b := start.Limits, cfg.Limits
+	store := func(q policy.Quarantine) policy.Quarantine {
+		q.Digest, q.DigestTo = "", "" // looked at when it is due
+		return q
+	}
 	var out []string
 	for _, x := range []struct {
 		key         string
@@ -24,7 +28,7 @@ func TakenAtStart(start, cfg *policy.Config) []string {
 		{"limits.sessions", a.Sessions, b.Sessions}, {"limits.sessions_per_client", a.SessionsPerClient, b.SessionsPerClient},
 		{"limits.idle", a.Idle, b.Idle}, {"limits.data_idle", a.DataIdle, b.DataIdle}, {"limits.deadline", a.Deadline, b.Deadline},
 		{"limits.unpack.memory", a.Unpack.Memory, b.Unpack.Memory},
-		{"state", start.State, cfg.State}, {"spool", start.Spool, cfg.Spool}, {"bare_newline", start.BareNewline, cfg.BareNewline}, {"log", start.Log, cfg.Log},
+		{"state", start.State, cfg.State}, {"quarantine", store(start.Quarantine), store(cfg.Quarantine)}, {"spool", start.Spool, cfg.Spool}, {"bare_newline", start.BareNewline, cfg.BareNewline}, {"log", start.Log, cfg.Log},
 	} {
 		if x.before != x.now {
 			out = append(out, x.key)

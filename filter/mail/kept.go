@@ -16,7 +16,7 @@ type Kept struct {
 	SecretID string    `json:"secret_id"` // who knows it may have the message released
 	LogID    string    `json:"log_id"`
 	QueueID  string    `json:"queue_id,omitempty"` // of the feeding MTA
-	Time     time.Time `json:"time"`               // when the message came
+	Time     time.Time `json:"time"`               // when it was kept
 
 	Category string `json:"category"` // key of the settings of what it is kept for: virus, banned, spam, ...; other for what no check found
 	Reason   string `json:"reason"`   // in one phrase

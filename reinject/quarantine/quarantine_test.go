@@ -341,8 +341,8 @@ func TestTogether(t *testing.T) {
 type hop struct {
 	code    int
 	inDoubt bool
-	got  []*mail.Outgoing
-	data []string
+	got     []*mail.Outgoing
+	data    []string
 }
 
 func (h *hop) Send(_ context.Context, o *mail.Outgoing) []mail.Receipt {

@@ -110,8 +110,10 @@ func (r *Report) describe() []byte {
 	}
 	if r.Quarantine != "" {
 		l.add("Quarantine: %s", printable(r.Quarantine, maxName))
-		l.add("            postern quarantine show %s", tx.MailID)
-		l.add("            postern quarantine release %s", tx.MailID)
+		if strings.Contains(r.Quarantine, "/") { // else it was mailed to an address
+			l.add("            postern quarantine show %s", tx.MailID)
+			l.add("            postern quarantine release %s", tx.MailID)
+		}
 	} else {
 		l.add("Quarantine: not quarantined")
 	}

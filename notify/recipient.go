@@ -45,7 +45,8 @@ func (r *Report) RecipientNotice(i int) (*mail.Outgoing, error) {
 	if !ok {
 		subject, body = r.recipientText(f, c)
 	}
-	top := r.begin(subject, "recipient-notice", "auto-generated", []mail.Address{to})
+	// several of them may end in one mailbox
+	top := r.begin(subject, fmt.Sprintf("recipient-notice.%d", i), "auto-generated", []mail.Address{to})
 	m, err := compose(top, "multipart/mixed", part{"text/plain; charset=utf-8", "Notification", body})
 	if err != nil {
 		return nil, fmt.Errorf("notice to a recipient: %w", err)

@@ -95,6 +95,11 @@ func needs(cfg *policy.Config) []need {
 	if path, ok := strings.CutPrefix(cfg.Lookups.SQL.DSN, "file:"); ok && cfg.Lookups.SQL.Type != policy.NoSQL {
 		out = append(out, need{cfg.Origin("lookups.sql.dsn").String(), "lookups.sql.dsn", path, mayRead})
 	}
+	for _, t := range cfg.TemplateDirs() {
+		if t.Dir != "" {
+			out = append(out, need{t.Origin.String(), "templates", t.Dir, mayRead | mayEnter})
+		}
+	}
 	for _, s := range engineSockets(cfg) {
 		out = append(out, need{cfg.Origin("engines." + s.engine).String(), "engine " + s.engine, s.path, mayWrite})
 	}

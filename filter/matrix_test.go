@@ -343,7 +343,7 @@ func (c *matrixCase) from() mail.Address {
 
 // key names a recipient in the journal.
 func (c *matrixCase) key(i int) mail.TraceKey {
-	return mail.KeyOf("4AAAA", sha256.Sum256([]byte(c.text())), c.from(), c.rcpt(i))
+	return mail.KeyOf("4AAAA", sha256.Sum256([]byte(c.text())), c.from(), &mail.Recipient{Address: c.rcpt(i)})
 }
 
 // run takes the message to some of the recipients; no replies: the program died.

@@ -37,7 +37,7 @@ func (j *job) recall() {
 	j.keys = make([]mail.TraceKey, len(tx.Rcpts))
 	digest := sha256.Sum256(tx.Message.Bytes())
 	for i := range tx.Rcpts {
-		j.keys[i] = mail.KeyOf(tx.Client.Ident, digest, tx.From, tx.Rcpts[i].Address)
+		j.keys[i] = mail.KeyOf(tx.Client.Ident, digest, tx.From, &tx.Rcpts[i])
 		t, ok := j.Journal.Find(j.keys[i])
 		if !ok {
 			continue

@@ -28,7 +28,7 @@ func TestInDoubt(t *testing.T) {
 		f.Journal = journal
 		tx.Client.Ident, tx.Rcpts = "4AAAA", tx.Rcpts[:1]
 		f.Process(t.Context(), tx)
-		got, ok := journal.Find(mail.KeyOf("4AAAA", sha256.Sum256(tx.Message.Bytes()), tx.From, tx.Rcpts[0].Address))
+		got, ok := journal.Find(mail.KeyOf("4AAAA", sha256.Sum256(tx.Message.Bytes()), tx.From, &tx.Rcpts[0]))
 		if !ok || got.Disposal != want {
 			t.Errorf("in doubt %v: %v, %v", inDoubt, got.Disposal, ok)
 		}

@@ -52,7 +52,7 @@ func readComments(t *testing.T) *comments {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range append(files, "config.go", "settings.go", "virusname/virusname.go", "senderlist/senderlist.go", "banned/banned.go") {
+	for _, name := range append(files, "config.go", "keeping.go", "settings.go", "virusname/virusname.go", "senderlist/senderlist.go", "banned/banned.go") {
 		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)

@@ -12,10 +12,11 @@ type TraceKey [16]byte
 
 // KeyOf makes the key of a recipient. ident is the queue id at the feeding MTA,
 // which alone is not enough, since short ones are used again. digest is that of
-// the octets of the message.
-func KeyOf(ident string, digest [32]byte, sender, rcpt Address) TraceKey {
+// the octets of the message. The original recipient counts: Postfix sends a message
+// twice to who stands behind two aliases.
+func KeyOf(ident string, digest [32]byte, sender Address, rcpt *Recipient) TraceKey {
 	h := sha256.New()
-	for _, s := range []string{ident, string(digest[:]), string(sender), string(rcpt)} {
+	for _, s := range []string{ident, string(digest[:]), string(sender), string(rcpt.Address), string(rcpt.ORCPT)} {
 		var n [8]byte
 		binary.BigEndian.PutUint64(n[:], uint64(len(s)))
 		h.Write(n[:])

@@ -15,7 +15,7 @@ import (
 )
 
 func key(n int) mail.TraceKey {
-	return mail.KeyOf(fmt.Sprint("4AAAA", n), [32]byte{1}, "a@example.org", "b@example.net")
+	return mail.KeyOf(fmt.Sprint("4AAAA", n), [32]byte{1}, "a@example.org", &mail.Recipient{Address: "b@example.net"})
 }
 
 func open(t testing.TB, dir string, o Options) *Journal {

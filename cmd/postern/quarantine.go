@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,7 @@ type quarantineFlags struct {
 	out   io.Writer
 	cfg   *policy.Config
 	store *quarantine.Store
+	done  []quarantineDone // for --json
 }
 
 func newQuarantineCommand() *cobra.Command {
@@ -59,7 +61,11 @@ stands behind "quarantine:" in the log.`,
 			if err := o.open(); err != nil {
 				return err
 			}
-			return run(c.Context(), args)
+			err := run(c.Context(), args)
+			if o.json && use != "list" && o.done != nil {
+				err = cmp.Or(printJSON(o.out, o.done), err)
+			}
+			return err
 		}
 		if flags != nil {
 			flags(sub)
@@ -95,6 +101,33 @@ if one was not released for another reason.`, cobra.MinimumNArgs(1), o.release, 
 	add("delete ID...", "Delete messages for good", "", cobra.MinimumNArgs(1), o.delete, nil)
 	add("expire", "Delete what is too old, as the daemon does every hour", "", cobra.NoArgs, o.expire, nil)
 	return cmd
+}
+
+// quarantineDone is what was done with a message, or would be found in it, in the
+// form of its JSON.
+type quarantineDone struct {
+	MailID  string       `json:"mail_id"`
+	Rcpt    mail.Address `json:"rcpt_to,omitempty"`
+	Done    string       `json:"done,omitempty"` // released, not released, deleted, expired
+	Reply   string       `json:"smtp_response,omitempty"`
+	Destiny string       `json:"destiny,omitempty"` // by the policy of now
+	Reasons []string     `json:"reasons,omitempty"`
+	Error   string       `json:"error,omitempty"`
+}
+
+// say prints one thing that was done, or keeps it for the JSON of all.
+func (o *quarantineFlags) say(d quarantineDone) error {
+	if o.json {
+		o.done = append(o.done, d)
+		return nil
+	}
+	words := []string{d.MailID, d.Done, d.Destiny}
+	if d.Rcpt != "" {
+		words = []string{d.MailID, d.Done, mail.Escape(d.Rcpt.String()) + ":", d.Destiny}
+	}
+	words = slices.DeleteFunc(append(words, mail.Escape(d.Reply), mail.Escape(strings.Join(d.Reasons, "; ")), mail.Escape(d.Error)), func(w string) bool { return w == "" })
+	_, err := fmt.Fprintln(o.out, strings.Join(words, " "))
+	return err
 }
 
 // open reads the configuration and finds the store.
@@ -144,7 +177,9 @@ func (o *quarantineFlags) each(ids []string, do func(id string) error) error {
 			err = exit(exitFound, fmt.Errorf("%s: %w", arg, err))
 		}
 		if len(ids) > 1 && err.Error() != "" {
-			fmt.Fprintln(o.out, err)
+			if says := o.say(quarantineDone{MailID: id, Error: err.Error()}); says != nil {
+				return says
+			}
 			errors.As(err, &coded)
 			err = exit(coded.code, errSaid)
 		}
@@ -427,7 +462,7 @@ func (o *quarantineFlags) report(id string, results []quarantine.Result, err err
 		default:
 			word, code = "not released", max(code, exitFound)
 		}
-		if _, err := fmt.Fprintf(o.out, "%s %s %s: %s\n", id, word, mail.Escape(x.To.String()), mail.Escape(x.Receipt.Reply.String())); err != nil {
+		if err := o.say(quarantineDone{MailID: id, Done: word, Rcpt: x.To, Reply: x.Receipt.Reply.String()}); err != nil {
 			return err
 		}
 	}
@@ -442,7 +477,7 @@ func (o *quarantineFlags) report(id string, results []quarantine.Result, err err
 func (o *quarantineFlags) noted(id, action string, rcpts []mail.Address) {
 	err := observe.AppendAction(ledgerDir(o.cfg), observe.LedgerAction{MailID: id, Action: action, By: by(), Rcpts: rcpts})
 	if err != nil {
-		fmt.Fprintf(o.out, "%s: it cannot be noted in the ledger, postern audit will miss it: %v\n", id, err)
+		_ = o.say(quarantineDone{MailID: id, Error: "it cannot be noted in the ledger, and postern audit will miss it: " + err.Error()})
 	}
 }
 
@@ -473,13 +508,16 @@ func (o *quarantineFlags) rescan(ctx context.Context, args []string) error {
 func (o *quarantineFlags) verdicts(id string, ex *filter.Examination) error {
 	for i := range ex.Verdicts {
 		v := &ex.Verdicts[i]
-		if _, err := fmt.Fprintf(o.out, "%s %s: %s, %s\n", id, mail.Escape(ex.Selection.Rcpts[i].Address.String()), v.Destiny, mail.Escape(strings.Join(v.Reasons, "; "))); err != nil {
+		if err := o.say(quarantineDone{MailID: id, Rcpt: ex.Selection.Rcpts[i].Address, Destiny: string(v.Destiny), Reasons: v.Reasons}); err != nil {
 			return err
 		}
 	}
 	for _, r := range ex.Results {
-		if r.Err != nil {
-			fmt.Fprintf(o.out, "%s check %s failed: %s\n", id, r.Check, mail.Escape(r.Err.Error()))
+		if r.Err == nil {
+			continue
+		}
+		if err := o.say(quarantineDone{MailID: id, Error: "check " + r.Check + " failed: " + r.Err.Error()}); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -491,8 +529,7 @@ func (o *quarantineFlags) delete(_ context.Context, args []string) error {
 			return err
 		}
 		o.noted(id, "deleted", nil)
-		_, err := fmt.Fprintf(o.out, "%s deleted\n", id)
-		return err
+		return o.say(quarantineDone{MailID: id, Done: "deleted"})
 	})
 }
 
@@ -500,9 +537,9 @@ func (o *quarantineFlags) expire(context.Context, []string) error {
 	n, err := o.store.Expire(func(it *quarantine.Item) {
 		id, _ := quarantine.ParseID(it.Path)
 		o.noted(id, "expired", nil)
-		fmt.Fprintf(o.out, "%s expired\n", it.Path)
+		_ = o.say(quarantineDone{MailID: id, Done: "expired"}) // it is done, whoever hears of it
 	})
-	if err == nil {
+	if err == nil && !o.json {
 		_, err = fmt.Fprintf(o.out, "%d messages deleted\n", n)
 	}
 	return err

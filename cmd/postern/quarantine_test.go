@@ -123,7 +123,7 @@ func TestQuarantineCommand(t *testing.T) {
 		{"facts " + first, 0, []string{"virus: INFECTED: Eicar-Signature", "secret_id", "waits", "INFECTED: destiny reject, built-in default"}},
 		{"show virus-" + second, 0, []string{`Subject: second\x1b[2J`, "EICAR"}},
 		{"show --raw " + second, 0, []string{"Subject: second\x1b[2J\r\n"}},
-		{"rescan " + first, 0, []string{"<bob@example.org>: reject, INFECTED"}},
+		{"rescan " + first, 0, []string{"<bob@example.org>: reject INFECTED"}},
 		{"release " + first, 1, []string{"a virus is found in it: Eicar-Signature; --force"}},
 		{"release --to nobody " + first, exitUsage, []string{"want an address"}},
 		{"release --force --to carol@example.org " + first, 0, []string{" released <carol@example.org>: 250 2.0.0"}},
@@ -131,9 +131,12 @@ func TestQuarantineCommand(t *testing.T) {
 		{"release --force " + first, 1, []string{"nobody is left", "--again"}},
 		{"release --force --again --to boss@example.org " + first, 0, []string{" released <boss@example.org>"}},
 		{"list --unreleased", 0, []string{second}},
-		{"requeue " + second, 1, []string{"the policy blocks it still", "reject, INFECTED"}},
+		{"requeue " + second, 1, []string{"the policy blocks it still", "reject INFECTED"}},
 		{"delete " + second + " AAAAAAAAAAAA", 1, []string{second + " deleted", "there is no such message"}},
 		{"delete ../x", 1, []string{"is no mail_id"}},
+		{"rescan --json " + first, 0, []string{`"destiny": "reject"`, `"rcpt_to": "bob@example.org"`}},
+		{"release --json --force " + first, 1, []string{"nobody is left"}},
+		{"release --json --force --again --to bob@example.org " + first, 0, []string{`"done": "released"`, `"smtp_response": "250 2.0.0`}},
 		{"expire", 0, []string{"0 messages deleted"}},
 		{"show " + second, 1, []string{"there is no such message"}},
 	} {
@@ -145,7 +148,7 @@ func TestQuarantineCommand(t *testing.T) {
 		}
 	}
 	got := k.hop.Take()
-	if len(got) != 3 || !strings.HasPrefix(string(got[0].Data), "Received: from client.example.net") || got[0].From != "eve@example.com" {
+	if len(got) != 4 || !strings.HasPrefix(string(got[0].Data), "Received: from client.example.net") || got[0].From != "eve@example.com" {
 		t.Errorf("the next hop got %d mails: %+v", len(got), got)
 	}
 	if out, code, err := postern(t, "audit", "-c", k.config); code != 0 {

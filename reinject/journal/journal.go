@@ -293,7 +293,8 @@ func (j *Journal) Close() error {
 		err = j.file.Close()
 		j.file = nil
 	}
-	return errors.Join(err, j.locks.Close())
+	// said in words: a child that is just being started may hold the file as well
+	return errors.Join(err, syscall.Flock(int(j.locks.Fd()), syscall.LOCK_UN), j.locks.Close())
 }
 
 // Read visits what is in a journal, the oldest first, without opening it for

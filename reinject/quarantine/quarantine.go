@@ -432,7 +432,11 @@ func (s *Store) lock() (unlock func(), err error) {
 		f.Close()
 		return nil, err
 	}
-	return func() { f.Close() }, nil
+	return func() {
+		// said in words: a child that is just being started may hold the file as well
+		_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
+		f.Close()
+	}, nil
 }
 
 // Expire forgets what is older than its time, and if the store is too large the

@@ -82,6 +82,7 @@ type job struct {
 	signed []mail.Signature
 	copies []string        // where copies are kept, for log and notices
 	keys   []mail.TraceKey // of the recipients in the journal, nil if it is off
+	digest [32]byte        // of the message, if it is on
 }
 
 // rcptState is what Enact knows about one recipient besides its verdict: what

@@ -37,18 +37,28 @@ func (j *job) keep(ctx context.Context) {
 		}
 	}
 	if len(here) > 0 {
-		path, err := "", error(nil)
-		if j.Quarantine == nil {
+		path, before := j.keptBefore("")
+		err := error(nil)
+		if before && len(j.dropped(here)) == 0 {
+			// it waits for something else
+		} else if j.Quarantine == nil {
 			err = errors.New("there is no quarantine")
 		} else {
 			j.note(mail.NotHandled, "", j.dropped(here)...)
-			path, err = j.Quarantine.Keep(j.about(here), j.tx.Message)
+			if path, err = j.Quarantine.Keep(j.about(here), j.tx.Message); err == nil {
+				j.noteCopy("", path)
+			}
 		}
 		j.copied(here, path, err)
 	}
 	for _, to := range slices.Sorted(maps.Keys(mailed)) {
-		j.note(mail.NotHandled, "", j.dropped(mailed[to])...)
-		err := j.mailCopy(ctx, to)
+		err := error(nil)
+		if _, before := j.keptBefore(to); !before || len(j.dropped(mailed[to])) > 0 {
+			j.note(mail.NotHandled, "", j.dropped(mailed[to])...)
+			if err = j.mailCopy(ctx, to); err == nil {
+				j.noteCopy(to, string(to))
+			}
+		}
 		j.copied(mailed[to], string(to), err)
 	}
 }

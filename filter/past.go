@@ -35,9 +35,9 @@ func (j *job) recall() {
 		return
 	}
 	j.keys = make([]mail.TraceKey, len(tx.Rcpts))
-	digest := sha256.Sum256(tx.Message.Bytes())
+	j.digest = sha256.Sum256(tx.Message.Bytes())
 	for i := range tx.Rcpts {
-		j.keys[i] = mail.KeyOf(tx.Client.Ident, digest, tx.From, &tx.Rcpts[i])
+		j.keys[i] = mail.KeyOf(tx.Client.Ident, j.digest, tx.From, &tx.Rcpts[i])
 		t, ok := j.Journal.Find(j.keys[i])
 		if !ok {
 			continue
@@ -68,6 +68,28 @@ func (j *job) note(d mail.Disposal, note string, rcpts ...int) {
 		keys[n] = j.keys[i]
 	}
 	j.Journal.Note(mail.Trace{Disposal: d, Ident: j.tx.Client.Ident, LogID: j.tx.ID, Note: note}, keys...)
+}
+
+// copyKey names the copy in the quarantine, or that for an address, in the journal.
+func (j *job) copyKey(to mail.Address) mail.TraceKey {
+	return mail.KeyOf(j.tx.Client.Ident, j.digest, j.tx.From, &mail.Recipient{ORCPT: mail.ORCPT("copy;" + to)})
+}
+
+// keptBefore returns where a copy is that was kept when the message came before, and
+// had to come again for another reason.
+func (j *job) keptBefore(to mail.Address) (where string, ok bool) {
+	if j.keys == nil {
+		return "", false
+	}
+	t, ok := j.Journal.Find(j.copyKey(to))
+	return t.Note, ok && t.Disposal == mail.Quarantined
+}
+
+// noteCopy writes down where a copy is.
+func (j *job) noteCopy(to mail.Address, where string) {
+	if j.keys != nil {
+		j.Journal.Note(mail.Trace{Disposal: mail.Quarantined, Ident: j.tx.Client.Ident, LogID: j.tx.ID, Note: where}, j.copyKey(to))
+	}
 }
 
 // noteEnds writes down what became of the recipients of a transaction. Where the

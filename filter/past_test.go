@@ -70,3 +70,29 @@ func TestTooManyReports(t *testing.T) {
 		}
 	}
 }
+
+// A copy that is wanted whatever becomes of the mail is kept once, however often the
+// mail comes because its report cannot be sent.
+func TestCopyIsKeptOnce(t *testing.T) {
+	t.Parallel()
+	f, tx := promiseFilter(t, doubtfulHop{}, "settings: {spam: {destiny: bounce, quarantine: true, sender_list: [{match: ., as: score, score: 50}]}}\n")
+	store := &countingStore{}
+	f.Quarantine, f.Journal = store, memory{}
+	tx.Client.Ident = "4AAAA"
+	for range 3 {
+		if r := f.Process(t.Context(), tx); r[0].Class() != 4 {
+			t.Error(r)
+		}
+	}
+	if store.n != 1 {
+		t.Errorf("%d copies", store.n)
+	}
+}
+
+// countingStore counts copies.
+type countingStore struct{ n int }
+
+func (s *countingStore) Keep(k *mail.Kept, _ *mail.Message) (string, error) {
+	s.n++
+	return "x/spam-" + k.MailID, nil
+}

@@ -3,9 +3,11 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"os/user"
 	"slices"
@@ -208,13 +210,10 @@ func (o *quarantineFlags) list(_ context.Context, words []string) error {
 		}
 	}
 	if o.json {
-		list := []*quarantine.Item{}
-		for it := range items {
-			list = append(list, it)
-		}
-		return printJSON(o.out, list)
+		return printList(o.out, items)
 	}
 	w := tabwriter.NewWriter(o.out, 0, 8, 2, ' ', 0)
+	rows := 0
 	for it := range items {
 		mark := ""
 		if !waited(it.Kept) {
@@ -222,6 +221,11 @@ func (o *quarantineFlags) list(_ context.Context, words []string) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s%s\t%d\t%s\t%s\t%s\n", it.Time.Local().Format("2006-01-02 15:04"), it.MailID, it.Category, mark, it.Size,
 			mail.Escape(it.From.String()), briefRcpts(it.Kept), mail.Escape(brief(it.Subject, 60)))
+		if rows++; rows%500 == 0 { // a store may be larger than memory
+			if err := w.Flush(); err != nil {
+				return err
+			}
+		}
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -231,6 +235,27 @@ func (o *quarantineFlags) list(_ context.Context, words []string) error {
 	} else if o.limit > 0 && n > o.limit {
 		_, err = fmt.Fprintf(o.out, "there is more: --limit 0 shows all\n")
 	}
+	return err
+}
+
+// printList writes messages as a list in JSON, one after the other.
+func printList(out io.Writer, items iter.Seq[*quarantine.Item]) error {
+	before := "[\n  "
+	for it := range items {
+		data, err := json.MarshalIndent(it, "  ", "  ")
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(out, "%s%s", before, data); err != nil {
+			return err
+		}
+		before = ",\n  "
+	}
+	end := "\n]\n"
+	if before[0] == '[' {
+		end = "[]\n"
+	}
+	_, err := io.WriteString(out, end)
 	return err
 }
 

@@ -463,7 +463,7 @@ func (o *quarantineFlags) report(id string, results []quarantine.Result, err err
 	if err != nil && len(results) == 0 {
 		hint := ""
 		switch {
-		case errors.Is(err, quarantine.ErrInfected):
+		case errors.Is(err, quarantine.ErrInfected), errors.Is(err, quarantine.ErrScan):
 			hint = "; --force releases it all the same"
 		case errors.Is(err, quarantine.ErrDone):
 			hint = "; --again hands it on once more"

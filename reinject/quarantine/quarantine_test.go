@@ -386,6 +386,7 @@ func TestRelease(t *testing.T) {
 	want("a virus", Request{}, "", ErrInfected)
 	found, scanErr = "", errors.New("clamd is away")
 	want("not scanned", Request{}, "", scanErr)
+	want("not scanned, in one word", Request{}, "", ErrScan)
 	scanErr = nil
 	want("no secret", Request{NeedSecret: true}, "", ErrSecret)
 	want("a wrong secret", Request{NeedSecret: true, Secret: "AAAAAAAAAAAA"}, "", ErrSecret)

@@ -45,6 +45,7 @@ type Request struct {
 var (
 	ErrSecret   = errors.New("the secret_id is missing or wrong")
 	ErrInfected = errors.New("a virus is found in it")
+	ErrScan     = errors.New("it cannot be scanned now")
 	ErrDone     = errors.New("nobody is left who did not get it")
 )
 
@@ -72,7 +73,7 @@ func (r *Releaser) Release(ctx context.Context, q Request) ([]Result, error) {
 	if !q.Force && r.Scan != nil {
 		found, err := r.Scan(ctx, it.Kept, m)
 		if err != nil {
-			return nil, fmt.Errorf("it cannot be scanned: %w", err)
+			return nil, fmt.Errorf("%w: %w", ErrScan, err)
 		}
 		if found != "" {
 			return nil, fmt.Errorf("%w: %s", ErrInfected, found)

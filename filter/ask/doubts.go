@@ -251,6 +251,9 @@ func lostAndReturned(ctx context.Context, f *filter.Filter) (out, mistakes []Rem
 			silent = false
 		}
 		if silent {
+			if fate == vanishes {
+				place = o.settings.Origin(policy.CategoryKey(at.content.findings[0].Category) + ".quarantine").String()
+			}
 			k := key{at.listener.Address, o.result.event.Recipients[0].NoReport, fate}
 			if lost[k] == nil {
 				lost[k] = &lostMail{place: place}

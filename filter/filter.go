@@ -167,7 +167,7 @@ func (f *Filter) dismiss(ctx context.Context, tx *mail.Transaction, sel *policy.
 		j.rcpts[i].plan = p
 	}
 	j.recall()
-	j.keep(context.WithoutCancel(ctx))
+	j.keep(ctx)
 	if p := j.rcpts[0].plan; p.unsaid != "" {
 		fate := "it waits in the queue until that gives up"
 		if j.rcpts[0].kept {

@@ -25,42 +25,36 @@ type Store interface {
 // keep keeps a copy for all recipients whose plan says so and who have none yet.
 // If it cannot be kept, they must come again.
 func (j *job) keep(ctx context.Context) {
-	var here []int
-	mailed := map[mail.Address][]int{}
+	groups := map[mail.Address][]int{} // by who gets the copy; empty: the quarantine
 	for i := range j.rcpts {
-		if r := &j.rcpts[i]; r.kept {
-			continue
-		} else if to := r.plan.copy.Address(); to != "" {
-			mailed[to] = append(mailed[to], i)
-		} else if r.plan.copy == policy.CopyTrue {
-			here = append(here, i)
+		r := &j.rcpts[i]
+		if to := r.plan.copy.Address(); !r.kept && (to != "" || r.plan.copy == policy.CopyTrue) {
+			groups[to] = append(groups[to], i)
 		}
 	}
-	if len(here) > 0 {
-		path, before := j.keptBefore("")
-		err := error(nil)
-		if before && len(j.dropped(here)) == 0 {
-			// it waits for something else
-		} else if j.Quarantine == nil {
-			err = errors.New("there is no quarantine")
-		} else {
-			j.note(mail.NotHandled, "", j.dropped(here)...)
-			if path, err = j.Quarantine.Keep(j.about(here), j.tx.Message); err == nil {
-				j.noteCopy("", path)
+	for _, to := range slices.Sorted(maps.Keys(groups)) {
+		rcpts := groups[to]
+		dropped, err := j.dropped(rcpts), error(nil)
+		where, before := j.keptBefore(to)
+		if !before || len(dropped) > 0 {
+			j.note(mail.NotHandled, "", dropped...)
+			if where, err = j.copyTo(ctx, to, rcpts); err == nil {
+				j.noteCopy(to, where)
 			}
 		}
-		j.copied(here, path, err)
+		j.copied(rcpts, where, err)
 	}
-	for _, to := range slices.Sorted(maps.Keys(mailed)) {
-		err := error(nil)
-		if _, before := j.keptBefore(to); !before || len(j.dropped(mailed[to])) > 0 {
-			j.note(mail.NotHandled, "", j.dropped(mailed[to])...)
-			if err = j.mailCopy(ctx, to); err == nil {
-				j.noteCopy(to, string(to))
-			}
-		}
-		j.copied(mailed[to], string(to), err)
+}
+
+// copyTo makes the copy for some recipients, in the quarantine or by mail.
+func (j *job) copyTo(ctx context.Context, to mail.Address, rcpts []int) (where string, err error) {
+	switch {
+	case to != "":
+		return string(to), j.mailCopy(ctx, to)
+	case j.Quarantine == nil:
+		return "", errors.New("there is no quarantine")
 	}
+	return j.Quarantine.Keep(j.about(rcpts), j.tx.Message)
 }
 
 // dropped are those of rcpts for whom the copy is all that is left of the message.

@@ -67,7 +67,11 @@ func (j *job) note(d mail.Disposal, note string, rcpts ...int) {
 	for n, i := range rcpts {
 		keys[n] = j.keys[i]
 	}
-	j.Journal.Note(mail.Trace{Disposal: d, Ident: j.tx.Client.Ident, LogID: j.tx.ID, Note: note}, keys...)
+	j.Journal.Note(j.trace(d, note), keys...)
+}
+
+func (j *job) trace(d mail.Disposal, note string) mail.Trace {
+	return mail.Trace{Disposal: d, Ident: j.tx.Client.Ident, LogID: j.tx.ID, Note: note}
 }
 
 // copyKey names the copy in the quarantine, or that for an address, in the journal.
@@ -88,7 +92,7 @@ func (j *job) keptBefore(to mail.Address) (where string, ok bool) {
 // noteCopy writes down where a copy is.
 func (j *job) noteCopy(to mail.Address, where string) {
 	if j.keys != nil {
-		j.Journal.Note(mail.Trace{Disposal: mail.Quarantined, Ident: j.tx.Client.Ident, LogID: j.tx.ID, Note: where}, j.copyKey(to))
+		j.Journal.Note(j.trace(mail.Quarantined, where), j.copyKey(to))
 	}
 }
 

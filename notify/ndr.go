@@ -87,6 +87,7 @@ func (r *Report) explain(rcpts []int) (subject string, text []byte) {
 	}
 	l.add("This is the mail filter at %s.", r.host())
 	subject = "Your message was handed on"
+	ours := len(relayed) > 0 // some of the text is
 	for n, key := range order {
 		c, first := causes[key], failed[key][0]
 		title, own, ok := r.written(r.fields(failed[key], c, r.Outcomes[first].category()), ndrNames(r.Outcomes[first].category().Category, r.Outcomes[first].refusedByNextHop())...)
@@ -108,6 +109,7 @@ func (r *Report) explain(rcpts []int) (subject string, text []byte) {
 			l.Write(own)
 		} else {
 			r.explainFailed(&l, c, failed[key])
+			ours = true
 		}
 	}
 	if len(relayed) > 0 {
@@ -118,6 +120,9 @@ func (r *Report) explain(rcpts []int) (subject string, text []byte) {
 		l.add("")
 		l.add("That server sends no confirmations, so you will hear no more about it unless")
 		l.add("something goes wrong.")
+	}
+	if !ours {
+		return subject, l.Bytes() // the text of the postmaster ends as he likes, too
 	}
 	l.add("")
 	l.add("Your message:")

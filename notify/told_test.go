@@ -181,6 +181,11 @@ func TestTemplates(t *testing.T) {
 	if got := p.header.Get("Subject"); got != "Ihre Nachricht: Eicar-Signature" {
 		t.Errorf("subject %q of\n%s", got, o.Message.Bytes())
 	}
+	// where all is said in the text of the postmaster, nothing of ours stands below it
+	_, p = ndr(t, r, 0)
+	if got, want := strings.TrimSpace(p.parts[0]), "Grüße von mail.no-uce.de.\r\n- <xxx@gmail.com>\r\n\r\n"+r.reference(); got != want {
+		t.Errorf("report %q, want %q", got, want)
+	}
 	if o, err = r.Notice([]mail.Address{"postmaster@no-uce.de"}); err != nil {
 		t.Fatal(err)
 	}

@@ -245,7 +245,7 @@ func (f *copyFacts) expand(tag string) string {
 		prefix = s.SubjectPrefix
 	}
 	return strings.NewReplacer(
-		"_SCORE_", scoreText(f.score()), "_REQD_", points(f.rcpt.Settings.Spam.Tag2Level),
+		"_SCORE_", scoreText(f.score()), "_REQD_", mail.ScoreText(f.rcpt.Settings.Spam.Tag2Level),
 		"_YESNO_", yes, "_YESNOCAPS_", caps, "_HOSTNAME_", f.hostname,
 		"_DATE_", f.tx.Received.Format("Mon, 2 Jan 2006 15:04:05 -0700"), "_U_", f.tx.Received.UTC().Format("20060102T150405Z"),
 		"_LOGID_", f.tx.ID, "_MAILID_", f.tx.MailID, "_SUBJPREFIX_", prefix,
@@ -327,7 +327,7 @@ func (f *copyFacts) spamStatus() string {
 		yes = "Yes,"
 	}
 	levels := f.rcpt.Settings.Spam
-	words := []string{yes, "score=" + scoreText(s), "tagged_above=" + points(levels.TagLevel), "required=" + points(levels.Tag2Level)}
+	words := []string{yes, "score=" + scoreText(s), "tagged_above=" + mail.ScoreText(levels.TagLevel), "required=" + mail.ScoreText(levels.Tag2Level)}
 	switch {
 	case f.verdict.Listed.Black():
 		words = append(words, "BLACKLISTED")
@@ -391,10 +391,8 @@ func scoreText(s *mail.Score) string {
 	if s == nil {
 		return "x"
 	}
-	return points(s.Value)
+	return mail.ScoreText(s.Value)
 }
-
-func points(f float64) string { return strconv.FormatFloat(policy.Thousandths(f), 'f', -1, 64) }
 
 // extension returns what is to stand behind the user name of a local recipient:
 // that of the highest category that has one.

@@ -70,7 +70,7 @@ func (j *job) event() *mail.Event {
 func testWords(s *mail.Score) []string {
 	var out []string
 	for _, t := range s.Tests[:min(len(s.Tests), maxTests)] {
-		out = append(out, testName(t.Name)+"="+points(t.Score))
+		out = append(out, testName(t.Name)+"="+mail.ScoreText(t.Score))
 	}
 	return out
 }

@@ -104,9 +104,9 @@ func (r *Report) describe() []byte {
 			if i == 20 {
 				break
 			}
-			tests = append(tests, printable(t.Name, 60)+"="+points(t.Score))
+			tests = append(tests, printable(t.Name, 60)+"="+mail.ScoreText(t.Score))
 		}
-		l.add("Score:      %s %s", points(v.Score.Value), strings.Join(tests, ", "))
+		l.add("Score:      %s %s", mail.ScoreText(v.Score.Value), strings.Join(tests, ", "))
 	}
 	if r.Quarantine != "" {
 		l.add("Quarantine: %s", printable(r.Quarantine, maxName))

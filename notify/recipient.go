@@ -4,8 +4,6 @@ package notify
 
 import (
 	"fmt"
-	"math"
-	"strconv"
 
 	"postern/filter/mail"
 )
@@ -84,9 +82,4 @@ func (r *Report) recipientText(f *Fields, c cause) (subject string, body []byte)
 		l.add("and name the reference %s.", f.Reference)
 	}
 	return subject, l.Bytes()
-}
-
-// points writes a score to three places, as the log does.
-func points(score float64) string {
-	return strconv.FormatFloat(math.Round(score*1000)/1000, 'f', -1, 64)
 }

@@ -206,7 +206,7 @@ func (r *Report) fields(rcpts []int, c cause, cc policy.ContentCategory) *Fields
 		}
 		f.Recipients = append(f.Recipients, s)
 		if v := r.Outcomes[i].Verdict; v.Score != nil {
-			f.Score = points(v.Score.Value)
+			f.Score = mail.ScoreText(v.Score.Value)
 		}
 	}
 	return f

@@ -4,7 +4,6 @@ package policy
 
 import (
 	"fmt"
-	"math"
 	"slices"
 
 	"postern/filter/mail"
@@ -37,7 +36,7 @@ func (v *Verdict) weighScore(s *Settings) {
 	if v.Score == nil {
 		return
 	}
-	points := virusname.Points(Thousandths(v.Score.Value))
+	points := mail.ScoreText(v.Score.Value)
 	if s.Spam.Bypass {
 		v.Score = nil
 		v.because("score " + points + " not counted: recipient bypasses the check, " + s.source(mail.Spam, "bypass"))
@@ -61,7 +60,7 @@ func (v *Verdict) weighScore(s *Settings) {
 	}
 	told := false
 	for _, l := range levels {
-		reached := Thousandths(value) >= Thousandths(l.level)
+		reached := mail.Thousandths(value) >= mail.Thousandths(l.level)
 		if !reached || l.key == "tag3_level" && l.level == 0 {
 			continue
 		}
@@ -88,6 +87,3 @@ func (v *Verdict) tidy() {
 		v.Categories = v.Categories[:n-1] // CLEAN with fields, and CLEAN
 	}
 }
-
-// Thousandths rounds a score to the three decimals that people see.
-func Thousandths(score float64) float64 { return math.Round(score*1000) / 1000 }

@@ -62,7 +62,7 @@ func (s *Settings) letPass(v *Verdict) Change {
 	}
 	found := slices.ContainsFunc(v.Findings, func(f mail.Finding) bool { return f.Category == c })
 	if c == mail.Spam && !found {
-		s.Spam.KillLevel = Thousandths(Thousandths(v.Score.Value) + 0.001)
+		s.Spam.KillLevel = mail.Thousandths(mail.Thousandths(v.Score.Value) + 0.001)
 		return Change{"spam.kill_level", virusname.Points(s.Spam.KillLevel), s.Origin("spam.kill_level")}
 	}
 	if CategoryKey(c) == "" {
@@ -78,7 +78,7 @@ func flipToReject(s *Settings, v *Verdict, unanswerable bool) []Change {
 	for _, c := range v.Categories {
 		key := CategoryKey(c.Category)
 		if c.Category == mail.Spammy && v.Score != nil && !v.Is(mail.Spam) {
-			return []Change{{"spam.kill_level", virusname.Points(Thousandths(v.Score.Value)), s.Origin("spam.kill_level")}}
+			return []Change{{"spam.kill_level", mail.ScoreText(v.Score.Value), s.Origin("spam.kill_level")}}
 		}
 		if key == "" || c.Category == mail.Unchecked && v.Unscored() {
 			continue

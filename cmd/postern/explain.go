@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -207,7 +206,7 @@ func printExplainedMessage(w io.Writer, m *ask.ExplainedMessage) {
 			said = strings.Join(c.Findings, ", ")
 		}
 		if c.Score != nil {
-			said += ", score " + strconv.FormatFloat(policy.Thousandths(*c.Score), 'f', -1, 64)
+			said += ", score " + mail.ScoreText(*c.Score)
 		}
 		fmt.Fprintf(w, "%s\t%s, %s: %s\n", first("checks", i), c.Check, time.Duration(c.Millis*float64(time.Millisecond)).Round(10*time.Microsecond), said)
 	}

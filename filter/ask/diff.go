@@ -108,7 +108,7 @@ var unseen = map[string][]string{
 func (o *outcome) hops() string {
 	var out []string
 	for _, s := range o.result.sent {
-		if s.kind() == kindMessage && !s.back {
+		if s.out.Kind == mail.KindMessage && !s.back {
 			out = append(out, s.hop.String())
 		}
 	}
@@ -120,7 +120,7 @@ func (o *outcome) hops() string {
 func (o *outcome) marks() string {
 	var out []string
 	for _, s := range o.result.sent {
-		if s.kind() != kindMessage {
+		if s.out.Kind != mail.KindMessage {
 			continue
 		}
 		for _, e := range s.out.Edits {

@@ -111,15 +111,15 @@ func (r *dryResult) reply(i int) string {
 }
 
 // notices returns the administrators who would get a notice.
-func (r *dryResult) notices() []mail.Address { return r.recipientsOf(kindNotice) }
+func (r *dryResult) notices() []mail.Address { return r.recipientsOf(mail.KindNotice) }
 
 // reports returns the senders whom a report of ours would tell.
-func (r *dryResult) reports() []mail.Address { return r.recipientsOf(kindReport) }
+func (r *dryResult) reports() []mail.Address { return r.recipientsOf(mail.KindReport) }
 
-func (r *dryResult) recipientsOf(kind string) []mail.Address {
+func (r *dryResult) recipientsOf(kind mail.Kind) []mail.Address {
 	var out []mail.Address
 	for _, s := range r.sent {
-		if s.kind() == kind {
+		if s.out.Kind == kind {
 			for _, to := range s.out.Rcpts {
 				out = append(out, to.Address)
 			}
@@ -139,21 +139,9 @@ func (r *dryResult) signers() []string {
 	return slices.Compact(out)
 }
 
-// The kinds of mail that leave.
-const (
-	kindMessage = "the message"
-	kindReport  = "a report"
-	kindNotice  = "a notice"
-)
-
-func (s *drySent) kind() string {
-	switch s.out.Kind {
-	case mail.KindMessage:
-		return kindMessage
-	case mail.KindReport:
-		return kindReport
-	}
-	return kindNotice
+// sentWords name what leaves.
+var sentWords = map[mail.Kind]string{
+	mail.KindMessage: "the message", mail.KindReport: "a report", mail.KindNotice: "a notice", mail.KindCopy: "a copy",
 }
 
 // dryTransport is a next hop, or the way back to an MTA that still has the

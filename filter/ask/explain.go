@@ -258,9 +258,9 @@ func (r *dryResult) describe(i int) []string {
 			to = append(to, rcpt.Address.String())
 			mine = mine || rcpt.Address == r.tx.Rcpts[i].Address
 		}
-		kind := s.kind()
+		message := s.out.Kind == mail.KindMessage
 		switch {
-		case kind == kindMessage && mine:
+		case message && mine:
 			var edits, without []string
 			for _, e := range s.out.Edits {
 				if e.Op != mail.Remove {
@@ -283,9 +283,9 @@ func (r *dryResult) describe(i int) []string {
 			if s.back {
 				hop = "the feeding MTA"
 			}
-			out = append(out, fmt.Sprintf("%s to %s for %s, %s", kind, hop, strings.Join(to, " "), strings.Join(changed, ", ")))
-		case kind != kindMessage:
-			out = append(out, kind+" to "+strings.Join(to, " "))
+			out = append(out, fmt.Sprintf("%s to %s for %s, %s", sentWords[s.out.Kind], hop, strings.Join(to, " "), strings.Join(changed, ", ")))
+		case !message:
+			out = append(out, sentWords[s.out.Kind]+" to "+strings.Join(to, " "))
 		}
 	}
 	if end := mail.Quarantined.String(); i < 0 && slices.ContainsFunc(r.event.Recipients, func(e mail.RecipientEvent) bool { return e.End == end }) || i >= 0 && r.event.Recipients[i].End == end {

@@ -16,7 +16,7 @@ import (
 // ours; "" where it has one, or is not handed on.
 func (d *DryRun) notSigned(ex *filter.Examination, r *dryResult, i int) string {
 	k := slices.IndexFunc(r.sent, func(s drySent) bool {
-		return s.kind() == kindMessage && slices.ContainsFunc(s.out.Rcpts, func(x mail.Recipient) bool { return x.Address == r.tx.Rcpts[i].Address })
+		return s.out.Kind == mail.KindMessage && slices.ContainsFunc(s.out.Rcpts, func(x mail.Recipient) bool { return x.Address == r.tx.Rcpts[i].Address })
 	})
 	if k < 0 || signed(r.sent[k].out) {
 		return ""

@@ -1,6 +1,9 @@
 package mail
 
-import "strconv"
+import (
+	"math"
+	"strconv"
+)
 
 // Category is a content category. The numbers are those of Amavis' CC_
 // constants: a higher one takes precedence.
@@ -103,6 +106,14 @@ type Score struct {
 	// SubjectPrefix is what an engine would put before the subject, empty if it
 	// wishes nothing; foreign text.
 	SubjectPrefix string
+}
+
+// Thousandths rounds a score to the three decimals that people see.
+func Thousandths(score float64) float64 { return math.Round(score*1000) / 1000 }
+
+// ScoreText writes a score as people see it.
+func ScoreText(score float64) string {
+	return strconv.FormatFloat(Thousandths(score), 'f', -1, 64)
 }
 
 // ScoreTest is one rule or symbol of a spam engine that matched.

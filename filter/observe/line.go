@@ -3,9 +3,7 @@ package observe
 import (
 	"fmt"
 	"log/slog"
-	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"postern/filter/mail"
@@ -96,7 +94,7 @@ func hits(score *float64) string {
 	if score == nil {
 		return "-"
 	}
-	return strconv.FormatFloat(math.Round(*score*1000)/1000, 'f', -1, 64)
+	return mail.ScoreText(*score)
 }
 
 // Log is the observer that writes the lines of each message to a log, with the

@@ -126,7 +126,7 @@ func level(s string) (any, error) {
 		return nil, fmt.Errorf("no number: %s", strconv.Quote(mail.Escape(s)))
 	}
 	// columns of single precision give 6.3099999
-	return policy.Thousandths(f), nil
+	return mail.Thousandths(f), nil
 }
 
 // leastSize is what RFC 5321 section 4.5.3.1.7 wants taken; Amavis raises smaller

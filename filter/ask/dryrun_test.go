@@ -51,6 +51,28 @@ dkim_keys: [{domain: example.org, selector: s, key: not-there.pem}]
 limits: {message_size: 64KiB}
 `
 
+// Each kind of mail that leaves has its own word.
+func TestExplainNamesCopies(t *testing.T) {
+	t.Parallel()
+	run := dryRunOf(t, "postern.yaml", strings.Replace(askedConfig, "admin: ", "quarantine: viruses@example.org, admin: ", 1))
+	l, err := Listener(run.filter.Policy, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx, err := (&Envelope{Listener: l, From: "a@example.org", To: []mail.Address{"b@example.net"}}).Transaction(run.filter.Policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := Explain(t.Context(), run, tx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "a copy to <viruses@example.org>; a report to <a@example.org>; a notice to <postmaster@example.org>"
+	if got := e.Recipients[0].Categories[0].Sent; got != want {
+		t.Errorf("sent %q, want %q", got, want)
+	}
+}
+
 // An answer is that of the filter, keys that are not there sign, and the
 // transports of the filter are not asked.
 func TestExplainHandsNothingOn(t *testing.T) {

@@ -179,7 +179,7 @@ func (j *job) send(ctx context.Context, g group) {
 // sign signs a copy, and says why it has no signature that receivers would
 // count as the author's.
 func (j *job) sign(o *mail.Outgoing) (notSigned string) {
-	signed, err := j.Keys.Sign(o, j.signOptions())
+	signed, err := j.Keys.Sign(o, j.signOptions(j.ex.Selection))
 	if err != nil {
 		// an unsigned mail arrives, a lost one does not
 		j.Log.Error("not signed", "id", j.tx.ID, "err", err)
@@ -196,12 +196,12 @@ func (j *job) sign(o *mail.Outgoing) (notSigned string) {
 }
 
 // signOptions are those of the banks of the message.
-func (j *job) signOptions() auth.SignOptions {
-	s := j.ex.Selection.Settings
+func (f *Filter) signOptions(sel *policy.Selection) auth.SignOptions {
+	s := sel.Settings
 	if s == nil {
 		return auth.SignOptions{}
 	}
-	return auth.SignOptions{Selectors: s.DKIM.Selectors, Expire: s.DKIM.Expire, Now: j.now()}
+	return auth.SignOptions{Selectors: s.DKIM.Selectors, Expire: s.DKIM.Expire, Now: f.now()}
 }
 
 // refuseRest gives those who have no receipt yet the refusal that a client which

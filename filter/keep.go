@@ -103,7 +103,7 @@ func (j *job) about(rcpts []int) *mail.Kept {
 	tx, e := j.tx, j.event()
 	k := &mail.Kept{
 		MailID: tx.MailID, SecretID: tx.SecretID, LogID: tx.ID, QueueID: e.QueueID, Time: j.now(),
-		Input: tx.Input, Listener: tx.Listener, Client: tx.Client, Banks: e.Banks, Originating: e.Originating,
+		Input: tx.Input, Listener: tx.Listener, Client: tx.Client, Daemon: tx.Daemon, NamedBanks: tx.Banks, Banks: e.Banks, Originating: e.Originating,
 		From: tx.From, EnvelopeID: tx.FromOpts.EnvelopeID, Return: tx.FromOpts.Return, UTF8: tx.FromOpts.UTF8,
 		MessageID: e.MessageID, Score: e.Score, Tests: e.Tests, Checks: e.Checks,
 	}
@@ -116,7 +116,7 @@ func (j *job) about(rcpts []int) *mail.Kept {
 		kept := r.kept || slices.Contains(rcpts, i)
 		out := mail.KeptRcpt{
 			Address: tx.Rcpts[i].Address, ORCPT: tx.Rcpts[i].ORCPT, Notify: tx.Rcpts[i].Opts.Notify,
-			Due: kept && r.plan.action != pass, Local: sel.Local, Direction: string(sel.Direction),
+			Due: kept && r.plan.action != pass, Direction: string(sel.Direction),
 			Category: e.Recipients[i].Category, Destiny: string(v.Destiny), NoReport: r.plan.noReport, Reasons: v.Reasons,
 		}
 		if r.byMTA {

@@ -230,7 +230,7 @@ func (f *Filter) SendOwn(ctx context.Context, o *mail.Outgoing) error {
 // sendOwn signs a mail of our own if there is a key for its author, and hands
 // it to the next hop for notices. It returns a receipt for every recipient.
 func (j *job) sendOwn(ctx context.Context, o *mail.Outgoing) []mail.Receipt {
-	if _, err := j.Keys.Sign(o, j.signOptions()); err != nil {
+	if _, err := j.Keys.Sign(o, j.signOptions(j.ex.Selection)); err != nil {
 		j.Log.Error("not signed", "id", j.tx.ID, "err", err)
 	}
 	return j.relay(ctx, j.ex.Selection.Settings.NotifyTo, o)

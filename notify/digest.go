@@ -56,8 +56,7 @@ func (s *Sheet) Digest(since time.Time, items iter.Seq[*mail.Kept]) (*mail.Outgo
 
 func describeKept(l *lines, k *mail.Kept) {
 	state := ""
-	waits := slices.ContainsFunc(k.Rcpts, func(r mail.KeptRcpt) bool { return r.Due && (r.Released == nil || !r.Released.Done) })
-	if !waits {
+	if !k.Waits() {
 		state = ", released"
 	}
 	l.add("%s  %s  %d octets%s", k.MailID, k.Time.Format("2006-01-02 15:04 -0700"), k.Size, state)

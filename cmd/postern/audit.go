@@ -131,9 +131,6 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 // keptIn looks for copies in the quarantine.
 func keptIn(dir string) func(string) (bool, error) {
 	return func(path string) (bool, error) {
-		if strings.Contains(path, "@") {
-			return true, nil // mailed to who collects copies
-		}
 		if !filepath.IsLocal(path) {
 			return false, errors.New("its path leads out of the quarantine")
 		}

@@ -64,7 +64,7 @@ stands behind "quarantine:" in the log.`,
 				return err
 			}
 			err := run(c.Context(), args)
-			if o.json && use != "list" && o.done != nil {
+			if o.json && o.done != nil {
 				err = cmp.Or(printJSON(o.out, o.done), err)
 			}
 			return err
@@ -94,11 +94,11 @@ stands behind "quarantine:" in the log.`,
 	add("release ID...", "Hand messages on to those who did not get them", `Hand messages on, octet for octet, to those who did not get them, through the next
 hop they would have had. They are scanned for viruses with the signatures of now;
 nobody gets one twice. The exit code is 75 if a next hop put a message off, and 1
-if one was not released for another reason.`, cobra.MinimumNArgs(1), o.release, func(c *cobra.Command) {
+if one was not released for another reason.`, cobra.MinimumNArgs(1), o.release(false), func(c *cobra.Command) {
 		releasing(c)
 		c.Flags().BoolVar(&o.force, "force", false, "though a virus is found, or nobody can scan it")
 	})
-	add("requeue ID...", "Judge messages anew and hand on what passes now", "", cobra.MinimumNArgs(1), o.requeue, releasing)
+	add("requeue ID...", "Judge messages anew and hand on what passes now", "", cobra.MinimumNArgs(1), o.release(true), releasing)
 	add("rescan ID...", "Say what would be found in messages today", "", cobra.MinimumNArgs(1), o.rescan, nil)
 	add("delete ID...", "Delete messages for good", "", cobra.MinimumNArgs(1), o.delete, nil)
 	add("expire", "Delete what is too old, as the daemon does every hour", "", cobra.NoArgs, o.expire, nil)
@@ -190,6 +190,22 @@ func (o *quarantineFlags) each(ids []string, do func(id string) error) error {
 	return failed
 }
 
+// eachMessage does something with the octets of each message.
+func (o *quarantineFlags) eachMessage(ids []string, do func(*quarantine.Item, *mail.Message) error) error {
+	return o.each(ids, func(id string) error {
+		it, err := o.store.Load(id)
+		if err != nil {
+			return err
+		}
+		m, err := o.store.Octets(it)
+		if err != nil {
+			return err
+		}
+		defer m.Close()
+		return do(it, m)
+	})
+}
+
 func (o *quarantineFlags) list(_ context.Context, words []string) error {
 	since, err := parseSince(o.since, time.Now())
 	if err != nil {
@@ -201,7 +217,7 @@ func (o *quarantineFlags) list(_ context.Context, words []string) error {
 			switch {
 			case it.Time.Before(since):
 				return // the newest come first
-			case o.category != "" && it.Category != o.category, o.unreleased && !waited(it.Kept):
+			case o.category != "" && it.Category != o.category, o.unreleased && !it.Waits():
 				continue
 			}
 			if n++; o.limit > 0 && n > o.limit || !yield(it) {
@@ -216,7 +232,7 @@ func (o *quarantineFlags) list(_ context.Context, words []string) error {
 	rows := 0
 	for it := range items {
 		mark := ""
-		if !waited(it.Kept) {
+		if !it.Waits() {
 			mark = " (released)"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s%s\t%d\t%s\t%s\t%s\n", it.Time.Local().Format("2006-01-02 15:04"), it.MailID, it.Category, mark, it.Size,
@@ -257,16 +273,6 @@ func printList(out io.Writer, items iter.Seq[*quarantine.Item]) error {
 	}
 	_, err := io.WriteString(out, end)
 	return err
-}
-
-// waited reports whether somebody did not get the message yet.
-func waited(k *mail.Kept) bool {
-	for i := range k.Rcpts {
-		if r := &k.Rcpts[i]; r.Due && (r.Released == nil || !r.Released.Done) {
-			return true
-		}
-	}
-	return false
 }
 
 func briefRcpts(k *mail.Kept) string {
@@ -354,21 +360,12 @@ func printFacts(out io.Writer, it *quarantine.Item) error {
 const mostShown = 64 << 10
 
 func (o *quarantineFlags) show(_ context.Context, args []string) error {
-	return o.each(args, func(id string) error {
-		it, err := o.store.Load(id)
-		if err != nil {
-			return err
-		}
-		m, err := o.store.Octets(it)
-		if err != nil {
-			return err
-		}
-		defer m.Close()
-		if o.raw {
-			_, err = o.out.Write(m.Bytes())
-			return err
-		}
+	return o.eachMessage(args, func(_ *quarantine.Item, m *mail.Message) error {
 		data := m.Bytes()
+		if o.raw {
+			_, err := o.out.Write(data)
+			return err
+		}
 		for line := range strings.Lines(string(data[:min(len(data), mostShown)])) {
 			// a tab is harmless; all else that a terminal could obey is shown
 			cells := strings.Split(strings.TrimRight(line, "\r\n"), "\t")
@@ -379,9 +376,10 @@ func (o *quarantineFlags) show(_ context.Context, args []string) error {
 				return err
 			}
 		}
-		if len(data) > mostShown {
-			_, err = fmt.Fprintf(o.out, "... %d octets more: --raw prints all\n", len(data)-mostShown)
+		if len(data) <= mostShown {
+			return nil
 		}
+		_, err := fmt.Fprintf(o.out, "... %d octets more: --raw prints all\n", len(data)-mostShown)
 		return err
 	})
 }
@@ -423,39 +421,28 @@ func (o *quarantineFlags) request(id string) (quarantine.Request, error) {
 	return q, nil
 }
 
-func (o *quarantineFlags) release(ctx context.Context, args []string) error {
-	f, err := o.filter()
-	if err != nil {
-		return err
-	}
-	r := newReleaser(f, o.store)
-	return o.each(args, func(id string) error {
-		q, err := o.request(id)
+// release hands messages on, or judges them anew first.
+func (o *quarantineFlags) release(requeue bool) func(context.Context, []string) error {
+	return func(ctx context.Context, args []string) error {
+		f, err := o.filter()
 		if err != nil {
 			return err
 		}
-		results, err := r.Release(ctx, q)
-		return o.report(id, results, err)
-	})
-}
-
-func (o *quarantineFlags) requeue(ctx context.Context, args []string) error {
-	f, err := o.filter()
-	if err != nil {
-		return err
-	}
-	r := newReleaser(f, o.store)
-	return o.each(args, func(id string) error {
-		q, err := o.request(id)
-		if err != nil {
+		return o.each(args, func(id string) error {
+			q, err := o.request(id)
+			if err != nil {
+				return err
+			}
+			q.Requeue = requeue
+			var judged *filter.Examination
+			results, err := newReleaser(f, o.store, func(ex *filter.Examination) { judged = ex }).Release(ctx, q)
+			err = o.report(id, results, err)
+			if judged != nil && len(results) == 0 {
+				err = errors.Join(err, o.verdicts(id, judged))
+			}
 			return err
-		}
-		results, ex, err := requeue(ctx, f, r, q)
-		if len(results) == 0 && ex != nil {
-			return errors.Join(o.report(id, results, err), o.verdicts(id, ex))
-		}
-		return o.report(id, results, err)
-	})
+		})
+	}
 }
 
 // report says what became of each recipient.
@@ -511,21 +498,12 @@ func (o *quarantineFlags) rescan(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return o.each(args, func(id string) error {
-		it, err := o.store.Load(id)
+	return o.eachMessage(args, func(it *quarantine.Item, m *mail.Message) error {
+		ex, err := f.ExamineKept(ctx, it.Kept, m)
 		if err != nil {
 			return err
 		}
-		m, err := o.store.Octets(it)
-		if err != nil {
-			return err
-		}
-		defer m.Close()
-		ex, err := examineKept(ctx, f, it.Kept, m)
-		if err != nil {
-			return err
-		}
-		return o.verdicts(id, ex)
+		return o.verdicts(it.MailID, ex)
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/md5"
 	"crypto/rand"
 	"encoding/base64"
+	"slices"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -24,6 +25,8 @@ type Kept struct {
 	Input       Input    `json:"input"`
 	Listener    string   `json:"listener"`
 	Client      Client   `json:"client,omitzero"`
+	Daemon      string   `json:"daemon,omitempty"`
+	NamedBanks  []string `json:"named_banks,omitempty"` // by the request
 	Banks       []string `json:"policy_banks,omitempty"`
 	Originating bool     `json:"originating"`
 	Sign        bool     `json:"sign"` // a copy that passed would have been signed
@@ -45,6 +48,11 @@ type Kept struct {
 	Checks []CheckEvent `json:"checks,omitempty"`
 }
 
+// Waits reports whether somebody did not get the message yet.
+func (k *Kept) Waits() bool {
+	return slices.ContainsFunc(k.Rcpts, func(r KeptRcpt) bool { return r.Due && (r.Released == nil || !r.Released.Done) })
+}
+
 // KeptRcpt is one recipient of a message in the quarantine.
 type KeptRcpt struct {
 	Address Address          `json:"rcpt_to"`
@@ -52,7 +60,6 @@ type KeptRcpt struct {
 	Notify  []smtp.DSNNotify `json:"notify,omitempty"`
 
 	Due       bool     `json:"due"` // did not get the message, and is who it is kept for
-	Local     bool     `json:"local"`
 	Direction string   `json:"direction"`
 	Category  string   `json:"category"` // word of the log line
 	Destiny   string   `json:"destiny"`
@@ -66,7 +73,6 @@ type KeptRcpt struct {
 // Released is a message of the quarantine that was handed on for a recipient.
 type Released struct {
 	Time  time.Time `json:"time"`
-	To    Address   `json:"to"`
 	By    string    `json:"by,omitempty"`
 	Done  bool      `json:"done"`            // the next hop took it; false: nobody knows
 	Reply string    `json:"reply,omitempty"` // of the next hop

@@ -2,6 +2,7 @@ package quarantine
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -417,7 +418,7 @@ func TestReleaseCutOff(t *testing.T) {
 	s := open(t, t.TempDir(), Options{})
 	k := keep(t, s, monday, "virus", "one")
 	_, err := s.Update(k.MailID, func(k *mail.Kept) error {
-		k.Rcpts[0].Released = &mail.Released{Time: monday, To: "bob@example.org"}
+		k.Rcpts[0].Released = &mail.Released{Time: monday}
 		return nil
 	})
 	if err != nil {
@@ -513,6 +514,53 @@ func BenchmarkKeep(b *testing.B) {
 		k, m := kept(monday, "virus", strings.Repeat("x", 50000))
 		if _, err := s.Keep(k, m); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// TestRequeue: what is judged anew goes to those alone whom the policy of now lets
+// have it, and who did not get it.
+func TestRequeue(t *testing.T) {
+	t.Parallel()
+	h := &hop{code: 250}
+	s := open(t, t.TempDir(), Options{})
+	var passes []bool
+	var fails error
+	r := &Releaser{
+		Store: s, Relay: func(mail.NextHop) mail.Transport { return h },
+		Scan: func(context.Context, *mail.Kept, *mail.Message) (string, error) {
+			t.Error("scanned though it is judged anew")
+			return "", nil
+		},
+		Judge: func(context.Context, *mail.Kept, *mail.Message) ([]bool, error) { return passes, fails },
+	}
+	k := keep(t, s, monday, "spam", "one") // bob did not get it, carol has it
+	for _, tt := range []struct {
+		name   string
+		q      Request
+		passes []bool
+		fails  error
+		want   string
+		err    error
+	}{
+		{"blocked still", Request{}, []bool{false, true}, nil, "", ErrDone},
+		{"not judged", Request{}, nil, errors.New("no policy"), "", nil},
+		{"a wrong secret", Request{NeedSecret: true, Secret: "AAAAAAAAAAAA"}, []bool{true, true}, nil, "", ErrSecret},
+		{"blocked for who is named", Request{To: []mail.Address{"bob@example.org"}}, []bool{false, true}, nil, "", ErrDone},
+		{"nobody of the message", Request{To: []mail.Address{"boss@example.org"}}, []bool{true, true}, nil, "", ErrDone},
+		{"it passes", Request{}, []bool{true, true}, nil, "<bob@example.org>250", nil},
+		{"once", Request{}, []bool{true, true}, nil, "", ErrDone},
+		{"again", Request{Again: true}, []bool{true, true}, nil, "<bob@example.org>250", nil},
+	} {
+		passes, fails = tt.passes, tt.fails
+		tt.q.ID, tt.q.Requeue = k.MailID, true
+		results, err := r.Release(t.Context(), tt.q)
+		var got []string
+		for _, x := range results {
+			got = append(got, fmt.Sprint(x.To, x.Receipt.Reply.Code))
+		}
+		if want := cmp.Or(tt.err, tt.fails); strings.Join(got, " ") != tt.want || !errors.Is(err, want) {
+			t.Errorf("%s: %v, %v; want %q, %v", tt.name, got, err, tt.want, want)
 		}
 	}
 }

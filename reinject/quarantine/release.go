@@ -22,8 +22,10 @@ type Releaser struct {
 	// Scan says which virus is found in a message today, empty for none. An error
 	// means that nobody knows.
 	Scan func(context.Context, *mail.Kept, *mail.Message) (string, error)
+	// Judge says for each recipient whether the policy of now lets the message pass.
+	Judge func(context.Context, *mail.Kept, *mail.Message) ([]bool, error)
 	// Sign signs a copy of mail of our own people; nil: nobody does.
-	Sign func(*mail.Outgoing) error
+	Sign func(context.Context, *mail.Kept, *mail.Outgoing) error
 	Now  func() time.Time
 }
 
@@ -35,10 +37,11 @@ type Request struct {
 	NeedSecret bool
 	// To are who shall get it: recipients of the message, or others. None: all who
 	// did not get it.
-	To    []mail.Address
-	Force bool // though a virus is found
-	Again bool // though they have it, or may have it
-	By    string
+	To      []mail.Address
+	Requeue bool // judge it anew, and hand on what passes
+	Force   bool // though a virus is found
+	Again   bool // though they have it, or may have it
+	By      string
 }
 
 // Errors that callers tell apart, besides those of the store.
@@ -70,7 +73,15 @@ func (r *Releaser) Release(ctx context.Context, q Request) ([]Result, error) {
 		return nil, err
 	}
 	defer m.Close()
-	if !q.Force && r.Scan != nil {
+	if q.Requeue {
+		passes, err := r.Judge(ctx, it.Kept, m)
+		if err != nil {
+			return nil, err
+		}
+		if q.To = passing(it.Kept, &q, passes); len(q.To) == 0 {
+			return nil, fmt.Errorf("%w, or the policy blocks it still", ErrDone)
+		}
+	} else if !q.Force && r.Scan != nil {
 		found, err := r.Scan(ctx, it.Kept, m)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrScan, err)
@@ -87,7 +98,7 @@ func (r *Releaser) Release(ctx context.Context, q Request) ([]Result, error) {
 			return err
 		}
 		for _, i := range todo {
-			k.Rcpts[i].Released = &mail.Released{Time: r.now(), To: k.Rcpts[i].Address, By: q.By}
+			k.Rcpts[i].Released = &mail.Released{Time: r.now(), By: q.By}
 		}
 		return nil
 	})
@@ -111,6 +122,19 @@ func (r *Releaser) Release(ctx context.Context, q Request) ([]Result, error) {
 		return nil
 	})
 	return out, err
+}
+
+// passing returns the recipients that are meant and may have the message now.
+func passing(k *mail.Kept, q *Request, passes []bool) []mail.Address {
+	var out []mail.Address
+	for i := range k.Rcpts {
+		r := &k.Rcpts[i]
+		meant := len(q.To) == 0 && r.Due && (r.Released == nil || q.Again) || slices.Contains(q.To, r.Address)
+		if meant && passes[i] {
+			out = append(out, r.Address)
+		}
+	}
+	return out
 }
 
 // chosen returns the recipients of k that are meant. Others than those of the
@@ -180,7 +204,7 @@ func (r *Releaser) send(ctx context.Context, k *mail.Kept, m *mail.Message, todo
 			o.Rcpts = append(o.Rcpts, to)
 		}
 		if k.Sign && r.Sign != nil {
-			if err := r.Sign(o); err != nil {
+			if err := r.Sign(ctx, k, o); err != nil {
 				r.Store.opts.Log.Error("released mail is not signed", "mail_id", k.MailID, "err", err)
 			}
 		}

@@ -258,14 +258,16 @@ func (l *loader) banks() {
 func (l *loader) overlayValues(path string, o *Overlay) {
 	for i, x := range o.values {
 		key := settingsLeaves().list[x.leaf].key
-		if dir, ok := x.value.Interface().(string); ok && key == "templates" {
-			x.value = reflect.ValueOf(l.resolve(dir))
-			o.values[i].value = x.value
-			l.cfg.templates = append(l.cfg.templates, TemplateDir{x.value.String(), x.origin})
-		}
 		what, hint := checkSetting(key, x.value.Interface())
-		if hop, ok := x.value.Interface().(string); ok && what == "" && key != "templates" && slices.ContainsFunc(l.cfg.Listeners, func(x Listener) bool { return leadsTo(hop, x.Address) }) {
-			what, hint = hop+" is a listener of ours: mail would go in circles", "want the address at which Postfix takes mail back"
+		switch text, _ := x.value.Interface().(string); key {
+		case "templates":
+			dir := l.resolve(text)
+			o.values[i].value = reflect.ValueOf(dir)
+			l.cfg.templates = append(l.cfg.templates, TemplateDir{dir, x.origin})
+		case "forward_to", "notify_to":
+			if what == "" && l.cfg.LeadsBack(text) {
+				what, hint = text+" is a listener of ours: mail would go in circles", "want the address at which Postfix takes mail back"
+			}
 		}
 		if what != "" {
 			l.Mistake(x.at, path+"."+key+": "+what, hint)

@@ -237,7 +237,7 @@ func (s *Store) takeStock() error {
 	there := map[string]bool{}
 	for _, c := range folders {
 		dir := s.file(string(c))
-		names, err := sortedNames(dir)
+		names, err := namesIn(dir)
 		if err != nil {
 			return err
 		}
@@ -276,7 +276,7 @@ func (s *Store) rebuild() error {
 	var all []known
 	s.total = 0
 	for _, c := range folders {
-		names, err := sortedNames(s.file(string(c)))
+		names, err := namesIn(s.file(string(c)))
 		if err != nil {
 			return err
 		}

@@ -27,7 +27,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -511,8 +510,8 @@ func (s *Store) removeStale(dir string, names []string) {
 	}
 }
 
-// sortedNames returns what is in a folder.
-func sortedNames(dir string) ([]string, error) {
+// namesIn returns what is in a folder, in no order.
+func namesIn(dir string) ([]string, error) {
 	d, err := os.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -520,7 +519,5 @@ func sortedNames(dir string) ([]string, error) {
 		return nil, err
 	}
 	defer d.Close()
-	names, err := d.Readdirnames(-1)
-	slices.Sort(names)
-	return names, err
+	return d.Readdirnames(-1)
 }

@@ -210,7 +210,13 @@ func TestReloadFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Mkdir(filepath.Join(r.dir, "texts"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r.write(t, "texts/ndr.txt", "Subject: x\n\nHello {{.Sendr}}\n")
 	for _, tt := range []struct{ name, text, want string }{
+		{"a field that no text has", strings.Replace(string(good), "settings: {", "settings: {templates: texts, ", 1), "ndr.txt:3: there is no field {{.Sendr}}"},
+		{"a folder that is not there", strings.Replace(string(good), "settings: {", "settings: {templates: none, ", 1), "postern.yaml:4: templates: "},
 		{"unknown key", string(good) + "hostnam: x\n", `hostnam`},
 		{"other listeners", strings.Replace(string(good), r.listen.Addr().String(), "127.0.0.1:1", 1), "listeners cannot change"},
 		{"a key that is not there", strings.Replace(string(good), "key.pem", "none.pem", 1), "none.pem"},

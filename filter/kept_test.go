@@ -126,3 +126,39 @@ func TestInfection(t *testing.T) {
 		}
 	}
 }
+
+// TestCopyFields: what is foreign in the fields of a mailed copy is ASCII and
+// stays in its field.
+func TestCopyFields(t *testing.T) {
+	t.Parallel()
+	var got *mail.Outgoing
+	hop := hopFunc(func(o *mail.Outgoing) []mail.Receipt {
+		got = o
+		return []mail.Receipt{{Disposal: mail.Relayed, Reply: mail.NewReply(250, 0, 0, "Ok")}}
+	})
+	f, tx := promiseFilter(t, hop, "listeners: [{protocol: lmtp, address: \"127.0.0.1:10023\"}]\nsettings: {virus: {quarantine: blocked@example.org, destiny: discard}}\n")
+	f.Checks = []check.Named{{Name: "x", Check: signedAs("virus"), Categories: []mail.Category{mail.Infected}}}
+	tx.From, tx.FromOpts.UTF8 = "jürgen\u202e=?x?q?y?=@example.com", true
+	tx.Rcpts = []mail.Recipient{{Address: "grüße@example.org"}, {Address: "\"a\r\nX-Evil: 1\"@example.org"}, {Address: "c@example.org"}}
+	f.Process(t.Context(), tx)
+	if got == nil || got.Kind != mail.KindCopy || len(got.Edits) != 4 {
+		t.Fatalf("%+v", got)
+	}
+	var b strings.Builder
+	if _, err := got.WriteTo(&b); err != nil {
+		t.Fatal(err)
+	}
+	header, _ := mail.ParseHeader([]byte(b.String()))
+	for _, name := range []string{"X-Envelope-From", "X-Envelope-To", "X-Envelope-To-Blocked", "X-Quarantine-ID"} {
+		v, ok := header.First(name)
+		if !ok || !mail.Address(v).ASCII() {
+			t.Errorf("%s: %q", name, v)
+		}
+	}
+	if n := header.Count("X-Evil"); n > 0 {
+		t.Errorf("a field of the recipient's making:\n%s", b.String())
+	}
+	if v, _ := header.First("X-Envelope-To-Blocked"); !strings.HasSuffix(v, "<c@example.org>") {
+		t.Errorf("X-Envelope-To-Blocked: %q", v)
+	}
+}

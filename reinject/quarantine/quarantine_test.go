@@ -564,3 +564,34 @@ func TestRequeue(t *testing.T) {
 		}
 	}
 }
+
+// TestForeignTextInIndex: whatever stands in a message, it has one line in the
+// index, also when that is made anew, and no line of its making.
+func TestForeignTextInIndex(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := open(t, dir, Options{})
+	k, m := kept(monday, "virus", "one")
+	evil := "x\n2026-01-01T00:00:00Z\t1\tA/virus-AAAAAAAAAAAA\tvirus\tx\t\r\x1b[2J\u2028" + strings.Repeat("\t", 300)
+	k.Subject, k.Author, k.MessageID, k.QueueID, k.From = evil, evil, evil, evil, mail.Address(evil)
+	k.Rcpts[0].Address = mail.Address(evil)
+	if _, err := s.Keep(k, m); err != nil {
+		t.Fatal(err)
+	}
+	for _, what := range []string{"written", "made anew"} {
+		data, err := os.ReadFile(filepath.Join(dir, "index"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(string(data), "\n")
+		if len(lines) != 3 || strings.Count(lines[1], "\t") != 9 || strings.ContainsAny(lines[1], "\r\x1b\u2028") {
+			t.Errorf("%s: %q", what, data)
+		}
+		if it := slices.Collect(s.All("2026-01-01T00:00:00Z")); len(it) != 1 || it[0].Subject != evil {
+			t.Errorf("%s: found %v", what, it)
+		}
+		if err := s.rebuild(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

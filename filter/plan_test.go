@@ -183,3 +183,23 @@ func TestOneEvent(t *testing.T) {
 		}
 	}
 }
+
+// TestOneRefusalForAll: where one reply must do for all recipients, a refusal is
+// not said if Postfix would report it for one of them, also where it would not
+// for another.
+func TestOneRefusalForAll(t *testing.T) {
+	t.Parallel()
+	for _, notify := range [][]smtp.DSNNotify{nil, {smtp.DSNNotifyNever}} {
+		f, tx := promiseFilter(t, nil, "listeners: [{protocol: smtp, address: \"127.0.0.1:10023\"}]\n")
+		store := &holds{}
+		f.Quarantine = store
+		tx.Input, tx.From = mail.InputSMTP, "eve@example.com"
+		tx.Rcpts[0].Opts.Notify = []smtp.DSNNotify{smtp.DSNNotifyNever}
+		tx.Rcpts[1].Opts.Notify = notify
+		replies := f.Refuse(t.Context(), tx, mail.NewReply(554, 4, 6, "loop"))
+		refused, kept := replies[0].Class() == 5, store.kept != nil
+		if told := notify == nil; len(replies) != 1 || refused == told || kept != told {
+			t.Errorf("NOTIFY of the second %v: %v, kept %v", notify, replies, kept)
+		}
+	}
+}

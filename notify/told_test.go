@@ -89,6 +89,10 @@ func TestDigest(t *testing.T) {
 				k.Category, k.Rcpts = "virus", k.Rcpts[:1]
 				k.Rcpts[0].Released = &mail.Released{Done: true}
 			}
+			if i == 1 {
+				const evil = "x\x1b[2J\r\nX: y\u202e"
+				k.Reason, k.Subject, k.From, k.Rcpts[0].Address, k.Category = evil, evil, evil, evil, evil
+			}
 			if !yield(k) {
 				return
 			}
@@ -100,9 +104,12 @@ func TestDigest(t *testing.T) {
 	checkWire(t, o)
 	p := parse(t, o)
 	checkTop(t, p)
-	contains(t, "digest", p.parts[0], "699 spam, 1 virus", "AAAAAAAAA000  ", ", released", "AAAAAAAAA499", "and 2 more", "Grüße", "and 200 more: postern quarantine list")
+	contains(t, "digest", p.parts[0], "698 spam, 1 virus, 1 x?[2J??X: y?", "AAAAAAAAA000  ", ", released", "AAAAAAAAA499", "and 2 more", "Grüße", "and 200 more: postern quarantine list")
 	if strings.Contains(p.parts[0], "AAAAAAAAA500") {
 		t.Error("the digest is too long")
+	}
+	if strings.ContainsAny(p.parts[0], "\x1b\u202e") || strings.Contains(p.parts[0], "\nX: y") {
+		t.Errorf("foreign text stands as it is: %q", p.parts[0][:2000])
 	}
 }
 
@@ -167,7 +174,7 @@ func TestTemplates(t *testing.T) {
 	own, err := LoadTemplates(texts(t, map[string]string{
 		"ndr-virus.txt": "Subject: Ihre Nachricht: {{range .Names}}{{.}} {{end}}\r\n\r\nGrüße von {{.Host}}.\r\n{{range .Recipients}}- {{.}}\r\n{{end}}\r\n{{.Reference}}\r\n",
 		"notice.txt":    "Subject: {{.Category}} von {{.Sender}}\n\nWas wir wissen:\n{{.Details}}",
-		"recipient.txt": "Subject: Post\n\nNicht für Sie: {{.Subject}} {{.Quarantine}}",
+		"recipient.txt": "Subject: Post\n\nNicht\x1b für Sie: {{.Subject}} {{.Quarantine}}",
 		"README":        "no text",
 	}))
 	if err != nil {
@@ -193,7 +200,7 @@ func TestTemplates(t *testing.T) {
 	if o, err = r.RecipientNotice(0); err != nil {
 		t.Fatal(err)
 	}
-	contains(t, "notice to a recipient", parse(t, o).parts[0], "Nicht für Sie: virus test")
+	contains(t, "notice to a recipient", parse(t, o).parts[0], "Nicht? für Sie: virus test")
 }
 
 // A text that will not do is told with its place, before it is needed.

@@ -121,6 +121,7 @@ func TestQuarantineCommand(t *testing.T) {
 		{"search FIRST carol", 0, []string{first}},
 		{"search first second", 0, []string{"nothing is kept that fits"}},
 		{"facts " + first, 0, []string{"virus: INFECTED: Eicar-Signature", "secret_id", "waits", "INFECTED: destiny reject, built-in default"}},
+		{"facts " + second, 0, []string{`second\x1b[2J`}},
 		{"show virus-" + second, 0, []string{`Subject: second\x1b[2J`, "EICAR"}},
 		{"show --raw " + second, 0, []string{"Subject: second\x1b[2J\r\n"}},
 		{"rescan " + first, 0, []string{"<bob@example.org>: reject INFECTED"}},

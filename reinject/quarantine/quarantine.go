@@ -39,6 +39,7 @@ import (
 type Store struct {
 	dir  string
 	opts Options
+	sync func(*os.File) error // os.File.Sync
 
 	mu      sync.Mutex // guards what follows
 	total   int64      // octets of all messages, as far as this process knows
@@ -73,16 +74,8 @@ func Open(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := s.makeFolders(); err != nil {
 		return nil, fmt.Errorf("the folder of the quarantine: %w", err)
-	}
-	for _, c := range folders {
-		if err := os.Mkdir(filepath.Join(dir, string(c)), 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, fmt.Errorf("the folder of the quarantine: %w", err)
-		}
-	}
-	if err := syncDir(dir); err != nil {
-		return nil, err
 	}
 	unlock, err := s.lock()
 	if err != nil {
@@ -90,6 +83,32 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	defer unlock()
 	return s, s.takeStock()
+}
+
+// makeFolders makes what is missing of the folder, and of those that lead to it,
+// so that it stays.
+func (s *Store) makeFolders() error {
+	changed := []string{s.dir}
+	for dir := s.dir; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		changed = append(changed, filepath.Dir(dir))
+	}
+	if err := os.MkdirAll(s.dir, 0o750); err != nil {
+		return err
+	}
+	for _, c := range folders {
+		if err := os.Mkdir(s.file(string(c)), 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	for _, dir := range changed {
+		if err := s.syncDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Use works on a folder that is there, beside the daemon or without it.
@@ -122,7 +141,7 @@ func use(dir string, o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Store{dir: dir, opts: o}, nil
+	return &Store{dir: dir, opts: o, sync: (*os.File).Sync}, nil
 }
 
 // folders are the first characters that a mail id can have.
@@ -253,7 +272,7 @@ func (s *Store) write(path string, data []byte) error {
 		return err
 	}
 	_, err = f.Write(data)
-	err = cmp.Or(err, f.Chmod(0o640), s.giveAway(f), f.Sync(), f.Close())
+	err = cmp.Or(err, f.Chmod(0o640), s.giveAway(f), s.sync(f), f.Close())
 	if err == nil {
 		err = os.Rename(temp, final)
 	}
@@ -262,7 +281,7 @@ func (s *Store) write(path string, data []byte) error {
 		os.Remove(temp)
 		return err
 	}
-	return syncDir(filepath.Dir(final))
+	return s.syncDir(filepath.Dir(final))
 }
 
 // giveAway gives a file of root to the owner of the folder: the daemon must be
@@ -290,17 +309,20 @@ func (s *Store) writeSidecar(path string, k *mail.Kept) error {
 	return s.write(path+".json", append(data, '\n'))
 }
 
-func syncDir(dir string) error {
+func (s *Store) syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	return d.Sync()
+	return s.sync(d)
 }
 
 // find returns the path of a message.
 func (s *Store) find(id string) (string, error) {
+	if !validID.MatchString(id) {
+		return "", ErrNotFound
+	}
 	for _, p := range prefixes {
 		path := filepath.Join(id[:1], p+"-"+id)
 		if s.has(path) {
@@ -318,9 +340,6 @@ func (s *Store) has(path string) bool {
 
 // Load returns what is known about a message.
 func (s *Store) Load(id string) (*Item, error) {
-	if !validID.MatchString(id) {
-		return nil, ErrNotFound
-	}
 	path, err := s.find(id)
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/emersion/go-smtp"
 
 	"postern/filter/mail"
 )
@@ -411,6 +414,40 @@ func TestRelease(t *testing.T) {
 	want("by force", Request{Force: true, Again: true}, "<bob@example.org>250", nil)
 }
 
+// What is handed on is signed if it would have been, and comes from the client
+// that it came from.
+func TestReleasedAsItCame(t *testing.T) {
+	t.Parallel()
+	for _, sign := range []bool{false, true} {
+		h := &hop{code: 250}
+		s := open(t, t.TempDir(), Options{})
+		r := &Releaser{
+			Store: s, Relay: func(mail.NextHop) mail.Transport { return h },
+			Sign: func(_ context.Context, k *mail.Kept, o *mail.Outgoing) error {
+				o.Edits = append(o.Edits, mail.Edit{Op: mail.Add, Name: "DKIM-Signature", Value: k.Listener})
+				return nil
+			},
+		}
+		k, m := kept(monday, "virus", "one")
+		k.Sign, k.Originating, k.Listener = sign, true, "127.0.0.1:10023"
+		k.Client = mail.Client{Addr: netip.MustParseAddr("192.0.2.7"), Name: "client.example.com"}
+		k.Rcpts[0].Notify, k.Rcpts[0].ORCPT, k.EnvelopeID, k.UTF8 = []smtp.DSNNotify{smtp.DSNNotifyFailure}, "rfc822;b@example.org", "e1", true
+		if _, err := s.Keep(k, m); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Release(t.Context(), Request{ID: k.MailID}); err != nil {
+			t.Fatal(err)
+		}
+		o := h.got[0]
+		if o.Client != k.Client || o.FromOpts.EnvelopeID != "e1" || !o.FromOpts.UTF8 || o.Rcpts[0].ORCPT != "rfc822;b@example.org" || !slices.Equal(o.Rcpts[0].Opts.Notify, k.Rcpts[0].Notify) {
+			t.Errorf("envelope %+v", o)
+		}
+		if signed := strings.HasPrefix(h.data[0], "DKIM-Signature: 127.0.0.1:10023\r\nSubject: "); signed != sign {
+			t.Errorf("signed: %v, want %v\n%s", signed, sign, h.data[0])
+		}
+	}
+}
+
 // After a death in the middle of a release nobody gets the message twice by
 // mistake.
 func TestReleaseCutOff(t *testing.T) {
@@ -593,5 +630,88 @@ func TestForeignTextInIndex(t *testing.T) {
 		if err := s.rebuild(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A name is that of an id of ours, whatever is asked for.
+func TestNoForeignNames(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir(), Options{})
+	for _, id := range []string{"", "../../etc/xx", "AAAAAAAAAAA/", "AAAAAAAAAAAA\n", ".AAAAAAAAAAA", "AAAA"} {
+		k, m := kept(monday, "virus", "one")
+		k.MailID = id
+		if path, err := s.Keep(k, m); err == nil {
+			t.Errorf("%q is kept as %s", id, path)
+		}
+		if _, err := s.Load(id); !errors.Is(err, ErrNotFound) {
+			t.Errorf("loading %q: %v", id, err)
+		}
+		if err := s.Delete(id); !errors.Is(err, ErrNotFound) {
+			t.Errorf("deleting %q: %v", id, err)
+		}
+	}
+	k, m := kept(monday, "../virus", "one")
+	if path, err := s.Keep(k, m); err != nil || path != k.MailID[:1]+"/other-"+k.MailID {
+		t.Errorf("an unknown category: %s, %v", path, err)
+	}
+}
+
+// TestSynced: when Keep returns, the octets, what is known about them and every
+// folder that leads to them are on disk, and in that order: no name stands before
+// what it names is there.
+func TestSynced(t *testing.T) {
+	t.Parallel()
+	top := t.TempDir()
+	dir := filepath.Join(top, "new", "quarantine")
+	s, err := use(dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var synced []string
+	s.sync = func(f *os.File) error {
+		name, err := filepath.Rel(top, f.Name())
+		if err != nil {
+			t.Error(err)
+		}
+		info, err := f.Stat()
+		if err != nil {
+			t.Error(err)
+		}
+		if !info.IsDir() {
+			name = fmt.Sprintf("%s of %d octets", name, info.Size())
+		}
+		finals, err := filepath.Glob(filepath.Join(dir, "*", "virus-*"))
+		synced = append(synced, fmt.Sprintf("%s beside %d", name, len(finals)))
+		return err
+	}
+	if err := s.makeFolders(); err != nil {
+		t.Fatal(err)
+	}
+	k, m := kept(monday, "virus", "one")
+	path, err := s.Keep(k, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(s.file(path) + ".json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := "new/quarantine/" + k.MailID[:1]
+	want := []string{
+		"new/quarantine beside 0", "new beside 0", ". beside 0",
+		fmt.Sprintf("%s/.virus-%s.tmp of %d octets beside 0", folder, k.MailID, k.Size), folder + " beside 1",
+		fmt.Sprintf("%s/.virus-%s.json.tmp of %d octets beside 1", folder, k.MailID, info.Size()), folder + " beside 2",
+	}
+	if !slices.Equal(synced, want) {
+		t.Errorf("synced\n%s\nwant\n%s", strings.Join(synced, "\n"), strings.Join(want, "\n"))
+	}
+	// what cannot be synced is not kept, and leaves nothing
+	s.sync = func(*os.File) error { return errors.New("input/output error") }
+	k, m = kept(monday, "virus", "two")
+	if _, err := s.Keep(k, m); err == nil {
+		t.Error("kept though the disk does not say so")
+	}
+	if _, err := s.Load(k.MailID); !errors.Is(err, ErrNotFound) {
+		t.Errorf("what is not on disk is found: %v", err)
 	}
 }
